@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Zones and the buddy allocator, orders 0..MAX_ORDER. Freestanding.
+ *
+ * A zone is a range of frames. Its free blocks stand on one list per order and plane:
+ *
+ *     plane FILLED: every slot of the block has a physical page     plane EMPTY: none has
+ *
+ * The two planes are never merged with each other: filled runs can become huge pages or be given back whole,
+ * empty runs are what batches of pages come home to. The guest kernel has filled blocks only.
+ *
+ * Invariants (zone_check):
+ *   sum over planes, orders of nr_blocks << order  ==  nr_free[FILLED] + nr_free[EMPTY]
+ *   no two free buddies of one order and one plane stand unmerged below MAX_ORDER
+ *   every free block is aligned to its order, its head FRAME_FREE, the rest FRAME_TAIL, inside the zone
+ */
+#ifndef MM_FRAME_ZONE_H
+#define MM_FRAME_ZONE_H
+
+#include "mm/base/lock.h"
+#include "mm/frame/frame.h"
+
+enum plane { PLANE_FILLED, PLANE_EMPTY, NR_PLANES };
+
+enum watermark { WMARK_MIN, WMARK_LOW, WMARK_HIGH, NR_WMARK };
+
+struct free_area {
+    struct frame_list blocks[NR_PLANES];
+};
+
+struct zone {
+    const char *name; /* "Normal", "Huge", "DMA32" ... */
+    struct frame *frames;
+    fn_t start_fn;
+    uint32_t nr_frames;
+    struct mm_lock lock;
+    /* guarded by lock */
+    struct free_area area[MAX_ORDER + 1];
+    uint32_t nr_free[NR_PLANES]; /* pages */
+    uint64_t nr_alloc, nr_freed; /* pages, since zone_init */
+    /* set once by watermark_set */
+    uint32_t wmark[NR_WMARK]; /* pages */
+    uint32_t lowmem_reserve;  /* pages kept from allocations that could use a higher zone */
+};
+
+/*
+ * zone_init - all frames [start, start + nr) become free blocks of @plane.
+ * @frames: the whole frames array, indexed by fn; caller's memory, outlives the zone.
+ */
+void zone_init(struct zone *zone, const char *name, struct frame *frames, fn_t start, uint32_t nr, enum plane plane);
+void zone_fini(struct zone *zone);
+
+/*
+ * zone_alloc - one block of 2^order frames from @plane; *out is its head, marked FRAME_USED with its order, the rest
+ * FRAME_TAIL. Smallest sufficient block is split, low half kept. Returns 0, or -ENOMEM with the zone unchanged.
+ * Takes zone.lock.
+ */
+must_check int zone_alloc(struct zone *zone, unsigned order, enum plane plane, fn_t *out);
+
+/* zone_free - [fn, fn + 2^order) becomes free in @plane and merges with its free buddies there. Takes zone.lock. */
+void zone_free(struct zone *zone, fn_t fn, unsigned order, enum plane plane);
+
+/*
+ * zone_free_range - as zone_free for any run [fn, fn + nr): cut into aligned blocks. One lock hold.
+ */
+void zone_free_range(struct zone *zone, fn_t fn, uint32_t nr, enum plane plane);
+
+/*
+ * zone_alloc_bulk - up to @nr single frames of @plane into out[], one lock hold. Returns how many.
+ */
+uint32_t zone_alloc_bulk(struct zone *zone, enum plane plane, fn_t *out, uint32_t nr);
+
+/* zone_split - an allocated compound block becomes 2^order allocated frames of order 0, all FRAME_USED. Takes no lock.
+ */
+void zone_split(struct zone *zone, fn_t head, unsigned order);
+
+/* Pages free in @plane; a racy read. */
+uint32_t zone_nr_free(const struct zone *zone, enum plane plane);
+
+/* True when every invariant above holds; otherwise false and *why (a static string). Takes zone.lock. */
+bool zone_check(struct zone *zone, const char **why);
+
+/*
+ * watermark_set - min from min_free_kbytes = clamp(sqrt(16 * managed_kb), 128, 262144) as Linux
+ * (mm/page_alloc.c, calculate_min_free_kbytes), low = 5/4 min, high = 6/4 min; never above a quarter of the pages.
+ * @managed_pages: pages the zone may hold (host: its share of the budget).
+ */
+void watermark_set(struct zone *zone, uint32_t managed_pages);
+/* The same rule for any pool of pages: fills wmark[NR_WMARK], pages. */
+void watermark_compute(uint32_t managed_pages, uint32_t wmark[NR_WMARK]);
+
+/* A node is a list of zones in fallback order, the preferred one last in address, as in Linux. */
+#define MAX_ZONES 4
+struct node {
+    unsigned nr_zones;
+    struct zone zones[MAX_ZONES];
+};
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * host_ops: the only way from mm/ to the kernel. vmm/hostmem_*.c implements it with userfaultfd,
+ * tests/fake/fake_host.c in arrays, with a switch that makes the n-th call fail.
+ *
+ * The arena is one range of slots in this process, PAGE_BYTES each, 2 MiB aligned. A slot is
+ *   filled: it has a physical page;  empty: it has none, and nobody may touch it.
+ * Guest memory is one range a VM, addressed by gfn. mm/ never touches guest memory by address.
+ *
+ * mm/ calls these with at most a block lock held, never under a zone, LRU, store or swap lock.
+ * All of them may be called from several threads at once, never for the same pages.
+ */
+#ifndef MM_HOST_OPS_H
+#define MM_HOST_OPS_H
+
+#include "mm/base/types.h"
+
+/* Background work that mm/ asks its owner to run soon, in a thread of its own. */
+enum mm_worker {
+    MM_KSWAPD,      /* call mm_kswapd() */
+    MM_HOUSEKEEPER, /* call mm_housekeep() */
+    MM_NR_WORKERS,
+};
+
+struct host_ops {
+    /*
+     * populate - empty slots [fn, fn + nr) become filled, every byte zero.
+     * nr == BLOCK_PAGES with fn a multiple of it asks for one huge page; the call succeeds without one too.
+     * Returns 0, or -errno (-ENOMEM) with all the slots still empty.
+     */
+    int (*populate)(void *ctx, fn_t fn, uint32_t nr);
+
+    /*
+     * release - filled slots [fn, fn + nr) become empty; the kernel has the pages back. Cannot fail.
+     */
+    void (*release)(void *ctx, fn_t fn, uint32_t nr);
+
+    /*
+     * place - the pages of the filled slots [fn, fn + nr) become the guest pages [gfn, gfn + nr), which were absent.
+     * nr == BLOCK_PAGES, both aligned, moves a huge page as one.
+     * @done: pages placed, from the start; their slots are empty afterwards. Returns 0 with *done == nr, or -errno
+     * with *done < nr and the rest as it was. Waits out passing conditions (EAGAIN) itself. Wakes whoever waits for the
+     * pages.
+     */
+    int (*place)(void *ctx, vmid_t vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done);
+
+    /*
+     * place_copy - as place, but the content is copied from @src (nr pages, any memory of this process) and new
+     * physical pages are used: the caller has charged them.
+     */
+    int (*place_copy)(void *ctx, vmid_t vm, gfn_t gfn, const void *src, uint32_t nr, uint32_t *done);
+
+    /*
+     * take - the guest pages [gfn, gfn + nr) that are present come home to slots [fn, fn + nr), which are empty.
+     * Absent guest pages are skipped: their slots stay empty. Atomic for each page: a guest write is in the page
+     * that came home, or faults. @done as for place. -EBUSY: guest page gfn + *done is pinned and stays where it is.
+     */
+    int (*take)(void *ctx, vmid_t vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done);
+
+    /* drop - guest pages [gfn, gfn + nr), present or not, become absent; their content is lost. Cannot fail. */
+    void (*drop)(void *ctx, vmid_t vm, gfn_t gfn, uint32_t nr);
+
+    /* wake - whoever waits for a fault in [gfn, gfn + nr) tries again. */
+    void (*wake)(void *ctx, vmid_t vm, gfn_t gfn, uint32_t nr);
+
+    /* Monotonic time in ns. */
+    uint64_t (*clock_ns)(void *ctx);
+
+    /* kick - let @worker run soon. Cheap when it runs already; callable under any lock but zone locks. */
+    void (*kick)(void *ctx, enum mm_worker worker);
+
+    /*
+     * Pages that take and place need for a moment beyond those they move (a copying transport holds a page twice).
+     * mm/ keeps them out of the budget.
+     */
+    uint32_t transient_pages;
+};
+
+#endif

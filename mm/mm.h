@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mm: the memory manager of one process. A memory host (pool, zram, swap, LRU) is shared by its VMs.
+ *
+ * Everything here may be called from any thread unless it says otherwise. Read mm/README.md first.
+ */
+#ifndef MM_MM_H
+#define MM_MM_H
+
+#include "mm/host_ops.h"
+#include "mm/frame/slab.h"
+#include "mm/frame/zone.h"
+#include "mm/stats.h"
+#include "mm/swap/area.h"
+#include "mm/swap/zram.h"
+
+struct mm_host;
+struct mm_vm;
+/* What one thread that calls mm_fault or the workers owns: page lists, compressor state, buffers. */
+struct mm_thread;
+
+struct mm_config {
+    uint64_t
+        budget_bytes; /* physical memory for guests, stores and stock; a multiple of PAGE_BYTES, >= MM_MIN_BUDGET */
+    struct zram_config zram; /* limit_bytes 0: none */
+    bool thp;                /* 2 MiB frames on first touch where the pool allows */
+    uint32_t
+        fault_around_pages; /* first touch without a 2 MiB frame: pages brought in, power of two 1..64; 0 for default */
+    uint32_t readahead_pages; /* largest swap-in readahead, power of two 1..64; 0 for default; 1 for none */
+    uint32_t standby_pct;     /* share of resident pages held as standby under pressure; 0 for default */
+};
+#define MM_MIN_BUDGET (UINT64_C(8) << 20)
+
+/* Slots the arena must have for a budget: more than the budget has pages, so that there is always a run to come home
+ * to. */
+uint32_t mm_arena_slots(uint64_t budget_bytes);
+
+/*
+ * mm_host_create - @ops, @ops_ctx outlive the host; @arena: address of slot 0, mm_arena_slots() empty slots.
+ * Returns 0, -EINVAL (config), -ENOMEM; nothing remains after an error.
+ */
+must_check int mm_host_create(const struct mm_config *config, const struct host_ops *ops, void *ops_ctx, void *arena,
+                              struct mm_host **out);
+/* All VMs and threads must be gone. Closes swap areas. */
+void mm_host_destroy(struct mm_host *host);
+
+must_check int mm_thread_create(struct mm_host *host, struct mm_thread **out);
+void mm_thread_destroy(struct mm_thread *thread);
+
+struct mm_region {
+    gpa_t start;
+    uint64_t bytes; /* multiples of BLOCK_BYTES, both; regions do not overlap */
+};
+#define MM_MAX_REGIONS 8
+/* -EINVAL, -ENOMEM, -ENOSPC (65534 VMs). The host has room for the VM's range before this is called: ops get vm id
+ * mm_vm_id(). */
+must_check int mm_vm_create(struct mm_host *host, const struct mm_region *regions, unsigned nr, struct mm_vm **out);
+vmid_t mm_vm_id(const struct mm_vm *vm);
+/* No fault may be under way. Every page is dropped, every frame, object and slot freed. */
+void mm_vm_destroy(struct mm_thread *thread, struct mm_vm *vm);
+
+#define MM_FAULT_WRITE 1u
+#define MM_FAULT_WP 2u /* write-protect event of the copying transport */
+/*
+ * mm_fault - make the page at @gpa present and wake who waits for it. The only way in.
+ * Returns 0; -EFAULT: outside every region; -ENOMEM: budget, zram and swap are full, nothing can be reclaimed;
+ * -EIO: the page's content is lost (swap read error, bad checksum): the entry is S2_POISON from now on.
+ * After an error the waiter still waits: the caller stops the VM. Takes block locks; may do I/O.
+ */
+must_check int mm_fault(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, unsigned flags);
+
+/* Reclaim until free pages reach the high watermark or nothing more can be had. One caller at a time. True: made
+ * progress. */
+bool mm_kswapd(struct mm_thread *thread);
+/* Zeroed stock, pool shrink, slab reap, zram compaction: one bounded round. True: more to do at once. */
+bool mm_housekeep(struct mm_thread *thread);
+
+/*
+ * mm_reclaim - by hand: take and evict until @pages more are free. @to_store: push through standby into zram and swap
+ * at once. Returns pages freed. For `ebb reclaim`, tests and benchmarks.
+ */
+uint64_t mm_reclaim(struct mm_thread *thread, struct mm_vm *vm, uint64_t pages, bool to_store);
+
+/* The set for swap_area_add. */
+struct swap_set *mm_swap_set(struct mm_host *host);
+/*
+ * mm_swapoff - brings every page of the area back (to frames or zram or other areas), then removes it. Other threads go
+ * on. -ENOENT; -ENOMEM: they do not fit, and the area stays as it was, still in use; -EIO: a page could not be read,
+ * the same.
+ */
+must_check int mm_swapoff(struct mm_thread *thread, const char *name);
+
+struct mm_vm_stat {
+    vmid_t id;
+    uint64_t memory_bytes, resident_bytes, standby_bytes, zram_bytes, swap_bytes, untouched_bytes, balloon_bytes,
+        poisoned_bytes;             /* these sum to memory_bytes, up to pages in flight while the VM runs */
+    uint64_t zram_compressed_bytes; /* host: estimate by the store's ratio */
+    uint64_t stage2_tables_bytes, nr_blocks, nr_huge_blocks;
+    uint64_t nr_minor, nr_major;
+};
+void mm_vm_stat(struct mm_vm *vm, struct mm_vm_stat *out);
+/* Latency from the moment mm_fault was called until the page was placed. Merged over threads. ns. */
+void mm_fault_hist(struct mm_vm *vm, struct hist *minor, struct hist *major);
+
+struct mm_host_stat {
+    uint64_t budget_bytes, charged_bytes, free_bytes; /* charged + unused units = budget */
+    uint64_t filled_free_bytes, units_free_bytes, zeroed_stock_bytes;
+    uint64_t resident_bytes, standby_bytes, zram_used_bytes;
+    uint64_t metadata_bytes, metadata_frames_bytes, metadata_stage2_bytes, metadata_blocks_bytes, metadata_swap_bytes;
+    uint32_t wmark_pages[NR_WMARK];
+    uint64_t nr_active_blocks;
+    uint64_t event[NR_VM_EVENTS];
+};
+void mm_host_stat(struct mm_host *host, struct mm_host_stat *out);
+/* NULL when there is no store. */
+struct zram *mm_zram(struct mm_host *host);
+
+struct mm_zone_stat {
+    const char *name;
+    uint32_t start_fn, nr_frames, nr_free[NR_PLANES], nr_blocks[NR_PLANES][MAX_ORDER + 1];
+    uint32_t wmark[NR_WMARK];
+};
+unsigned mm_zone_stat(struct mm_host *host, struct mm_zone_stat *out, unsigned max);
+unsigned mm_slab_stat(struct mm_host *host, struct slab_stat *out, unsigned max);
+/* Calls @each for every VM, under the list lock: no mm call inside but the stat ones. */
+void mm_for_each_vm(struct mm_host *host, void (*each)(void *ctx, struct mm_vm *vm), void *ctx);
+
+/* State of one guest page, for show and tests. -EFAULT outside. */
+struct mm_page_info {
+    const char *state; /* "resident", "standby", ... */
+    uint8_t age;
+    bool huge;
+    fn_t fn;
+    uint64_t raw_pmd, raw_pte;
+};
+must_check int mm_page_info(struct mm_vm *vm, gpa_t gpa, struct mm_page_info *out);
+unsigned mm_regions(struct mm_vm *vm, struct mm_region *out, unsigned max);
+
+/* Every invariant of every structure; no other thread may be in mm. False and *why on a breach. */
+bool mm_check(struct mm_host *host, const char **why);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Counters of one memory host. Names are Linux's (/proc/vmstat) wherever Linux has one. Relaxed atomics. */
+#ifndef MM_STATS_H
+#define MM_STATS_H
+
+#include "mm/base/hist.h"
+
+#define VM_EVENTS(X)                                                                                                   \
+    X(pgfault)          /* stage-2 faults, minor and major */                                                          \
+    X(pgmajfault)       /* of these, page came from zram or swap */                                                    \
+    X(pgfault_zero)     /* first touch */                                                                              \
+    X(pgfault_spurious) /* page was there already: two vCPUs, or a write-protect event */                              \
+    X(pgrefault)        /* standby page given back */                                                                  \
+    X(pgactivate)       /* pages that came back from standby, single or in blocks */                                   \
+    X(pgdeactivate)     /* pages taken home to standby */                                                              \
+    X(pgscan_kswapd)                                                                                                   \
+    X(pgscan_direct)                                                                                                   \
+    X(pgsteal_kswapd) /* pages whose frame came free */                                                                \
+    X(pgsteal_direct)                                                                                                  \
+    X(allocstall) /* faults that had to reclaim by themselves */                                                       \
+    X(pageoutrun) /* kswapd woke */                                                                                    \
+    X(kswapd_low_wmark_hit_quickly)                                                                                    \
+    X(kswapd_high_wmark_hit_quickly)                                                                                   \
+    X(pswpin) /* pages read from a swap area */                                                                        \
+    X(pswpout)                                                                                                         \
+    X(zswpin)          /* pages decompressed */                                                                        \
+    X(zswpout)         /* pages compressed */                                                                          \
+    X(swap_ra)         /* pages brought along by readahead */                                                          \
+    X(swap_ra_hit)     /* of these, found resident when the sequence came to them */                                   \
+    X(thp_fault_alloc) /* first touches answered with 2 MiB */                                                         \
+    X(thp_fault_fallback)                                                                                              \
+    X(thp_split_page) /* 2 MiB frames whose pages went separate ways */                                                \
+    X(thp_swpout)     /* 2 MiB taken home as one */                                                                    \
+    X(pgalloc_normal)                                                                                                  \
+    X(pgfree)                                                                                                          \
+    X(pool_grow)    /* pages got from the kernel */                                                                    \
+    X(pool_release) /* pages given back to it */                                                                       \
+    X(take_busy)    /* pages the kernel would not move */                                                              \
+    X(swap_write_error)                                                                                                \
+    X(swap_read_error)                                                                                                 \
+    X(oom_kill)
+
+enum vm_event {
+#define X(name) EV_##name,
+    VM_EVENTS(X)
+#undef X
+        NR_VM_EVENTS,
+};
+extern const char *const vm_event_names[NR_VM_EVENTS];
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Swap areas: slots of one page on a file or block device, slot 0 being Linux's swap header.
+ *
+ *   swap_set: up to MAX_SWAP_AREAS areas, tried in falling priority, equal priorities in turn (as Linux)
+ *   swap_area: use count and checksum per slot; allocation in clusters of 256 slots so that neighbours stay neighbours
+ *
+ * I/O goes through swap_backend; vmm/swapfile.c implements it with io_uring, tests/fake in memory with injected errors.
+ */
+#ifndef MM_SWAP_AREA_H
+#define MM_SWAP_AREA_H
+
+#include "mm/base/types.h"
+
+#define MAX_SWAP_AREAS 32
+#define SWAP_CLUSTER_SLOTS 256u
+#define SWAP_MAX_IO 64u /* pages in one swap_write or swap_read */
+
+/* A page in swap. Packs into the 53-bit payload of a stage-2 entry: area 5 bits, slot 40. */
+struct swap_ref {
+    uint8_t area;
+    uint64_t slot;
+};
+static inline uint64_t swap_ref_pack(struct swap_ref r)
+{
+    return (r.slot << 5) | r.area;
+}
+static inline struct swap_ref swap_ref_unpack(uint64_t payload)
+{
+    return (struct swap_ref){.area = (uint8_t)(payload & 31u), .slot = payload >> 5};
+}
+
+struct swap_io {
+    uint64_t slot;
+    void *page; /* PAGE_BYTES, page aligned */
+    int error;  /* out: 0 or -errno for this page */
+};
+
+struct swap_backend {
+    /* Transfers nr <= SWAP_MAX_IO pages and waits for all; neighbouring slots go as one request. Returns 0 when every
+     * error is 0, else the first one. Safe from several threads. */
+    int (*transfer)(void *ctx, bool write, struct swap_io *io, unsigned nr);
+    /* Slots no longer used; may be ignored. */
+    void (*discard)(void *ctx, uint64_t slot, uint64_t nr);
+    void (*close)(void *ctx);
+};
+
+struct swap_area_stat {
+    char name[108];   /* path as given */
+    const char *kind; /* "file", "partition" */
+    int priority;
+    uint64_t size_bytes, used_bytes;
+    uint64_t nr_reads, nr_writes, nr_read_errors, nr_write_errors; /* pages */
+};
+
+struct swap_set;
+must_check int swap_set_create(struct swap_set **out);
+/* Closes every backend. */
+void swap_set_destroy(struct swap_set *set);
+
+/*
+ * swap_area_add - @nr_slots slots, slot 0 not used. @priority -1 for automatic (falling from -2, as Linux).
+ * Returns the area number >= 0; -ENOSPC: no room for another; -EEXIST: @name is in use; -ENOMEM. On error the caller
+ * keeps ctx.
+ */
+must_check int swap_area_add(struct swap_set *set, const char *name, const char *kind, uint64_t nr_slots, int priority,
+                             const struct swap_backend *backend, void *ctx);
+/* Area number by name, or -ENOENT. */
+must_check int swap_area_find(struct swap_set *set, const char *name);
+/* Stops (on = false) or resumes allocation in an area. */
+void swap_area_enable(struct swap_set *set, int area, bool on);
+/* Removes a disabled area with no slot in use and closes it. -EBUSY otherwise. */
+must_check int swap_area_remove(struct swap_set *set, int area);
+
+/*
+ * swap_alloc - up to @want neighbouring slots of one area, each with use count 1. Returns how many (0: swap is full);
+ * *first names the first.
+ */
+unsigned swap_alloc(struct swap_set *set, unsigned want, struct swap_ref *first);
+/* Use counts: dup adds one (-EOVERFLOW at 65535), free takes one and discards at zero. */
+must_check int swap_dup(struct swap_set *set, struct swap_ref ref);
+void swap_free(struct swap_set *set, struct swap_ref ref);
+
+/*
+ * swap_write - pages[i] goes to slot first.slot + i; its checksum is kept. 1..SWAP_MAX_IO pages.
+ * error[i] is 0 or -errno per page; returns 0 when all are 0, else the first error. Slots keep their counts.
+ */
+must_check int swap_write(struct swap_set *set, struct swap_ref first, void *const pages[], unsigned nr, int error[]);
+/* swap_read - the other way; -EILSEQ for a page whose checksum is wrong. */
+must_check int swap_read(struct swap_set *set, struct swap_ref first, void *const pages[], unsigned nr, int error[]);
+
+uint64_t swap_nr_free(struct swap_set *set); /* slots, enabled areas only */
+unsigned swap_stat(struct swap_set *set, struct swap_area_stat *out, unsigned max);
+uint64_t swap_metadata_bytes(struct swap_set *set);
+bool swap_check(struct swap_set *set, const char **why);
+
+/* --- the header in slot 0 (include/linux/swap.h, union swap_header; version 1) --- */
+/* swap_header_make - fills @page (PAGE_BYTES) for an area of @nr_slots slots with a random UUID and @label (may be
+ * NULL). */
+void swap_header_make(void *page, uint64_t nr_slots, const uint8_t uuid[16], const char *label);
+/* swap_header_read - *nr_slots of the header. -EINVAL: not a swap header, or of another version or page size. */
+must_check int swap_header_read(const void *page, uint64_t *nr_slots);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * memhost: a memory host with its threads. Guest memory for VMs (or for tests' and benchmarks' own threads: nothing
+ * here knows KVM), the arena, userfaultfd, one kswapd, one housekeeper, fault threads.
+ *
+ *   backend EBB:    mm/ over hostmem_move or hostmem_copy
+ *   backend KERNEL: plain anonymous memory in a memory cgroup limited to the budget, with a kernel zram as swap
+ */
+#ifndef VMM_MEMHOST_H
+#define VMM_MEMHOST_H
+
+#include "mm/mm.h"
+#include "vmm/diag.h"
+
+enum backend { BACKEND_EBB, BACKEND_KERNEL };
+enum transport { TRANSPORT_AUTO, TRANSPORT_MOVE, TRANSPORT_COPY };
+
+struct memhost_config {
+    enum backend backend;
+    enum transport transport;
+    struct mm_config mm; /* BACKEND_KERNEL uses budget_bytes and zram */
+    bool no_workers;     /* tests: no kswapd and housekeeper threads */
+};
+
+struct memhost;
+struct memhost_vm;
+
+/* 0, or -1 with diag. Probes what the kernel can; after an error nothing remains. */
+must_check int memhost_create(const struct memhost_config *config, struct memhost **out, struct diag *diag);
+/* Every VM must have been removed. Joins threads, closes descriptors, removes cgroup and zram of the kernel backend. */
+void memhost_destroy(struct memhost *mh);
+/* "move", "copy" or "kernel". */
+const char *memhost_transport(const struct memhost *mh);
+/* NULL for BACKEND_KERNEL. */
+struct mm_host *memhost_mm(struct memhost *mh);
+/* An mm_thread for callers outside the workers (API, tests): guarded by memhost_lock_thread/unlock. */
+struct mm_thread *memhost_lock_thread(struct memhost *mh);
+void memhost_unlock_thread(struct memhost *mh);
+
+struct memhost_vm_config {
+    const struct mm_region *regions;
+    unsigned nr_regions;
+    unsigned nr_fault_threads; /* min(nr_vcpus, cpus of the host) */
+    const int *fault_cpus;     /* CPU for each fault thread, or NULL: not bound */
+    /* Called from a fault thread when a page cannot be had (err: -ENOMEM, -EIO, -EFAULT). The vCPU that needs the page
+     * stays blocked until the VM is removed or memhost_vm_release_waiters; must not block. */
+    void (*on_fatal)(void *ctx, int err, gpa_t gpa);
+    void *ctx;
+};
+must_check int memhost_vm_add(struct memhost *mh, const struct memhost_vm_config *config, struct memhost_vm **out,
+                              struct diag *diag);
+/* Address of [gpa, gpa + bytes) in this process; NULL when not inside one region. */
+void *memhost_vm_hva(struct memhost_vm *vm, gpa_t gpa, uint64_t bytes);
+/* NULL for BACKEND_KERNEL. */
+struct mm_vm *memhost_vm_mm(struct memhost_vm *vm);
+/* Bytes of guest memory that are resident as the kernel counts them (mincore / pagemap), for BACKEND_KERNEL's report.
+ */
+uint64_t memhost_vm_resident_bytes(struct memhost_vm *vm);
+/*
+ * memhost_vm_release_waiters - after on_fatal: from now on every fault of this VM is answered with a zero page from
+ * outside the budget's promise of content, so that its vCPUs can leave KVM_RUN and stop. At most one page per waiting
+ * thread.
+ */
+void memhost_vm_release_waiters(struct memhost_vm *vm);
+/* No thread may touch the memory any more. */
+void memhost_vm_remove(struct memhost_vm *vm);
+
+#endif
