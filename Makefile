@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Ebb. `make help` lists the targets. Everything that is made stands in build/:
+#
+#   build/ebb                      the program
+#   build/<variant>/               objects, libmm.a, libvmm.a and test programs of one variant
+#   build/bench/                   benchmarks
+#
+# Variants: release (gcc), clang, asan (address and undefined), tsan, coverage. Name one with VARIANT=.
+
+VARIANT ?= release
+BUILD := build/$(VARIANT)
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# --- compiler and flags -------------------------------------------------------------------------
+
+CC := gcc
+OPT_release := -O2
+OPT_clang := -O2
+OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DEBB_DEBUG_LOCKS
+OPT_tsan := -O1 -fsanitize=thread -fno-omit-frame-pointer -DEBB_DEBUG_LOCKS
+OPT_coverage := -O0 --coverage -fprofile-update=atomic
+ifeq ($(VARIANT),clang)
+CC := clang
+endif
+ifeq ($(OPT_$(VARIANT)),)
+$(error no variant "$(VARIANT)": release clang asan tsan coverage)
+endif
+
+WARNINGS := -Wall -Wextra -Wundef -Wshadow -Wconversion -Wmissing-prototypes -Wvla -Werror
+EBB_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread $(WARNINGS) $(OPT_$(VARIANT)) -I.
+EBB_LIBS := -llz4 -lzstd -lxxhash -luring -lmicrohttpd -ljansson -lcapstone -lm
+CHECK_LIBS := -lcheck -lsubunit -lrt -lm
+# tests/fake/fail_alloc.c stands between the code under test and the heap.
+WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=posix_memalign
+
+compile = $(CC) $(EBB_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+link = $(CC) $(EBB_CFLAGS) $(CFLAGS) $(LDFLAGS) -Wl,--as-needed -o $@
+
+# --- what there is to build -----------------------------------------------------------------------
+
+MM_SRC := $(sort $(wildcard mm/*.c mm/*/*.c))
+VMM_SRC := $(sort $(filter-out vmm/main.c,$(wildcard vmm/*.c devices/*.c devices/*/*.c)))
+FAKE_SRC := $(sort $(wildcard tests/fake/*.c))
+UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
+VM_SRC := $(sort $(wildcard tests/vm/vm_*.c))
+BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
+C_FILES := $(sort $(shell find mm vmm devices tools tests guest-images -name '*.[ch]' 2>/dev/null))
+
+objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
+programs = $(patsubst %.c,$(BUILD)/%,$(1))
+LIBMM := $(BUILD)/libmm.a
+LIBVMM := $(BUILD)/libvmm.a
+# The archives name each other's symbols in one direction only: vmm calls mm.
+LIBS := $(LIBVMM) $(LIBMM)
+
+EBB := $(if $(filter release,$(VARIANT)),build/ebb,$(BUILD)/ebb)
+UNIT := $(call programs,$(UNIT_SRC))
+VM := $(call programs,$(VM_SRC))
+BENCH := $(patsubst tests/bench/%.c,build/bench/%,$(BENCH_SRC))
+
+# The embedded guest: makes $(GUEST_OBJ), an object that holds the guest's image.
+GUEST_OBJ := $(if $(wildcard guest-images/ebbguest/rules.mk),$(BUILD)/guest/ebbguest.o)
+-include guest-images/ebbguest/rules.mk
+
+# --- rules -----------------------------------------------------------------------------------------
+
+.PHONY: all unit vm tests bench-programs run test bench lint format coverage asan tsan deps clean help
+
+all: $(LIBS) $(if $(wildcard vmm/main.c),$(EBB)) ## build build/ebb; needs no root
+unit: $(UNIT)
+vm: $(VM)
+tests: unit vm
+bench-programs: $(BENCH)
+
+$(BUILD)/%.o: %.c | build/.libraries
+	@mkdir -p $(@D)
+	$(compile)
+
+$(LIBMM): $(call objects,$(MM_SRC))
+$(LIBVMM): $(call objects,$(VMM_SRC)) $(GUEST_OBJ)
+$(LIBS):
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(EBB): $(BUILD)/vmm/main.o $(LIBS)
+	$(link) $^ $(EBB_LIBS)
+
+$(UNIT) $(VM): $(BUILD)/%: $(BUILD)/%.o $(call objects,$(FAKE_SRC)) $(LIBS)
+	$(link) $(WRAP) $^ $(EBB_LIBS) $(CHECK_LIBS)
+
+$(BENCH): build/bench/%: $(BUILD)/tests/bench/%.o $(LIBS)
+	@mkdir -p $(@D)
+	$(link) $^ $(EBB_LIBS)
+
+# Says which packages are missing, once, before the first compilation.
+build/.libraries: tools/install-deps.sh
+	@mkdir -p $(@D)
+	@tools/install-deps.sh --check build
+	@touch $@
+
+.SECONDARY:
+-include $(patsubst %.o,%.d,$(call objects,$(MM_SRC) $(VMM_SRC) vmm/main.c $(FAKE_SRC) $(UNIT_SRC) $(VM_SRC) $(BENCH_SRC)))
+
+# --- what a person types -----------------------------------------------------------------------------
+
+DEMO := --memory 256M --budget 64M --zram 32M --swap ebb.swap,size=512M \
+	--workload "fill:200M,pattern=mixed;zipf:200M,ops=200000,write=30;verify"
+
+run: ## install what is missing (root), build, launch the demonstration VM
+	@tools/install-deps.sh build
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	build/ebb run $(DEMO)
+
+deps: ## install the packages that building needs (root)
+	@tools/install-deps.sh build
+
+test: ## install what the tests need (root), build with gcc and clang, run every test
+	@tools/install-deps.sh test
+	@JOBS=$(JOBS) tests/run.sh lint release clang asan tsan coverage
+
+asan: ## tests under the address and undefined behaviour sanitizers
+	@JOBS=$(JOBS) tests/run.sh asan
+
+tsan: ## tests under the thread sanitizer
+	@JOBS=$(JOBS) tests/run.sh tsan
+
+coverage: ## lines of mm/ that the unit tests run, by file
+	@JOBS=$(JOBS) tests/run.sh coverage
+
+lint: ## layers, formatting, forbidden words, globals
+	@tests/run.sh lint
+
+format: ## rewrite the sources with clang-format
+	clang-format-14 -i $(C_FILES)
+
+bench: all bench-programs ## compare with the kernel's own swap (root); takes minutes
+	@tests/bench/run.sh
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12

@@ -1,0 +1,81 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# install-deps.sh [--check] build|test
+#
+# Installs the Debian packages that are missing for building Ebb, or for testing it; says which in one line.
+# --check installs nothing: it names what is missing and fails.
+set -eu
+
+# Package, and what proves that it is there: a header, or a command with a leading !.
+build_packages="
+gcc                !gcc
+libc6-dev          stdio.h
+liblz4-dev         lz4.h
+libzstd-dev        zstd.h
+libxxhash-dev      xxhash.h
+liburing-dev       liburing.h
+libmicrohttpd-dev  microhttpd.h
+libjansson-dev     jansson.h
+libcapstone-dev    capstone/capstone.h
+"
+test_packages="
+check              check.h
+clang              !clang
+clang-format-14    !clang-format-14
+"
+
+is_there() {
+    case $1 in
+    !*) command -v "${1#!}" >/dev/null ;;
+    *) echo "#include <$1>" | gcc -E -x c - >/dev/null 2>&1 ;;
+    esac
+}
+
+missing_of() {
+    echo "$1" | while read -r package proof; do
+        [ -z "$package" ] || is_there "$proof" || printf ' %s' "$package"
+    done
+}
+
+check=no
+if [ "${1-}" = --check ]; then
+    check=yes
+    shift
+fi
+case ${1-} in
+build) missing=$(missing_of "$build_packages") ;;
+test) missing=$(missing_of "$build_packages$test_packages") ;;
+*)
+    echo "usage: install-deps.sh [--check] build|test" >&2
+    exit 2
+    ;;
+esac
+[ -n "$missing" ] || exit 0
+
+if [ $check = yes ]; then
+    echo "ebb: missing packages:$missing" >&2
+    echo "ebb: 'make deps' and 'make run' install them (as root, with apt); or: apt-get install$missing" >&2
+    exit 3
+fi
+if ! command -v apt-get >/dev/null; then
+    echo "ebb: no apt-get here; install these Debian packages or their like:$missing" >&2
+    exit 3
+fi
+if [ "$(id -u)" != 0 ]; then
+    echo "ebb: installing needs root; run: sudo apt-get install$missing" >&2
+    exit 3
+fi
+
+echo "installing$missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+export DEBIAN_FRONTEND=noninteractive
+apt="apt-get -q -y -o DPkg::Lock::Timeout=300"
+# An old package list is good enough when it is there and its packages still are.
+# shellcheck disable=SC2086
+if ! { $apt update && $apt install --no-install-recommends $missing; } >"$log" 2>&1; then
+    cat "$log" >&2
+    echo "ebb: could not install$missing" >&2
+    exit 3
+fi
