@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The pool: see pool.h for the equations. No host_ops call is made under a lock. */
+#include "mm/frame/pool.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* Pages given back to the kernel at once when the budget runs dry: 64 pages in one MADV_DONTNEED cost about as much as
+ * ten single calls (FACTS: 150-240 ns a page in bulk). */
+#define RELEASE_BATCH_ORDER 6
+/* Single pages made at once when a store needs filled ones and none is free. Chosen, unmeasured. */
+#define PREFILL_PAGES 16u
+
+static void count(struct pool *pool, enum vm_event event, uint64_t nr)
+{
+    __atomic_add_fetch(&pool->events[event], nr, __ATOMIC_RELAXED);
+}
+
+static uint32_t round_up_block(uint64_t pages)
+{
+    return (uint32_t)((pages + BLOCK_PAGES - 1) / BLOCK_PAGES * BLOCK_PAGES);
+}
+
+uint32_t pool_nr_slots(uint32_t budget_pages)
+{
+    return round_up_block(budget_pages) + round_up_block((uint64_t)budget_pages * 5 / 4);
+}
+
+int pool_init(struct pool *pool, const struct host_ops *ops, void *ops_ctx, void *arena, uint32_t budget_pages,
+              uint64_t *events)
+{
+    uint32_t nr_huge = round_up_block(budget_pages);
+    *pool = (struct pool){
+        .ops = ops,
+        .ops_ctx = ops_ctx,
+        .arena = arena,
+        .nr_slots = pool_nr_slots(budget_pages),
+        .budget_pages = budget_pages,
+        .events = events,
+        .uncharged = budget_pages,
+    };
+    pool->frames = calloc(pool->nr_slots, sizeof(struct frame));
+    if (!pool->frames)
+        return -ENOMEM;
+    lock_init(&pool->lock, LOCK_POOL);
+    frame_list_init(&pool->stock);
+    zone_init(&pool->zones[POOL_HUGE], "Huge", pool->frames, 0, nr_huge, PLANE_EMPTY);
+    zone_init(&pool->zones[POOL_NORMAL], "Normal", pool->frames, nr_huge, pool->nr_slots - nr_huge, PLANE_EMPTY);
+    watermark_set(&pool->zones[POOL_NORMAL], budget_pages);
+    watermark_compute(budget_pages, pool->wmark);
+    return 0;
+}
+
+static struct zone *zone_of(struct pool *pool, fn_t fn)
+{
+    return &pool->zones[fn < pool->zones[POOL_NORMAL].start_fn ? POOL_HUGE : POOL_NORMAL];
+}
+
+uint32_t pool_nr_free(const struct pool *pool)
+{
+    return __atomic_load_n(&pool->uncharged, __ATOMIC_RELAXED) + zone_nr_free(&pool->zones[POOL_HUGE], PLANE_FILLED) +
+           zone_nr_free(&pool->zones[POOL_NORMAL], PLANE_FILLED) +
+           __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED) * BLOCK_PAGES;
+}
+
+static bool try_charge(struct pool *pool, uint32_t nr)
+{
+    uint32_t have = __atomic_load_n(&pool->uncharged, __ATOMIC_RELAXED);
+    while (have >= nr)
+        if (__atomic_compare_exchange_n(&pool->uncharged, &have, have - nr, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+/* One free filled block of exactly @order goes back to the kernel. False: there is none. */
+static bool release_one(struct pool *pool, struct zone *zone, unsigned order)
+{
+    fn_t fn;
+    if (zone_alloc(zone, order, PLANE_FILLED, &fn))
+        return false;
+    uint32_t nr = 1u << order;
+    pool->ops->release(pool->ops_ctx, fn, nr);
+    zone_free(zone, fn, order, PLANE_EMPTY);
+    count(pool, EV_pool_release, nr);
+    pool_uncharge(pool, nr);
+    return true;
+}
+
+uint32_t pool_release_blocks(struct pool *pool, uint32_t nr_blocks)
+{
+    uint32_t pages = 0;
+    while (pages < nr_blocks * BLOCK_PAGES && (release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER) ||
+                                               release_one(pool, &pool->zones[POOL_NORMAL], BLOCK_ORDER)))
+        pages += BLOCK_PAGES;
+    return pages;
+}
+
+/* Turns free filled pages into uncharged ones: whole blocks first, they are cheap (5 us), then the longest runs. */
+static bool release_some(struct pool *pool)
+{
+    if (release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER))
+        return true;
+    for (unsigned order = RELEASE_BATCH_ORDER + 1; order-- > 0;)
+        if (release_one(pool, &pool->zones[POOL_NORMAL], order))
+            return true;
+    if (!__atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED))
+        return false;
+    pool_drain_stock(pool);
+    return release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER);
+}
+
+int pool_charge(struct pool *pool, uint32_t nr)
+{
+    while (!try_charge(pool, nr))
+        if (!release_some(pool))
+            return -ENOMEM;
+    return 0;
+}
+
+void pool_uncharge(struct pool *pool, uint32_t nr)
+{
+    __atomic_add_fetch(&pool->uncharged, nr, __ATOMIC_ACQ_REL);
+}
+
+/* Empty slots of @zone become one filled run. */
+static int populate(struct pool *pool, struct zone *zone, unsigned order, fn_t *out)
+{
+    uint32_t nr = 1u << order;
+    if (!try_charge(pool, nr))
+        return -ENOMEM;
+    int err = zone_alloc(zone, order, PLANE_EMPTY, out);
+    if (!err) {
+        err = pool->ops->populate(pool->ops_ctx, *out, nr);
+        if (err)
+            zone_free(zone, *out, order, PLANE_EMPTY);
+    }
+    if (err)
+        pool_uncharge(pool, nr);
+    else
+        count(pool, EV_pool_grow, nr);
+    return err;
+}
+
+int pool_alloc_filled(struct pool *pool, unsigned order, bool may_populate, fn_t *out)
+{
+    struct zone *normal = &pool->zones[POOL_NORMAL];
+    count(pool, EV_pgalloc_normal, UINT64_C(1) << order);
+    if (!zone_alloc(normal, order, PLANE_FILLED, out) || (may_populate && !populate(pool, normal, order, out)))
+        return 0;
+    return zone_alloc(&pool->zones[POOL_HUGE], order, PLANE_FILLED, out);
+}
+
+int pool_prefill(struct pool *pool, uint32_t nr)
+{
+    struct zone *normal = &pool->zones[POOL_NORMAL];
+    while (zone_nr_free(normal, PLANE_FILLED) + zone_nr_free(&pool->zones[POOL_HUGE], PLANE_FILLED) < nr) {
+        fn_t fn;
+        unsigned order = 4;
+        _Static_assert(PREFILL_PAGES == 1u << 4, "one populate call");
+        while (populate(pool, normal, order, &fn))
+            if (order-- == 0)
+                return -ENOMEM;
+        zone_free(normal, fn, order, PLANE_FILLED);
+    }
+    return 0;
+}
+
+int pool_alloc_empty(struct pool *pool, uint32_t nr, fn_t *out, uint32_t *got)
+{
+    unsigned order = 0;
+    while (order < BLOCK_ORDER && (1u << order) < nr)
+        order++;
+    for (struct zone *normal = &pool->zones[POOL_NORMAL];; order--) {
+        if (!zone_alloc(normal, order, PLANE_EMPTY, out)) {
+            *got = MIN_OF(nr, 1u << order);
+            if (*got < 1u << order)
+                zone_free_range(normal, *out + *got, (1u << order) - *got, PLANE_EMPTY);
+            return 0;
+        }
+        if (order == 0)
+            return -ENOMEM;
+    }
+}
+
+void pool_free_filled(struct pool *pool, fn_t fn, uint32_t nr)
+{
+    count(pool, EV_pgfree, nr);
+    zone_free_range(zone_of(pool, fn), fn, nr, PLANE_FILLED);
+}
+
+void pool_free_empty(struct pool *pool, fn_t fn, uint32_t nr)
+{
+    zone_free_range(zone_of(pool, fn), fn, nr, PLANE_EMPTY);
+}
+
+int pool_alloc_block(struct pool *pool, bool may_populate, fn_t *out)
+{
+    lock_acquire(&pool->lock);
+    *out = frame_list_pop_head(&pool->stock, pool->frames);
+    if (*out != FN_NONE)
+        __atomic_sub_fetch(&pool->nr_stock, 1, __ATOMIC_RELAXED);
+    lock_release(&pool->lock);
+    if (*out != FN_NONE)
+        return 0;
+    return may_populate ? populate(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER, out) : -ENOMEM;
+}
+
+int pool_stock_one(struct pool *pool)
+{
+    fn_t fn;
+    int err = populate(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER, &fn);
+    if (err)
+        return err;
+    lock_acquire(&pool->lock);
+    pool->frames[fn].use = FRAME_ZEROED;
+    frame_list_push_tail(&pool->stock, pool->frames, fn);
+    __atomic_add_fetch(&pool->nr_stock, 1, __ATOMIC_RELAXED);
+    lock_release(&pool->lock);
+    return 0;
+}
+
+void pool_drain_stock(struct pool *pool)
+{
+    for (fn_t fn; !pool_alloc_block(pool, false, &fn);)
+        zone_free(&pool->zones[POOL_HUGE], fn, BLOCK_ORDER, PLANE_FILLED);
+}
+
+void pool_fini(struct pool *pool)
+{
+    pool_drain_stock(pool);
+    for (unsigned z = 0; z < POOL_NR_ZONES; z++) {
+        for (unsigned order = 0; order <= MAX_ORDER; order++)
+            while (pool->zones[z].area[order].blocks[PLANE_FILLED].nr)
+                release_one(pool, &pool->zones[z], order);
+        zone_fini(&pool->zones[z]);
+    }
+    lock_fini(&pool->lock);
+    free(pool->frames);
+    pool->frames = NULL;
+}
+
+bool pool_check(struct pool *pool, const char **why)
+{
+    for (unsigned z = 0; z < POOL_NR_ZONES; z++)
+        if (!zone_check(&pool->zones[z], why))
+            return false;
+    *why = "pool: stock length";
+    if (pool->stock.nr != pool->nr_stock)
+        return false;
+    *why = "pool: more uncharged pages than the budget has";
+    return pool->uncharged <= pool->budget_pages;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pool: Ebb's physical memory. Slots of the arena in two zones, and the budget.
+ *
+ *   zone Huge    whole 2 MiB frames. Their slots are filled and emptied only together, so the kernel keeps them as one
+ *                huge page; a block that drains page by page stays filled until all of it is free.
+ *   zone Normal  single pages and runs: where pages taken from a guest come home, and pages of the stores.
+ *
+ * The budget counts physical pages wherever they are:
+ *
+ *   budget = uncharged + filled slots (free, stock, standby, store) + pages in guests + charges cached by threads
+ *   free   = uncharged + free filled slots + stock of zeroed blocks          (what the watermarks look at)
+ *
+ * Whoever makes a page come into being (place_copy, populate) charges first; whoever gives one back to the kernel
+ * (release, drop) uncharges after. A page that moves between a guest and a slot changes nothing.
+ */
+#ifndef MM_FRAME_POOL_H
+#define MM_FRAME_POOL_H
+
+#include "mm/frame/zone.h"
+#include "mm/host_ops.h"
+#include "mm/stats.h"
+
+enum { POOL_HUGE, POOL_NORMAL, POOL_NR_ZONES };
+
+struct pool {
+    const struct host_ops *ops;
+    void *ops_ctx;
+    char *arena;
+    struct frame *frames;
+    uint32_t nr_slots;
+    uint32_t budget_pages;
+    uint32_t wmark[NR_WMARK];
+    uint64_t *events; /* the host's counters, relaxed atomics */
+    struct zone zones[POOL_NR_ZONES];
+    uint32_t uncharged;  /* pages of budget behind which there is no page; atomic */
+    struct mm_lock lock; /* LOCK_POOL */
+    /* guarded by lock */
+    struct frame_list stock; /* zeroed 2 MiB frames */
+    uint32_t nr_stock;       /* blocks; read racily */
+};
+
+/* Slots for a budget, both zones. */
+uint32_t pool_nr_slots(uint32_t budget_pages);
+/* All slots empty, all of the budget uncharged. -ENOMEM. */
+must_check int pool_init(struct pool *pool, const struct host_ops *ops, void *ops_ctx, void *arena,
+                         uint32_t budget_pages, uint64_t *events);
+/* Releases every free page. */
+void pool_fini(struct pool *pool);
+
+static inline void *pool_page(const struct pool *pool, fn_t fn)
+{
+    return pool->arena + (uint64_t)fn * PAGE_BYTES;
+}
+
+/* Pages that can be had without reclaim. Racy. */
+uint32_t pool_nr_free(const struct pool *pool);
+
+/*
+ * pool_charge - the right to @nr more pages. Where the budget has no uncharged pages left, free filled ones are
+ * given back to the kernel in batches. -ENOMEM with nothing charged. Calls host_ops.
+ */
+must_check int pool_charge(struct pool *pool, uint32_t nr);
+void pool_uncharge(struct pool *pool, uint32_t nr);
+
+/*
+ * pool_alloc_filled - a run of 2^order filled pages of any content, order <= 3 guaranteed to be tried by populate.
+ * Without @may_populate only what is filled already is looked at and no host_ops is called: for callers with locks.
+ */
+must_check int pool_alloc_filled(struct pool *pool, unsigned order, bool may_populate, fn_t *out);
+/* At least @nr single filled pages stand ready afterwards, or -ENOMEM: what a store needs is made before its locks are
+ * taken. */
+must_check int pool_prefill(struct pool *pool, uint32_t nr);
+/* A run of empty slots, as long as can be had but at most @nr (1..512); *got says how long. -ENOMEM. */
+must_check int pool_alloc_empty(struct pool *pool, uint32_t nr, fn_t *out, uint32_t *got);
+/* Pages and slots back. */
+void pool_free_filled(struct pool *pool, fn_t fn, uint32_t nr);
+void pool_free_empty(struct pool *pool, fn_t fn, uint32_t nr);
+
+/*
+ * A zeroed 2 MiB frame: from the stock, or with @may_populate charged and populated now. -ENOMEM.
+ */
+must_check int pool_alloc_block(struct pool *pool, bool may_populate, fn_t *out);
+/* Makes one zeroed block for the stock. -ENOMEM: the budget has no room. */
+must_check int pool_stock_one(struct pool *pool);
+/* Gives the stock up: its blocks become free filled ones. */
+void pool_drain_stock(struct pool *pool);
+/* Gives free filled 2 MiB blocks back to the kernel, at most @nr_blocks. Returns pages. */
+uint32_t pool_release_blocks(struct pool *pool, uint32_t nr_blocks);
+
+/* The equations above hold for zones and stock. No other thread in the pool. */
+bool pool_check(struct pool *pool, const char **why);
+
+#endif
