@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The nearest right word for a wrong one. */
+#ifndef VMM_SUGGEST_H
+#define VMM_SUGGEST_H
+
+/*
+ * suggest_word - the word of @words (NULL-terminated) nearest to @word by edits (insert, delete, replace, swap of
+ * neighbours); NULL when even that one is more than a third of its letters away.
+ */
+const char *suggest_word(const char *word, const char *const words[]);
+
+/* Fills @out with "; did you mean WORD?" or, when nothing is near, with "". Returns @out. */
+#define SUGGEST_TEXT 64
+char *suggest_text(char *out, const char *word, const char *const words[]);
+
+#endif
