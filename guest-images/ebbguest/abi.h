@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the embedded guest kernel and the machine that runs it agree on. Included by both: freestanding, C and
+ * assembly.
+ *
+ *   guest physical address
+ *   0 ...................... memory, up to 3 GiB; the rest from 4 GiB on
+ *   EBB_SHARED_GPA ......... struct ebb_shared: host memory, outside the guest's; never reclaimed, read without exits
+ *   EBB_ROM_GPA ............ the kernel image, read-only: one copy for all VMs of a process
+ *
+ * Both sides distrust: the guest writes its own counters and lines, the host copies and checks before it uses them.
+ */
+#ifndef EBBGUEST_ABI_H
+#define EBBGUEST_ABI_H
+
+#define EBB_LOW_BYTES 0xc0000000  /* memory below the hole: at most 3 GiB */
+#define EBB_HIGH_GPA 0x100000000  /* the rest starts here */
+#define EBB_SHARED_GPA 0xd0000000 /* 2 MiB aligned */
+#define EBB_ROM_GPA 0xd0200000    /* 2 MiB aligned; image below 64 KiB of code */
+#define EBB_MAX_CPUS 64
+#define EBB_MAX_STEPS 32
+
+/* Ports. All take 32 bits except the byte ports of the serial line at 0x3f8. */
+#define EBB_PORT_LINE 0xeb0    /* value: vCPU. vcpu[].line holds one console line */
+#define EBB_PORT_STEP 0xeb4    /* value: step << 1 | end. vCPU 0 only, between barriers */
+#define EBB_PORT_BARRIER 0xeb8 /* value: vCPU. Returns when every vCPU has come */
+#define EBB_PORT_YIELD 0xebc   /* value: anything. Lets another thread of the host run */
+#define EBB_PORT_IDLE 0xec0    /* value: ms to sleep */
+#define EBB_PORT_EXIT 0xec4    /* value: enum ebb_exit. Ends the machine */
+
+/* Low memory that the kernel keeps: vCPU areas, then the DMA zone from 1 MiB to 16 MiB, then metadata. */
+#define EBB_CPU_AREA_GPA 0x10000
+#define EBB_CPU_AREA_BYTES 0x3000 /* 8 KiB stack of ring 3, 4 KiB of ring 0 with its GDT and TSS */
+#define EBB_DMA_GPA 0x100000
+#define EBB_META_GPA 0x1000000
+#define EBB_MIN_MEMORY_BYTES 0x2000000    /* 32 MiB */
+#define EBB_MAX_MEMORY_BYTES 0x7fc0000000 /* 511 GiB: one top-level table entry less the hole */
+
+#ifndef __ASSEMBLER__
+#include <stdint.h>
+
+enum ebb_exit {
+    EBB_EXIT_DONE,         /* every step ran; bad pages are counted in vcpu[].nr_bad */
+    EBB_EXIT_TRAP,         /* a processor exception: vcpu[].trap says which */
+    EBB_EXIT_NO_MEMORY,    /* the guest's buddy has fewer free pages than a step needs */
+    EBB_EXIT_BAD_WORKLOAD, /* a step that the kernel does not know */
+};
+
+enum ebb_step_kind {
+    EBB_STEP_FILL,   /* write pages [start, start + size) */
+    EBB_STEP_VERIFY, /* check every word of the pages */
+    EBB_STEP_ZIPF,   /* ops accesses, skewed by theta, write_pct of them rewrite the page */
+    EBB_STEP_STREAM, /* passes from first to last, write_pct of the pages rewritten */
+    EBB_STEP_IDLE,   /* sleep for ns */
+    EBB_STEP_FREE,   /* give the pages back to the guest's buddy */
+    EBB_STEP_CHURN,  /* ops times: free a run of pages, take other ones, fill them */
+    EBB_NR_STEP_KINDS,
+};
+
+enum ebb_pattern {
+    EBB_PATTERN_ZERO,
+    EBB_PATTERN_SAME,
+    EBB_PATTERN_TEXT,
+    EBB_PATTERN_RANDOM,
+    EBB_PATTERN_MIXED, /* of 16 pages 2 zero, 2 same, 8 text, 4 random */
+    EBB_NR_PATTERNS,
+};
+
+/* Pages of the workload are numbered from 0; what is filled is always [0, n) for some n. */
+struct ebb_step {
+    uint32_t kind;    /* enum ebb_step_kind */
+    uint32_t pattern; /* enum ebb_pattern: FILL; CHURN keeps each page's own */
+    uint32_t start_pages, size_pages;
+    uint64_t ops;
+    uint32_t write_pct;   /* 0..100 */
+    uint32_t theta_milli; /* 990 is 0.99; 0 is uniform; at most 2000 */
+    uint32_t passes;
+    uint32_t linear; /* ZIPF: page 0 is the hottest, page 1 the next; otherwise ranks are scattered */
+    uint64_t ns;     /* IDLE */
+    uint64_t seed;
+};
+
+/* How a page is wrong. */
+enum ebb_bad_kind {
+    EBB_BAD_STALE,   /* whole and its own, but of another generation */
+    EBB_BAD_LOST,    /* all zeros where content belongs */
+    EBB_BAD_TORN,    /* its checksum does not hold */
+    EBB_BAD_SWAPPED, /* whole, but the content of another page */
+    EBB_NR_BAD_KINDS,
+};
+
+struct ebb_bad {
+    uint32_t gfn, found_gfn;
+    uint32_t expected_generation, found_generation;
+    uint32_t kind; /* enum ebb_bad_kind */
+    uint32_t step;
+};
+
+struct ebb_trap {
+    uint64_t vector, error, rip, cs, rflags, rsp, ss; /* as the processor pushed them, in this order */
+    uint64_t cr2;
+};
+
+#define EBB_LINE_BYTES 240
+#define EBB_BAD_RECORDS 16
+
+/* Written by one vCPU of the guest, read by the host at any time. One page, so that no line is shared. */
+struct ebb_vcpu_shared {
+    uint64_t done;                       /* of the running step, in pages or operations */
+    uint64_t nr_pages, nr_ops;           /* since boot: pages worked on, accesses */
+    uint64_t nr_verified;                /* since boot: pages whose every word was checked */
+    uint64_t nr_bad;                     /* since boot */
+    struct ebb_trap trap;                /* EBB_EXIT_TRAP */
+    struct ebb_bad bad[EBB_BAD_RECORDS]; /* the first ones */
+    char line[EBB_LINE_BYTES];           /* ends with 0 */
+    uint8_t unused[4096 - 40 - 64 - EBB_BAD_RECORDS * 24 - EBB_LINE_BYTES];
+};
+_Static_assert(sizeof(struct ebb_vcpu_shared) == 4096, "one page a vCPU");
+
+#define EBB_MAGIC UINT64_C(0x31747365756762be)
+
+struct ebb_shared {
+    /* first page: written by the host before the machine starts */
+    uint64_t magic;
+    uint64_t low_bytes, high_bytes; /* memory from 0, and from EBB_HIGH_GPA */
+    uint32_t nr_cpus, nr_steps;
+    struct ebb_step steps[EBB_MAX_STEPS];
+    uint8_t unused[4096 - 32 - EBB_MAX_STEPS * sizeof(struct ebb_step)];
+    struct ebb_vcpu_shared vcpu[EBB_MAX_CPUS];
+};
+_Static_assert(sizeof(struct ebb_shared) == 4096 * (1 + EBB_MAX_CPUS), "parameters and one page a vCPU");
+#endif
+
+#endif
