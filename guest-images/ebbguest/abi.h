@@ -34,7 +34,9 @@
 #define EBB_DMA_GPA 0x100000
 #define EBB_META_GPA 0x1000000
 #define EBB_MIN_MEMORY_BYTES 0x2000000    /* 32 MiB */
-#define EBB_MAX_MEMORY_BYTES 0x7fc0000000 /* 511 GiB: one top-level table entry less the hole */
+#define EBB_MAX_MEMORY_BYTES 0x4000000000 /* 256 GiB: its metadata still fits below the hole */
+#define EBB_META_FIXED_BYTES 0x80000      /* struct kernel and the zipf table */
+#define EBB_META_PAGE_BYTES 24            /* struct frame and struct page_slot, a page */
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
@@ -129,6 +131,30 @@ struct ebb_shared {
     struct ebb_vcpu_shared vcpu[EBB_MAX_CPUS];
 };
 _Static_assert(sizeof(struct ebb_shared) == 4096 * (1 + EBB_MAX_CPUS), "parameters and one page a vCPU");
+
+/* Where memory ends, in bytes. */
+static inline uint64_t ebb_memory_end(uint64_t low_bytes, uint64_t high_bytes)
+{
+    return high_bytes > 0 ? EBB_HIGH_GPA + high_bytes : low_bytes;
+}
+
+/* Memory from EBB_META_GPA on that the kernel keeps for itself; whole 2 MiB blocks. */
+static inline uint64_t ebb_meta_bytes(uint64_t low_bytes, uint64_t high_bytes)
+{
+    uint64_t end = ebb_memory_end(low_bytes, high_bytes);
+    uint64_t tables = ((end >> 30) + 4) << 12;
+    uint64_t bytes = EBB_META_FIXED_BYTES + tables + (end >> 12) * EBB_META_PAGE_BYTES;
+
+    return (bytes + 0x1fffff) & ~UINT64_C(0x1fffff);
+}
+
+/* Pages that a workload can fill: every zone, to the last page. */
+static inline uint64_t ebb_usable_pages(uint64_t low_bytes, uint64_t high_bytes)
+{
+    uint64_t kept = EBB_DMA_GPA + ebb_meta_bytes(low_bytes, high_bytes);
+
+    return (low_bytes + high_bytes - kept) >> 12;
+}
 #endif
 
 #endif
