@@ -1,0 +1,115 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# run.sh VARIANT|lint ...
+#
+# Builds each variant's test programs and runs them; `lint` runs tests/lint. A line a program, the whole output of one
+# that fails, and as the last line "N passed, N failed, N skipped". Fails when anything failed.
+#
+# Counted: each of Check's checks, each lint, each build. A program that crashes, runs out of time or prints no line of
+# Check's counts as one failure. A line "SKIP: reason" is one skip, never a pass.
+#
+#   EBB_TEST_SECONDS  time limit of one program, default 300
+#   EBB_NO_KVM=1      tests that need /dev/kvm skip instead of failing
+#   JOBS              compiler processes, default 1
+#   TESTS             shell pattern of program names, e.g. TESTS='test_zone*'; default all
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+limit=${EBB_TEST_SECONDS:-300}
+passed=0 failed=0 skipped=0
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+trap 'exit 130' INT TERM
+
+export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
+export UBSAN_OPTIONS=print_stacktrace=1
+export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+
+# report NAME PASSED FAILED SKIPPED SECONDS
+report() {
+    passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + $4))
+    local word=ok
+    [ "$4" = 0 ] || word="$4 skipped"
+    [ "$3" = 0 ] || word="$3 FAILED"
+    printf '%-48s %5d checks %6d s  %s\n' "$1" $(($2 + $3)) "$5" "$word"
+    grep '^SKIP:' "$log" | sed 's/^/    /'
+    [ "$3" = 0 ] || sed 's/^/    /' "$log"
+}
+
+# run_command NAME COMMAND...: one check, passed when the command succeeds and skips nothing.
+run_command() {
+    local name=$1 start=$SECONDS skips
+    shift
+    if "$@" >"$log" 2>&1 </dev/null; then
+        skips=$(grep -c '^SKIP:' "$log")
+        report "$name" $((skips == 0)) 0 "$skips" $((SECONDS - start))
+    else
+        report "$name" 0 1 0 $((SECONDS - start))
+    fi
+}
+
+# run_program NAME COMMAND...: counts what Check says, and does not believe it when the exit code says otherwise.
+run_program() {
+    local name=$1 start=$SECONDS status checks=0 bad=0 skips line
+    shift
+    timeout --kill-after=10 "$limit" "$@" >"$log" 2>&1 </dev/null
+    status=$?
+    skips=$(grep -c '^SKIP:' "$log")
+    while read -r line; do
+        checks=$((checks + $(sed 's/.*Checks: \([0-9]*\).*/\1/' <<<"$line")))
+        bad=$((bad + $(sed 's/.*Failures: \([0-9]*\), Errors: \([0-9]*\).*/\1 + \2/' <<<"$line")))
+    done < <(grep -E '^[0-9]+%: Checks: [0-9]+, Failures: [0-9]+, Errors: [0-9]+' "$log")
+    if [ $status = 124 ] || [ $status = 137 ]; then
+        echo "ended after the time limit of $limit s" >>"$log"
+    fi
+    if [ $bad = 0 ] && { [ $status != 0 ] || ! grep -qE '^[0-9]+%: Checks: ' "$log"; }; then
+        echo "exit code $status" >>"$log"
+        checks=$((checks + 1)) bad=1
+    fi
+    local good=$((checks - bad - skips))
+    report "$name" $((good < 0 ? 0 : good)) $bad "$skips" $((SECONDS - start))
+}
+
+run_variant() {
+    local variant=$1 source program targets=tests
+    local prefix=() sources=(tests/unit/test_*.c)
+    case $variant in
+    release) sources+=(tests/vm/vm_*.c) ;;
+    tsan)
+        # The thread sanitizer wants its own layout of the address space.
+        if setarch -R true 2>/dev/null; then prefix=(setarch -R); fi
+        sources+=(tests/vm/vm_memhost*.c)
+        ;;
+    asan) sources+=(tests/vm/vm_memhost*.c) ;;
+    *) targets=unit ;;
+    esac
+    [ "$variant" != release ] || targets="all tests"
+    # shellcheck disable=SC2086
+    run_command "$variant/build" make -s -k -j"${JOBS:-1}" VARIANT="$variant" $targets
+    [ "$variant" != coverage ] || find build/coverage -name '*.gcda' -delete
+    for source in "${sources[@]}"; do
+        [ -e "$source" ] || continue
+        program=$(basename "$source" .c)
+        # shellcheck disable=SC2254
+        case $program in ${TESTS:-*}) ;; *) continue ;; esac
+        run_program "$variant/$program" "${prefix[@]}" "build/$variant/${source%.c}"
+    done
+    [ "$variant" != coverage ] || tests/coverage.sh build/coverage
+}
+
+run_lints() {
+    local lint
+    for lint in tests/lint/*.sh; do
+        run_command "lint/$(basename "$lint" .sh)" "$lint" .
+    done
+}
+
+for what in "$@"; do
+    case $what in
+    lint) run_lints ;;
+    *) run_variant "$what" ;;
+    esac
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
