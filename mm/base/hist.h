@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Latency histogram: 16 linear steps per power of two (error below 1/16), 1 ns to 2^40 ns. Adding is one relaxed
- * atomic increment, so several threads may share one.
+ * Latency histogram: 16 linear steps per power of two (error below 1/16), 1 ns to 2^40 ns and beyond. Adding is a few
+ * relaxed atomic operations, so several threads may share one, and it may be read meanwhile. All zero is empty.
  */
 #ifndef MM_BASE_HIST_H
 #define MM_BASE_HIST_H

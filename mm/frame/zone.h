@@ -9,10 +9,20 @@
  * The two planes are never merged with each other: filled runs can become huge pages or be given back whole,
  * empty runs are what batches of pages come home to. The guest kernel has filled blocks only.
  *
+ * Marks. Every frame of the zone is in one of three states:
+ *   head of a free block    use FRAME_FREE, order its order, FRAME_F_EMPTY iff the block is in plane EMPTY; on that
+ * list inside a free block     use FRAME_TAIL; the other fields mean nothing given out               any use but
+ * FRAME_FREE; all fields are the holder's FRAME_FREE is written and removed under zone.lock only, so a buddy lookup
+ * needs one frame: the block at fn is free, of that order and plane, iff use, order and plane of frames[fn] say so.
+ * Giving out a block leaves its tails as they are, and a merge marks just the one head it swallows: taking or giving
+ * back a block costs the same for 4 KiB and 4 MiB, as long as the holder left the tails alone (zone_free says when).
+ *
  * Invariants (zone_check):
- *   sum over planes, orders of nr_blocks << order  ==  nr_free[FILLED] + nr_free[EMPTY]
+ *   sum over orders of nr_blocks << order  ==  nr_free[plane], for each plane
+ *   nr_free[FILLED] + nr_free[EMPTY] + nr_alloc - nr_freed  ==  nr_frames
  *   no two free buddies of one order and one plane stand unmerged below MAX_ORDER
- *   every free block is aligned to its order, its head FRAME_FREE, the rest FRAME_TAIL, inside the zone
+ *   every free block is aligned to its order and inside the zone, its head marked as above, the rest FRAME_TAIL
+ *   no other frame of the zone is FRAME_FREE
  */
 #ifndef MM_FRAME_ZONE_H
 #define MM_FRAME_ZONE_H
@@ -38,30 +48,36 @@ struct zone {
     struct free_area area[MAX_ORDER + 1];
     uint32_t nr_free[NR_PLANES]; /* pages */
     uint64_t nr_alloc, nr_freed; /* pages, since zone_init */
-    /* set once by watermark_set */
+    /* set before the zone is shared: by watermark_set, and by whoever has several zones; 0 from zone_init */
     uint32_t wmark[NR_WMARK]; /* pages */
     uint32_t lowmem_reserve;  /* pages kept from allocations that could use a higher zone */
 };
 
 /*
- * zone_init - all frames [start, start + nr) become free blocks of @plane.
- * @frames: the whole frames array, indexed by fn; caller's memory, outlives the zone.
+ * zone_init - all frames [start, start + nr) become free blocks of @plane. One pass over them.
+ * @frames: the whole frames array, indexed by fn; caller's memory, outlives the zone. What it holds does not matter.
  */
 void zone_init(struct zone *zone, const char *name, struct frame *frames, fn_t start, uint32_t nr, enum plane plane);
 void zone_fini(struct zone *zone);
 
 /*
- * zone_alloc - one block of 2^order frames from @plane; *out is its head, marked FRAME_USED with its order, the rest
- * FRAME_TAIL. Smallest sufficient block is split, low half kept. Returns 0, or -ENOMEM with the zone unchanged.
- * Takes zone.lock.
+ * zone_alloc - one block of 2^order frames from @plane; *out is its head, marked FRAME_USED with its order and no
+ * flags, the rest FRAME_TAIL. Smallest sufficient block is split, low half kept.
+ * Returns 0, or -ENOMEM with the zone unchanged. Takes zone.lock.
  */
 must_check int zone_alloc(struct zone *zone, unsigned order, enum plane plane, fn_t *out);
 
-/* zone_free - [fn, fn + 2^order) becomes free in @plane and merges with its free buddies there. Takes zone.lock. */
+/*
+ * zone_free - [fn, fn + 2^order) becomes free in @plane and merges with its free buddies there. Takes zone.lock.
+ * When the head has this very order and a use that speaks for the whole block (USED, HOME, ZEROED), the tails are
+ * taken to be FRAME_TAIL still. A holder that gave tails a use of their own frees with zone_free_range.
+ * A misaligned block, one outside the zone or one that is free already is a bug of the caller and traps.
+ */
 void zone_free(struct zone *zone, fn_t fn, unsigned order, enum plane plane);
 
 /*
- * zone_free_range - as zone_free for any run [fn, fn + nr): cut into aligned blocks. One lock hold.
+ * zone_free_range - as zone_free for any run [fn, fn + nr): cut into aligned blocks, every tail marked, so the frames
+ * may have had any use. One lock hold.
  */
 void zone_free_range(struct zone *zone, fn_t fn, uint32_t nr, enum plane plane);
 
@@ -70,8 +86,11 @@ void zone_free_range(struct zone *zone, fn_t fn, uint32_t nr, enum plane plane);
  */
 uint32_t zone_alloc_bulk(struct zone *zone, enum plane plane, fn_t *out, uint32_t nr);
 
-/* zone_split - an allocated compound block becomes 2^order allocated frames of order 0, all FRAME_USED. Takes no lock.
- */
+/* zone_free_bulk - @nr single frames, anywhere in the zone, become free in @plane. One lock hold. */
+void zone_free_bulk(struct zone *zone, enum plane plane, const fn_t *fns, uint32_t nr);
+
+/* zone_split - an allocated compound block becomes 2^order allocated frames of order 0, all FRAME_USED with no flags.
+ * Takes no lock: the block is the caller's. */
 void zone_split(struct zone *zone, fn_t head, unsigned order);
 
 /* Pages free in @plane; a racy read. */
@@ -82,7 +101,7 @@ bool zone_check(struct zone *zone, const char **why);
 
 /*
  * watermark_set - min from min_free_kbytes = clamp(sqrt(16 * managed_kb), 128, 262144) as Linux
- * (mm/page_alloc.c, calculate_min_free_kbytes), low = 5/4 min, high = 6/4 min; never above a quarter of the pages.
+ * (mm/page_alloc.c, calculate_min_free_kbytes), low = 5/4 min, high = 6/4 min; high is at most a quarter of the pages.
  * @managed_pages: pages the zone may hold (host: its share of the budget).
  */
 void watermark_set(struct zone *zone, uint32_t managed_pages);
