@@ -51,19 +51,21 @@ run_command() {
 
 # run_program NAME COMMAND...: counts what Check says, and does not believe it when the exit code says otherwise.
 run_program() {
-    local name=$1 start=$SECONDS status checks=0 bad=0 skips line
+    local name=$1 start=$SECONDS status checks=0 bad=0 lines=0 skips line
     shift
     timeout --kill-after=10 "$limit" "$@" >"$log" 2>&1 </dev/null
     status=$?
     skips=$(grep -c '^SKIP:' "$log")
     while read -r line; do
-        checks=$((checks + $(sed 's/.*Checks: \([0-9]*\).*/\1/' <<<"$line")))
-        bad=$((bad + $(sed 's/.*Failures: \([0-9]*\), Errors: \([0-9]*\).*/\1 + \2/' <<<"$line")))
-    done < <(grep -E '^[0-9]+%: Checks: [0-9]+, Failures: [0-9]+, Errors: [0-9]+' "$log")
+        [[ $line =~ ^[0-9]+%:\ Checks:\ ([0-9]+),\ Failures:\ ([0-9]+),\ Errors:\ ([0-9]+)$ ]] || continue
+        lines=$((lines + 1))
+        checks=$((checks + BASH_REMATCH[1]))
+        bad=$((bad + BASH_REMATCH[2] + BASH_REMATCH[3]))
+    done <"$log"
     if [ $status = 124 ] || [ $status = 137 ]; then
         echo "ended after the time limit of $limit s" >>"$log"
     fi
-    if [ $bad = 0 ] && { [ $status != 0 ] || ! grep -qE '^[0-9]+%: Checks: ' "$log"; }; then
+    if [ $bad = 0 ] && { [ $status != 0 ] || [ $lines = 0 ]; }; then
         echo "exit code $status" >>"$log"
         checks=$((checks + 1)) bad=1
     fi
@@ -86,7 +88,7 @@ run_variant() {
     esac
     [ "$variant" != release ] || targets="all tests"
     # shellcheck disable=SC2086
-    run_command "$variant/build" make -s -k -j"${JOBS:-1}" VARIANT="$variant" $targets
+    run_command "$variant/build" env -u MAKEFLAGS make -s -k -j"${JOBS:-1}" VARIANT="$variant" $targets
     [ "$variant" != coverage ] || find build/coverage -name '*.gcda' -delete
     for source in "${sources[@]}"; do
         [ -e "$source" ] || continue
