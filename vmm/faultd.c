@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A fault costs its thread two system calls: the read that finds the event and the one that places the page. So the
+ * reads block, and nothing but an event can end them. To end a thread, faultd_stop makes one: it touches the stop page,
+ * and the thread that gets the event answers it and leaves.
+ */
+#include "vmm/faultd.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vmm/thread.h"
+#include "vmm/uffd.h"
+
+struct fault_thread {
+    struct faultd *fd;
+    unsigned index;
+    pthread_t thread;
+};
+
+struct faultd {
+    struct faultd_config config;
+    atomic_bool failed;
+    unsigned nr_started;
+    struct fault_thread threads[]; /* config.nr_threads */
+};
+
+static void fail(struct faultd *fd, int err, gpa_t gpa)
+{
+    if (!atomic_exchange(&fd->failed, true))
+        fd->config.on_fatal(fd->config.ctx, err, gpa);
+}
+
+static void handle_fault(struct fault_thread *self, gpa_t gpa, uint64_t event_flags)
+{
+    struct faultd *fd = self->fd;
+    if (hostmem_vm_is_released(fd->config.mem)) {
+        hostmem_vm_answer(fd->config.mem, gpa);
+        return;
+    }
+    unsigned flags = 0;
+    if (event_flags & UFFD_PAGEFAULT_FLAG_WRITE)
+        flags |= MM_FAULT_WRITE;
+    if (event_flags & UFFD_PAGEFAULT_FLAG_WP)
+        flags |= MM_FAULT_WP;
+    int err = fd->config.handle(fd->config.ctx, self->index, gpa, flags);
+    if (!err)
+        return;
+    fail(fd, err, gpa);
+    /* Released while the page was being looked for: the wake of all waiters may have come too early for this one. */
+    if (hostmem_vm_is_released(fd->config.mem))
+        hostmem_vm_answer(fd->config.mem, gpa);
+}
+
+/* One event. False: the thread is to end. */
+static bool serve(struct fault_thread *self)
+{
+    struct faultd *fd = self->fd;
+    struct hostmem_vm *mem = fd->config.mem;
+    struct uffd_msg msg;
+    ssize_t got = read(mem->uffd, &msg, sizeof(msg));
+    if (got != (ssize_t)sizeof(msg)) {
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
+            return true;
+        fail(fd, -EIO, (gpa_t){0});
+        return false;
+    }
+    if (msg.event != UFFD_EVENT_PAGEFAULT)
+        return true; /* no other event was asked for */
+    char *address = (char *)(uintptr_t)msg.arg.pagefault.address;
+    gpa_t gpa;
+    if (guest_range_gpa(&mem->range, address, &gpa)) {
+        handle_fault(self, gpa, msg.arg.pagefault.flags);
+        return true;
+    }
+    if (uffd_zeropage(mem->uffd, mem->stop_page, PAGE_BYTES))
+        uffd_wake(mem->uffd, mem->stop_page, PAGE_BYTES);
+    return false;
+}
+
+static void *fault_thread(void *arg)
+{
+    while (serve(arg))
+        ;
+    return NULL;
+}
+
+int faultd_start(const struct faultd_config *config, struct faultd **out, struct diag *diag)
+{
+    struct faultd *fd = calloc(1, sizeof(*fd) + config->nr_threads * sizeof(fd->threads[0]));
+    if (!fd)
+        return diag_set(diag, EXIT_HOST, "out of memory");
+    fd->config = *config;
+    for (unsigned i = 0; i < config->nr_threads; i++) {
+        struct fault_thread *self = &fd->threads[i];
+        int cpu = config->cpus ? config->cpus[i] : THREAD_ANY_CPU;
+        *self = (struct fault_thread){.fd = fd, .index = i};
+        int err = thread_start(&self->thread, "ebb-fault", cpu, fault_thread, self);
+        if (err) {
+            faultd_stop(fd);
+            return diag_set(diag, EXIT_HOST, "fault thread on CPU %d: %s", cpu, strerror(-err));
+        }
+        fd->nr_started++;
+    }
+    *out = fd;
+    return 0;
+}
+
+void faultd_stop(struct faultd *fd)
+{
+    char *stop = fd->config.mem->stop_page;
+    for (unsigned i = 0; i < fd->nr_started; i++) {
+        (void)*(volatile char *)stop; /* returns once a thread has answered */
+        madvise(stop, PAGE_BYTES, MADV_DONTNEED);
+    }
+    for (unsigned i = 0; i < fd->nr_started; i++)
+        pthread_join(fd->threads[i].thread, NULL);
+    free(fd);
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hostmem: struct host_ops over the kernel. One arena, one range a VM, and a userfaultfd for each of them:
+ *
+ *        arena, its userfaultfd (WP only)               guest range, its userfaultfd (MISSING; WP too where it copies)
+ *     [slot][slot][    ][slot] ...      --- place --->  [page][    ][page] ... [stop page]
+ *                                       <--- take ----
+ *
+ * An operation goes through the userfaultfd of its destination. The arena's never has an event: its slots may be
+ * filled in place, by the kernel's own fault. A VM's has the faults of its own vCPUs only, so VMs do not wake each
+ * other's fault threads.
+ *
+ *   hostmem.c       arena, ranges, what both transports share
+ *   hostmem_move.c  UFFDIO_MOVE: the physical page itself goes over
+ *   hostmem_copy.c  UFFDIO_COPY, then MADV_DONTNEED of the original; needs no Linux 6.8
+ *
+ * No locks: mm/ promises that no two threads work on the same pages, and the kernel does the rest.
+ */
+#ifndef VMM_HOSTMEM_H
+#define VMM_HOSTMEM_H
+
+#include <stdatomic.h>
+
+#include "mm/mm.h"
+#include "vmm/diag.h"
+#include "vmm/guest_range.h"
+
+/* Pages in one step of the copying transport: for so long a page is held twice. */
+#define HOSTMEM_COPY_PAGES 64u
+
+struct hostmem_config {
+    uint32_t nr_slots; /* of the arena; rounded up to whole blocks */
+    bool move;         /* UFFDIO_MOVE; otherwise copy */
+    /* What host_ops.kick does; may be NULL. */
+    void (*kick)(void *ctx, enum mm_worker worker);
+    void *kick_ctx;
+};
+
+enum hostmem_vm_state {
+    HOSTMEM_VM_LIVE,
+    HOSTMEM_VM_CLOSING,  /* take() is refused, those under way come to their end */
+    HOSTMEM_VM_RELEASED, /* faults are answered with zero pages: nothing of this VM is worth keeping */
+};
+
+/* Guest memory of one VM. */
+struct hostmem_vm {
+    struct hostmem *hm;
+    struct guest_range range; /* with the stop page as its tail */
+    char *stop_page;          /* registered like guest memory; faultd.c ends its threads with it */
+    int uffd;
+    vmid_t id;            /* 0: not attached */
+    atomic_int state;     /* enum hostmem_vm_state */
+    atomic_uint nr_takes; /* take() under way */
+    atomic_uchar *tables; /* by block of the range: it may have a page table. See hostmem_block_clear */
+};
+
+struct hostmem {
+    struct host_ops ops;
+    struct hostmem_config config;
+    char *arena;
+    uint64_t arena_bytes;
+    char *zeros; /* HOSTMEM_COPY_PAGES pages, never written: all are the kernel's one zero page */
+    int uffd;
+    int pagemap;                     /* copying transport: which guest pages are present; else -1 */
+    atomic_uchar *tables;            /* by block of the arena */
+    struct hostmem_vm *_Atomic *vms; /* by vmid_t */
+};
+
+/* Features of uffd_probe that the transports need. */
+bool hostmem_can_move(uint64_t features);
+bool hostmem_can_copy(uint64_t features);
+
+/* 0, or -1 with diag and nothing left. */
+must_check int hostmem_create(const struct hostmem_config *config, struct hostmem **out, struct diag *diag);
+/* Every VM must have been destroyed. */
+void hostmem_destroy(struct hostmem *hm);
+
+/* Guest memory, all absent. 0, or -1 with diag and nothing left. */
+must_check int hostmem_vm_create(struct hostmem *hm, const struct mm_region *regions, unsigned nr,
+                                 struct hostmem_vm **out, struct diag *diag);
+/* From now on host_ops finds the VM by @id; @id is free. */
+void hostmem_vm_attach(struct hostmem_vm *vm, vmid_t id);
+/* Detaches too. Nobody uses the memory, no operation is under way. */
+void hostmem_vm_destroy(struct hostmem_vm *vm);
+
+/*
+ * hostmem_vm_release - the VM is lost: take() is refused with -EBUSY from now on, place() throws the pages away, and
+ * whoever waits for a page is woken to fault once more. Any thread.
+ */
+void hostmem_vm_release(struct hostmem_vm *vm);
+bool hostmem_vm_is_released(const struct hostmem_vm *vm);
+/* Answers one fault of a released VM: a page of zeros, or the lifting of write protection. Any thread. */
+void hostmem_vm_answer(struct hostmem_vm *vm, gpa_t gpa);
+
+/* --- between hostmem.c and the transports --- */
+
+static inline char *hostmem_slot(const struct hostmem *hm, fn_t fn)
+{
+    return hm->arena + (uint64_t)fn * PAGE_BYTES;
+}
+static inline struct hostmem_vm *hostmem_vm_get(const struct hostmem *hm, vmid_t vm)
+{
+    return atomic_load_explicit(&hm->vms[vm], memory_order_acquire); /* with hostmem_vm_attach */
+}
+/* Address of guest pages [gfn, gfn + nr), which lie inside one region. */
+char *hostmem_guest(const struct hostmem_vm *vm, gfn_t gfn, uint32_t nr);
+
+/*
+ * hostmem_block_clear - a whole empty block is about to get a huge page: without its page table, if it has one, for
+ * over a page table the kernel would split the huge page, 400 us. MADV_DONTNEED of an empty block frees the table
+ * (Linux 6.14, CONFIG_PT_RECLAIM) in 1.5 us; @tables says when that can be spared.
+ * hostmem_block_note - pages [page, page + nr) of a range change by less than whole huge pages: table expected.
+ */
+void hostmem_block_clear(char *base, atomic_uchar *tables, uint64_t page);
+void hostmem_block_note(atomic_uchar *tables, uint64_t page, uint32_t nr);
+
+/* Contracts as in host_ops.h; the VM is not released. */
+int hostmem_move_take(struct hostmem_vm *vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done);
+int hostmem_move_place(struct hostmem_vm *vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done);
+int hostmem_copy_take(struct hostmem_vm *vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done);
+int hostmem_copy_place(struct hostmem_vm *vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done);
+
+#endif

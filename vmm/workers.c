@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/workers.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/thread.h"
+
+/* Chosen, unmeasured. */
+#define HOUSEKEEP_MIN_MS 200u
+#define HOUSEKEEP_MAX_MS 5000u
+#define FUTILE_MIN_MS 1u /* kswapd found nothing to take: kicks go unheard for so long, then twice as long ... */
+#define FUTILE_MAX_MS 128u
+#define FOREVER 0u
+
+enum worker_state { SLEEPING, RUNNING, KICKED };
+
+struct worker {
+    struct workers *owner;
+    enum mm_worker which;
+    atomic_uint state; /* enum worker_state; a futex */
+    pthread_t thread;
+    unsigned wait_ms; /* worker's own: the wait that grows */
+};
+
+struct workers {
+    struct workers_config config;
+    atomic_uint stop; /* a futex: 1 once workers_stop was called */
+    unsigned nr_started;
+    struct worker worker[MM_NR_WORKERS];
+};
+
+/* Until *word is no longer @value, or @ms (FOREVER: no end), or for no reason at all. */
+static void futex_wait(atomic_uint *word, unsigned value, unsigned ms)
+{
+    struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, ms == FOREVER ? NULL : &time, NULL, 0);
+}
+
+static void futex_wake(atomic_uint *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Twice the last wait, from @min to @max. */
+static unsigned longer(unsigned ms, unsigned min, unsigned max)
+{
+    return ms == 0 ? min : MIN_OF(2 * ms, max);
+}
+
+/* One kick's worth of kswapd. After a round that found nothing, hears no kick for a while. */
+static unsigned kswapd_round(struct worker *self)
+{
+    struct workers *owner = self->owner;
+    if (owner->config.run(owner->config.ctx, MM_KSWAPD)) {
+        self->wait_ms = 0;
+    } else {
+        self->wait_ms = longer(self->wait_ms, FUTILE_MIN_MS, FUTILE_MAX_MS);
+        futex_wait(&owner->stop, 0, self->wait_ms);
+    }
+    return FOREVER;
+}
+
+/* Rounds until nothing is left. Returns how long to sleep. */
+static unsigned housekeeper_round(struct worker *self)
+{
+    struct workers *owner = self->owner;
+    bool busy = false;
+    while (!atomic_load(&owner->stop) && owner->config.run(owner->config.ctx, MM_HOUSEKEEPER))
+        busy = true;
+    self->wait_ms = longer(busy ? 0 : self->wait_ms, HOUSEKEEP_MIN_MS, HOUSEKEEP_MAX_MS);
+    return self->wait_ms;
+}
+
+static void *worker_thread(void *arg)
+{
+    struct worker *self = arg;
+    for (;;) {
+        atomic_store(&self->state, RUNNING);
+        if (atomic_load(&self->owner->stop)) /* after the store: workers_stop sets stop, then the state */
+            return NULL;
+        unsigned ms = self->which == MM_KSWAPD ? kswapd_round(self) : housekeeper_round(self);
+        unsigned expected = RUNNING;
+        if (atomic_compare_exchange_strong(&self->state, &expected, SLEEPING))
+            futex_wait(&self->state, SLEEPING, ms);
+    }
+}
+
+void workers_kick(struct workers *workers, enum mm_worker which)
+{
+    struct worker *worker = &workers->worker[which];
+    if (atomic_exchange(&worker->state, KICKED) == SLEEPING)
+        futex_wake(&worker->state);
+}
+
+int workers_create(const struct workers_config *config, struct workers **out, struct diag *diag)
+{
+    static const char *const names[MM_NR_WORKERS] = {[MM_KSWAPD] = "ebb-kswapd", [MM_HOUSEKEEPER] = "ebb-housekeep"};
+    struct workers *workers = calloc(1, sizeof(*workers));
+    if (!workers)
+        return diag_set(diag, EXIT_HOST, "out of memory");
+    workers->config = *config;
+    for (enum mm_worker i = 0; i < MM_NR_WORKERS; i++) {
+        struct worker *worker = &workers->worker[i];
+        worker->owner = workers;
+        worker->which = i;
+        int err = thread_start(&worker->thread, names[i], THREAD_ANY_CPU, worker_thread, worker);
+        if (err) {
+            workers_destroy(workers);
+            return diag_set(diag, EXIT_HOST, "thread %s: %s", names[i], strerror(-err));
+        }
+        workers->nr_started++;
+    }
+    *out = workers;
+    return 0;
+}
+
+void workers_stop(struct workers *workers)
+{
+    atomic_store(&workers->stop, 1);
+    futex_wake(&workers->stop);
+    for (unsigned i = 0; i < workers->nr_started; i++) {
+        workers_kick(workers, i);
+        pthread_join(workers->worker[i].thread, NULL);
+    }
+    workers->nr_started = 0;
+}
+
+void workers_destroy(struct workers *workers)
+{
+    workers_stop(workers);
+    free(workers);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * workers: the threads for mm/'s background work, kswapd and housekeeper. Each sleeps until it is kicked; the
+ * housekeeper also looks around by itself, every 200 ms while it finds something to do, less and less often when not.
+ *
+ *      SLEEPING --kick, wakes--> KICKED --> RUNNING --nothing more--> SLEEPING
+ *                                             |  ^
+ *                                     kick, no system call, no wake
+ */
+#ifndef VMM_WORKERS_H
+#define VMM_WORKERS_H
+
+#include <stdatomic.h>
+
+#include "mm/host_ops.h"
+#include "vmm/diag.h"
+
+struct workers_config {
+    /* One round of the work. True: made progress (kswapd), more to do at once (housekeeper). */
+    bool (*run)(void *ctx, enum mm_worker worker);
+    void *ctx;
+};
+
+struct workers;
+/* 0, or -1 with diag and no thread left. Kicks may come before the threads do. */
+must_check int workers_create(const struct workers_config *config, struct workers **out, struct diag *diag);
+/* Ends the threads after the round they are in; kicks do nothing from now on. */
+void workers_stop(struct workers *workers);
+/* Stops first. */
+void workers_destroy(struct workers *workers);
+/* Any thread, any lock. */
+void workers_kick(struct workers *workers, enum mm_worker worker);
+
+#endif
