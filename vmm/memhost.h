@@ -24,6 +24,7 @@ struct memhost_config {
 
 struct memhost;
 struct memhost_vm;
+struct kernel_backend;
 
 /* 0, or -1 with diag. Probes what the kernel can; after an error nothing remains. */
 must_check int memhost_create(const struct memhost_config *config, struct memhost **out, struct diag *diag);
@@ -33,7 +34,10 @@ void memhost_destroy(struct memhost *mh);
 const char *memhost_transport(const struct memhost *mh);
 /* NULL for BACKEND_KERNEL. */
 struct mm_host *memhost_mm(struct memhost *mh);
-/* An mm_thread for callers outside the workers (API, tests): guarded by memhost_lock_thread/unlock. */
+/* NULL for BACKEND_EBB. */
+struct kernel_backend *memhost_kernel(struct memhost *mh);
+/* An mm_thread for callers outside the workers (API, tests): guarded by memhost_lock_thread/unlock. BACKEND_EBB only.
+ */
 struct mm_thread *memhost_lock_thread(struct memhost *mh);
 void memhost_unlock_thread(struct memhost *mh);
 
@@ -42,8 +46,8 @@ struct memhost_vm_config {
     unsigned nr_regions;
     unsigned nr_fault_threads; /* min(nr_vcpus, cpus of the host) */
     const int *fault_cpus;     /* CPU for each fault thread, or NULL: not bound */
-    /* Called from a fault thread when a page cannot be had (err: -ENOMEM, -EIO, -EFAULT). The vCPU that needs the page
-     * stays blocked until the VM is removed or memhost_vm_release_waiters; must not block. */
+    /* Called from a fault thread, once, when a page cannot be had (err: -ENOMEM, -EIO, -EFAULT). The vCPU that needs
+     * the page stays blocked until memhost_vm_release_waiters, which may be called from here; must not block. */
     void (*on_fatal)(void *ctx, int err, gpa_t gpa);
     void *ctx;
 };
@@ -57,12 +61,12 @@ struct mm_vm *memhost_vm_mm(struct memhost_vm *vm);
  */
 uint64_t memhost_vm_resident_bytes(struct memhost_vm *vm);
 /*
- * memhost_vm_release_waiters - after on_fatal: from now on every fault of this VM is answered with a zero page from
- * outside the budget's promise of content, so that its vCPUs can leave KVM_RUN and stop. At most one page per waiting
- * thread.
+ * memhost_vm_release_waiters - the VM is given up: from now on every fault of it is answered with a page of zeros from
+ * outside the budget, so that its vCPUs can leave KVM_RUN and stop. At most one page per waiting thread. Its pages are
+ * not reclaimed any more. Does nothing for BACKEND_KERNEL.
  */
 void memhost_vm_release_waiters(struct memhost_vm *vm);
-/* No thread may touch the memory any more. */
+/* No thread may touch the memory any more. Ends the fault threads; every page and frame is free afterwards. */
 void memhost_vm_remove(struct memhost_vm *vm);
 
 #endif

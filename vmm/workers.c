@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/workers.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <stdlib.h>
@@ -98,25 +99,32 @@ void workers_kick(struct workers *workers, enum mm_worker which)
         futex_wake(&worker->state);
 }
 
-int workers_create(const struct workers_config *config, struct workers **out, struct diag *diag)
+int workers_create(const struct workers_config *config, struct workers **out)
 {
-    static const char *const names[MM_NR_WORKERS] = {[MM_KSWAPD] = "ebb-kswapd", [MM_HOUSEKEEPER] = "ebb-housekeep"};
     struct workers *workers = calloc(1, sizeof(*workers));
     if (!workers)
-        return diag_set(diag, EXIT_HOST, "out of memory");
+        return -ENOMEM;
     workers->config = *config;
     for (enum mm_worker i = 0; i < MM_NR_WORKERS; i++) {
+        workers->worker[i].owner = workers;
+        workers->worker[i].which = i;
+    }
+    *out = workers;
+    return 0;
+}
+
+int workers_start(struct workers *workers, struct diag *diag)
+{
+    static const char *const names[MM_NR_WORKERS] = {[MM_KSWAPD] = "ebb-kswapd", [MM_HOUSEKEEPER] = "ebb-housekeep"};
+    for (enum mm_worker i = 0; i < MM_NR_WORKERS; i++) {
         struct worker *worker = &workers->worker[i];
-        worker->owner = workers;
-        worker->which = i;
         int err = thread_start(&worker->thread, names[i], THREAD_ANY_CPU, worker_thread, worker);
         if (err) {
-            workers_destroy(workers);
+            workers_stop(workers);
             return diag_set(diag, EXIT_HOST, "thread %s: %s", names[i], strerror(-err));
         }
         workers->nr_started++;
     }
-    *out = workers;
     return 0;
 }
 

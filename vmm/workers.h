@@ -22,8 +22,10 @@ struct workers_config {
 };
 
 struct workers;
-/* 0, or -1 with diag and no thread left. Kicks may come before the threads do. */
-must_check int workers_create(const struct workers_config *config, struct workers **out, struct diag *diag);
+/* No threads yet, but kicks are heard. -ENOMEM. */
+must_check int workers_create(const struct workers_config *config, struct workers **out);
+/* Each worker does one round at once. 0, or -1 with diag and no thread left. */
+must_check int workers_start(struct workers *workers, struct diag *diag);
 /* Ends the threads after the round they are in; kicks do nothing from now on. */
 void workers_stop(struct workers *workers);
 /* Stops first. */
