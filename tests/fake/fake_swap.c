@@ -17,7 +17,7 @@ static char *page_of(const struct fake_swap *disk, uint64_t slot)
 /* The error that this page is to have. */
 static int injected(struct fake_swap *disk, bool write, uint64_t slot)
 {
-    uint64_t before = __atomic_load_n(&disk->fail_at, __ATOMIC_RELAXED);
+    int64_t before = __atomic_load_n(&disk->fail_at, __ATOMIC_RELAXED);
     if (before > 0 && __atomic_fetch_sub(&disk->fail_at, 1, __ATOMIC_RELAXED) == 1)
         return disk->fail_error;
     return (write ? disk->write_error : disk->read_error)[slot];

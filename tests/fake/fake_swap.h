@@ -16,7 +16,7 @@ struct fake_swap {
     char *data;
     /* Errors. Any number of bad slots; and one page in the future, counted from 1 over all transfers (0: none). */
     int *read_error, *write_error; /* by slot: 0 or -errno */
-    uint64_t fail_at;
+    int64_t fail_at;
     int fail_error;
     /* What happened: relaxed atomics. */
     uint64_t nr_read, nr_written; /* pages without an error */
