@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/source.h"
+
+#include "vmm/suggest.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Largest number of pages whose age is read for one answer, chosen: about a millisecond. */
+#define MAX_AGE_SAMPLES 16384u
+#define MAX_CACHES 64
+#define MAX_CLASSES 256
+
+int source_init(struct source *source, struct mm_host *mm, const char *algo, unsigned max_vms)
+{
+    memset(source, 0, sizeof(*source));
+    source->mm = mm;
+    source->algo = algo;
+    source->vms = calloc(max_vms, sizeof(*source->vms));
+    if (!source->vms)
+        return -ENOMEM;
+    pthread_mutex_init(&source->lock, NULL);
+    return 0;
+}
+
+void source_fini(struct source *source)
+{
+    pthread_mutex_destroy(&source->lock);
+    free(source->vms);
+}
+
+void source_vm_add(struct source *source, const char *name, struct mm_vm *mm)
+{
+    pthread_mutex_lock(&source->lock);
+    struct source_vm *vm = &source->vms[source->nr_vms++];
+    snprintf(vm->name, sizeof(vm->name), "%s", name);
+    vm->mm = mm;
+    pthread_mutex_unlock(&source->lock);
+}
+
+void source_vm_gone(struct source *source, const char *name)
+{
+    pthread_mutex_lock(&source->lock);
+    for (unsigned i = 0; i < source->nr_vms; i++)
+        if (strcmp(source->vms[i].name, name) == 0)
+            source->vms[i].mm = NULL;
+    pthread_mutex_unlock(&source->lock);
+}
+
+/* --- collecting ---------------------------------------------------------------------------------------- */
+
+static enum view_state state_of(const char *name)
+{
+    for (unsigned s = 0; s < NR_VIEW_STATES; s++)
+        if (strcmp(view_state_names[s], name) == 0)
+            return (enum view_state)s;
+    return VIEW_ABSENT;
+}
+
+/* Pages by state, one entry after another; a block mapped as one counts as 512 at once. */
+static void count_region(struct mm_vm *vm, struct view_region *region)
+{
+    uint64_t end = region->start.v + region->bytes;
+    struct mm_page_info info;
+
+    for (uint64_t at = region->start.v; at < end;) {
+        uint64_t step = PAGE_BYTES;
+        if (mm_page_info(vm, (gpa_t){at}, &info) == 0) {
+            if (info.huge && at % BLOCK_BYTES == 0)
+                step = BLOCK_BYTES;
+            region->pages[state_of(info.state)] += step / PAGE_BYTES;
+        }
+        at += step;
+    }
+}
+
+static void collect_regions(struct mm_vm *mm, struct view_vm_stat *out)
+{
+    struct mm_region regions[MM_MAX_REGIONS];
+
+    out->nr_regions = mm_regions(mm, regions, MM_MAX_REGIONS);
+    for (unsigned i = 0; i < out->nr_regions; i++) {
+        out->regions[i] = (struct view_region){.start = regions[i].start, .bytes = regions[i].bytes};
+        count_region(mm, &out->regions[i]);
+    }
+}
+
+static void collect_ages(struct mm_vm *mm, struct view_vm_stat *out)
+{
+    struct mm_region regions[MM_MAX_REGIONS];
+    unsigned nr = mm_regions(mm, regions, MM_MAX_REGIONS);
+    uint64_t pages = out->stat.memory_bytes / PAGE_BYTES;
+    struct mm_page_info info;
+
+    out->age_stride = (uint32_t)MAX_OF((pages + MAX_AGE_SAMPLES - 1) / MAX_AGE_SAMPLES, 1);
+    for (unsigned i = 0; i < nr; i++)
+        for (uint64_t at = 0; at < regions[i].bytes; at += out->age_stride * PAGE_BYTES)
+            if (mm_page_info(mm, (gpa_t){regions[i].start.v + at}, &info) == 0 && state_of(info.state) == VIEW_RESIDENT)
+                out->age_pages[info.age % ARRAY_LEN(out->age_pages)]++;
+}
+
+/*
+ * Statistics of every VM that is there, and with @more of its pages. Returns how many; *out is the caller's to free,
+ * NULL when memory ran out. source.lock is held.
+ */
+static unsigned collect_vms(struct source *source, void (*more)(struct mm_vm *, struct view_vm_stat *),
+                            struct view_vm_stat **out)
+{
+    unsigned nr = 0;
+
+    *out = calloc(source->nr_vms + 1, sizeof(**out));
+    if (!*out)
+        return 0;
+    for (unsigned i = 0; i < source->nr_vms; i++) {
+        struct view_vm_stat *vm = &(*out)[nr];
+        if (!source->vms[i].mm)
+            continue;
+        vm->name = source->vms[i].name;
+        mm_vm_stat(source->vms[i].mm, &vm->stat);
+        if (more)
+            more(source->vms[i].mm, vm);
+        nr++;
+    }
+    return nr;
+}
+
+static struct zram_stat collect_zram(struct source *source)
+{
+    struct zram_stat stat = {0};
+
+    if (mm_zram(source->mm))
+        zram_stat(mm_zram(source->mm), &stat);
+    return stat;
+}
+
+/* --- one function a view; source.lock is held ------------------------------------------------------------ */
+
+struct request {
+    struct source *source;
+    const char *vm, *gpa;
+    struct diag *diag;
+};
+
+static json_t *make_vmstat(const struct request *r)
+{
+    struct mm_host_stat host;
+    struct zram_stat zram = collect_zram(r->source);
+
+    mm_host_stat(r->source->mm, &host);
+    return view_vmstat(&host, &zram);
+}
+
+static json_t *make_zoneinfo(const struct request *r)
+{
+    struct mm_zone_stat zones[2 * MAX_ZONES];
+    struct mm_host_stat host;
+    unsigned nr = mm_zone_stat(r->source->mm, zones, ARRAY_LEN(zones));
+
+    mm_host_stat(r->source->mm, &host);
+    return view_zoneinfo(&host, zones, nr);
+}
+
+static json_t *make_buddyinfo(const struct request *r)
+{
+    struct mm_zone_stat zones[2 * MAX_ZONES];
+
+    return view_buddyinfo(zones, mm_zone_stat(r->source->mm, zones, ARRAY_LEN(zones)));
+}
+
+static json_t *make_slabinfo(const struct request *r)
+{
+    struct slab_stat caches[MAX_CACHES];
+
+    return view_slabinfo(caches, mm_slab_stat(r->source->mm, caches, ARRAY_LEN(caches)));
+}
+
+static json_t *make_lru(const struct request *r)
+{
+    struct mm_host_stat host;
+    struct view_vm_stat *vms;
+    unsigned nr = collect_vms(r->source, collect_ages, &vms);
+
+    mm_host_stat(r->source->mm, &host);
+    json_t *view = view_lru(&host, vms, nr);
+    free(vms);
+    return view;
+}
+
+static json_t *make_zram(const struct request *r)
+{
+    struct zram *zram = mm_zram(r->source->mm);
+    struct zram_class_stat classes[MAX_CLASSES];
+    struct zram_stat stat = collect_zram(r->source);
+
+    return view_zram(zram ? r->source->algo : NULL, &stat, classes,
+                     zram ? zram_class_stat(zram, classes, ARRAY_LEN(classes)) : 0);
+}
+
+static json_t *make_swaps(const struct request *r)
+{
+    struct swap_area_stat areas[MAX_SWAP_AREAS];
+
+    return view_swaps(areas, swap_stat(mm_swap_set(r->source->mm), areas, ARRAY_LEN(areas)));
+}
+
+static json_t *make_stage2(const struct request *r)
+{
+    struct mm_host_stat host;
+    struct view_vm_stat *vms;
+    unsigned nr = collect_vms(r->source, collect_regions, &vms);
+
+    mm_host_stat(r->source->mm, &host);
+    json_t *view = view_stage2(&host, vms, nr);
+    free(vms);
+    return view;
+}
+
+static json_t *make_regions(const struct request *r)
+{
+    struct view_vm_stat *vms;
+    unsigned nr = collect_vms(r->source, collect_regions, &vms);
+    json_t *view = view_regions(vms, nr);
+
+    free(vms);
+    return view;
+}
+
+static json_t *make_free(const struct request *r)
+{
+    struct swap_area_stat areas[MAX_SWAP_AREAS];
+    struct mm_host_stat host;
+    struct view_vm_stat *vms;
+    struct zram_stat zram = collect_zram(r->source);
+    unsigned nr_areas = swap_stat(mm_swap_set(r->source->mm), areas, ARRAY_LEN(areas));
+    unsigned nr = collect_vms(r->source, NULL, &vms);
+
+    mm_host_stat(r->source->mm, &host);
+    json_t *view = view_free(&host, &zram, areas, nr_areas, vms, nr);
+    free(vms);
+    return view;
+}
+
+/* The VM that @name names, or the first one; NULL with diag. */
+static struct source_vm *find_vm(const struct request *r)
+{
+    for (unsigned i = 0; i < r->source->nr_vms; i++) {
+        struct source_vm *vm = &r->source->vms[i];
+        if (vm->mm && (!r->vm || strcmp(r->vm, vm->name) == 0))
+            return vm;
+    }
+    diag_set(r->diag, EXIT_USAGE, "no VM %.20s is running; `ebb show free` lists them", r->vm ? r->vm : "at all");
+    return NULL;
+}
+
+static json_t *make_page(const struct request *r)
+{
+    struct mm_page_info info;
+    struct source_vm *vm = find_vm(r);
+    char *end = NULL;
+    gpa_t gpa = {0};
+
+    if (!vm)
+        return NULL;
+    errno = 0;
+    if (r->gpa && *r->gpa >= '0' && *r->gpa <= '9')
+        gpa.v = strtoull(r->gpa, &end, 0);
+    if (!end || *end || errno) {
+        diag_set(r->diag, EXIT_USAGE, "page needs a guest physical address, as in `ebb show page 0x1200000`");
+        return NULL;
+    }
+    if (gpa.v >> 44 || mm_page_info(vm->mm, gpa, &info)) {
+        diag_set(r->diag, EXIT_USAGE, "%s has no memory at 0x%llx; `ebb show regions` says where it has", vm->name,
+                 (unsigned long long)gpa.v);
+        return NULL;
+    }
+    return view_page(vm->name, gpa, &info);
+}
+
+static json_t *(*const makers[])(const struct request *) = {
+    make_vmstat, make_zoneinfo, make_buddyinfo, make_slabinfo, make_lru,  make_zram,
+    make_swaps,  make_stage2,   make_regions,   make_free,     make_page,
+};
+
+/* In the order of makers[]. */
+const struct view_name source_views[] = {
+    {"vmstat", "counters: faults, reclaim, zram, swap, pool"},
+    {"zoneinfo", "the pool and its zones: sizes, free pages, watermarks"},
+    {"buddyinfo", "free blocks by order, with and without physical pages"},
+    {"slabinfo", "caches of the memory manager's own objects"},
+    {"lru", "active blocks, standby pages, ages"},
+    {"zram", "the compressed store: what it holds and what it costs"},
+    {"swaps", "swap areas and their use"},
+    {"stage2", "guest page tables: size, and pages by state"},
+    {"regions", "each VM's memory by region and state"},
+    {"free", "one screen about it all, like free(1)"},
+    {"page", "one guest page: where it is (ebb show page GPA [--vm NAME])"},
+    {NULL, NULL},
+};
+_Static_assert(ARRAY_LEN(makers) + 1 == ARRAY_LEN(source_views), "a maker for each view");
+_Static_assert(ARRAY_LEN(source_views) <= SOURCE_MAX_VIEWS, "room for the names");
+
+void source_view_names(const char *out[SOURCE_MAX_VIEWS])
+{
+    for (unsigned i = 0; i < ARRAY_LEN(source_views); i++)
+        out[i] = source_views[i].name;
+}
+
+json_t *source_view(struct source *source, const char *name, const char *vm, const char *gpa, struct diag *diag)
+{
+    struct request request = {source, vm, gpa, diag};
+    const char *names[SOURCE_MAX_VIEWS];
+    char near[SUGGEST_TEXT];
+
+    for (unsigned i = 0; i < ARRAY_LEN(makers); i++) {
+        if (strcmp(source_views[i].name, name) != 0)
+            continue;
+        if (!source->mm) {
+            diag_set(diag, EXIT_GUEST,
+                     "with --backend kernel the kernel keeps the guests' memory; see /proc/vmstat and /proc/swaps");
+            return NULL;
+        }
+        pthread_mutex_lock(&source->lock);
+        json_t *view = makers[i](&request);
+        pthread_mutex_unlock(&source->lock);
+        if (!view)
+            diag_set(diag, EXIT_GUEST, "out of memory while making the view");
+        return view;
+    }
+    source_view_names(names);
+    diag_set(diag, EXIT_USAGE, "there is no view %.40s%s `ebb show help` lists them", name,
+             *suggest_text(near, name, names) ? near : ";");
+    return NULL;
+}
+
+uint64_t source_reclaim(struct source *source, struct mm_thread *thread, uint64_t pages)
+{
+    uint64_t freed = 0;
+
+    pthread_mutex_lock(&source->lock);
+    for (unsigned i = 0; i < source->nr_vms && freed < pages; i++)
+        if (source->vms[i].mm)
+            freed += mm_reclaim(thread, source->vms[i].mm, pages - freed, true);
+    pthread_mutex_unlock(&source->lock);
+    return freed;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * source: where views come from. Knows the memory manager and the names of its VMs; asked by name for a view.
+ *
+ * The API's threads read here while the main thread may take a VM away: `lock` is held over every use of vms[].mm, and
+ * source_vm_gone takes it before the VM may be destroyed.
+ */
+#ifndef VMM_SOURCE_H
+#define VMM_SOURCE_H
+
+#include "vmm/diag.h"
+#include "vmm/views.h"
+
+#include <pthread.h>
+
+struct source_vm {
+    char name[16];
+    struct mm_vm *mm; /* NULL: gone */
+};
+
+struct source {
+    struct mm_host *mm; /* NULL: --backend kernel, there is nothing to see */
+    const char *algo;   /* of the store, NULL without one */
+    pthread_mutex_t lock;
+    /* guarded by lock */
+    unsigned nr_vms;
+    struct source_vm *vms;
+};
+
+/* Room for @max_vms VMs. 0 or -ENOMEM. */
+must_check int source_init(struct source *source, struct mm_host *mm, const char *algo, unsigned max_vms);
+void source_fini(struct source *source);
+void source_vm_add(struct source *source, const char *name, struct mm_vm *mm);
+/* Returns when no view looks at the VM any more. */
+void source_vm_gone(struct source *source, const char *name);
+
+/* Names of all views with a line about each; NULL name at the end. */
+struct view_name {
+    const char *name;
+    const char *what;
+};
+extern const struct view_name source_views[];
+/* Fills @out (SOURCE_MAX_VIEWS entries) with the bare names and a NULL. */
+#define SOURCE_MAX_VIEWS 16
+void source_view_names(const char *out[SOURCE_MAX_VIEWS]);
+
+/*
+ * source_view - the view called @name. @vm: only "page" looks at it, a VM's name or NULL for the first; @gpa: the same,
+ * as text. Returns a new object; NULL with @diag: EXIT_USAGE for what the caller got wrong, EXIT_GUEST for the rest.
+ */
+json_t *source_view(struct source *source, const char *name, const char *vm, const char *gpa, struct diag *diag);
+
+/*
+ * source_reclaim - mm_reclaim over all VMs, in turn, until @pages pages came free. Returns how many did.
+ */
+uint64_t source_reclaim(struct source *source, struct mm_thread *thread, uint64_t pages);
+
+#endif
