@@ -103,10 +103,15 @@ static bool release_some(struct pool *pool)
     for (unsigned order = RELEASE_BATCH_ORDER + 1; order-- > 0;)
         if (release_one(pool, &pool->zones[POOL_NORMAL], order))
             return true;
-    if (!__atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED))
-        return false;
-    pool_drain_stock(pool);
-    return release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER);
+    if (__atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED)) {
+        pool_drain_stock(pool);
+        return release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER);
+    }
+    /* The last resort: a part of a huge page, which the kernel really has back only when it splits the page. */
+    for (unsigned order = BLOCK_ORDER; order-- > 0;)
+        if (release_one(pool, &pool->zones[POOL_HUGE], order))
+            return true;
+    return false;
 }
 
 int pool_charge(struct pool *pool, uint32_t nr)

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mm_fault: the one way in. By the state of the page:
+ *
+ *   absent    first touch: a zeroed 2 MiB frame where the pool can afford it, else a few zeroed pages around
+ *   standby   the page goes back (2 MiB: whole when the pool has room, else in single pages)
+ *   zram      decompressed into this thread's buffer, with the pages after it when the faults are a sequence
+ *   swap      read from the area, likewise
+ *   resident  somebody was faster
+ *
+ * What a fault may need is charged before the block is locked; under the lock nothing waits for memory.
+ */
+#include "mm/reclaim/evict.h"
+
+#include <errno.h>
+
+struct fault {
+    struct mm_thread *thread;
+    struct mm_host *host;
+    struct block *block;
+    gfn_t gfn;
+    unsigned index; /* of the page in its block */
+    bool major;
+};
+
+/* Pages [index, index + nr) are in the guest now. */
+static void enter_resident(struct fault *f, unsigned index, uint32_t nr, uint8_t (*age)(uint8_t))
+{
+    for (unsigned i = index; i < index + nr; i++) {
+        struct s2_entry old = pte_read(f->block, i);
+        struct s2_entry new = {.state = S2_RESIDENT, .perm = S2_RWX, .age = age ? age(old.age) : 0};
+        pte_write(f->block, i, &old, &new);
+    }
+    lru_add_block(f->host, f->block);
+}
+
+/* Pages from @src, which this thread has charged, become resident. *done as host_ops.place_copy. */
+static int place_copy(struct fault *f, unsigned index, const void *src, uint32_t nr, uint32_t *done,
+                      uint8_t (*age)(uint8_t))
+{
+    *done = 0;
+    int err = f->host->ops->place_copy(f->host->ops_ctx, f->block->vm->id, f->block->start + index, src, nr, done);
+    f->thread->charged -= *done;
+    enter_resident(f, index, *done, age);
+    return err;
+}
+
+/* ---- first touch ---- */
+
+static bool may_fault_huge(const struct fault *f)
+{
+    const struct pool *pool = &f->host->pool;
+    return f->host->config.thp && !f->block->small && pool_nr_free(pool) >= pool->wmark[WMARK_HIGH] + BLOCK_PAGES;
+}
+
+static int fault_zero_huge(struct fault *f)
+{
+    struct mm_host *host = f->host;
+    struct block *block = f->block;
+    fn_t fn;
+    uint32_t done = 0;
+    int err = pool_alloc_block(&host->pool, true, &fn);
+    if (err)
+        return err;
+    err = host->ops->place(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done);
+    if (err && done == 0) {
+        pool_free_filled(&host->pool, fn, BLOCK_PAGES);
+        return err;
+    }
+    struct s2_entry absent = {.state = S2_ABSENT};
+    struct s2_entry leaf = {.state = S2_RESIDENT, .payload = fn, .perm = S2_RWX};
+    if (err) {
+        /* a part of it is in the guest: the block goes on in single pages */
+        block_split(block);
+        enter_resident(f, 0, done, NULL);
+        pool_free_empty(&host->pool, fn, done);
+        pool_free_filled(&host->pool, fn + done, BLOCK_PAGES - done);
+        return f->index < done ? 0 : err;
+    }
+    pmd_write(block, &absent, &leaf);
+    host->pool.frames[fn].use = FRAME_HOME;
+    host->pool.frames[fn].order = BLOCK_ORDER;
+    host->pool.frames[fn].vm = block->vm->id;
+    host->pool.frames[fn].gfn = block->start;
+    lru_add_block(host, block);
+    event_add(host, EV_thp_fault_alloc, 1);
+    return 0;
+}
+
+/* The absent pages around the fault that come in with it: inside an aligned window, and all charged. */
+static void absent_window(const struct fault *f, unsigned *first, unsigned *end)
+{
+    const struct mm_host *host = f->host;
+    unsigned around = pool_nr_free(&host->pool) < host->pool.wmark[WMARK_MIN] ? 1 : host->config.fault_around_pages;
+    unsigned start = f->index & ~(around - 1), stop = start + around;
+    *first = f->index;
+    *end = f->index + 1;
+    while (*end < stop && *end - *first < f->thread->charged && pte_read(f->block, *end).state == S2_ABSENT)
+        (*end)++;
+    while (*first > start && *end - *first < f->thread->charged && pte_read(f->block, *first - 1).state == S2_ABSENT)
+        (*first)--;
+}
+
+static int fault_zero(struct fault *f)
+{
+    struct mm_host *host = f->host;
+    if (block_prepare_table(f->block))
+        return -ENOMEM;
+    event_add(host, EV_pgfault_zero, 1);
+    if (pmd_read(f->block).state == S2_ABSENT) {
+        if (may_fault_huge(f)) {
+            if (!fault_zero_huge(f))
+                return 0;
+            event_add(host, EV_thp_fault_fallback, 1);
+        }
+        if (pmd_read(f->block).state == S2_ABSENT)
+            block_split(f->block);
+    }
+    unsigned first, end;
+    absent_window(f, &first, &end);
+    uint32_t done;
+    int err = place_copy(f, first, host->zeros, end - first, &done, NULL);
+    return f->index < first + done ? 0 : err;
+}
+
+/* ---- standby ---- */
+
+/* The pool has room: the 2 MiB frame goes back as one. */
+static int refault_huge(struct fault *f, struct s2_entry entry)
+{
+    struct mm_host *host = f->host;
+    struct block *block = f->block;
+    fn_t fn = (fn_t)entry.payload;
+    uint32_t done = 0;
+    if (!lru_forget_standby(host, fn))
+        return -EIO; /* cannot be: a 2 MiB frame is never written back as such */
+    int err = host->ops->place(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done);
+    if (!err) {
+        struct s2_entry leaf = {.state = S2_RESIDENT, .payload = fn, .perm = S2_RWX, .age = lru_age_refault(entry.age)};
+        pmd_write(block, &entry, &leaf);
+        host->pool.frames[fn].use = FRAME_HOME;
+        lru_add_block(host, block);
+        event_add(host, EV_pgactivate, BLOCK_PAGES);
+        return 0;
+    }
+    if (done == 0) {
+        lru_enter_standby_huge(host, fn);
+        return err;
+    }
+    struct page_map rest = {0};
+    map_set_range(&rest, done, BLOCK_PAGES);
+    zone_split(&host->pool.zones[POOL_HUGE], fn, BLOCK_ORDER);
+    block_split(block);
+    enter_resident(f, 0, done, lru_age_refault);
+    lru_enter_standby(host, block, &rest, 0, fn, BLOCK_PAGES, false);
+    pool_free_empty(&host->pool, fn, done);
+    return f->index < done ? 0 : err;
+}
+
+static int refault(struct fault *f, fn_t fn)
+{
+    struct mm_host *host = f->host;
+    uint32_t done;
+    int err = place_copy(f, f->index, pool_page(&host->pool, fn), 1, &done, lru_age_refault);
+    if (err)
+        return err;
+    if (lru_forget_standby(host, fn))
+        thread_free_page(f->thread, fn);
+    event_add(host, EV_pgrefault, 1);
+    event_add(host, EV_pgactivate, 1);
+    return 0;
+}
+
+/* ---- stores ---- */
+
+/*
+ * Pages to bring in from @index on: the window doubles while each fault comes where the last window ended, and is one
+ * page otherwise. The last block's sequence goes on in this one.
+ */
+static uint32_t readahead_window(struct fault *f)
+{
+    struct block *block = f->block;
+    uint32_t window = 1, last = 0;
+    if (block->ra_next == f->index && f->index > 0) {
+        last = block->ra_window;
+    } else if (f->index == 0 && block->start >= BLOCK_PAGES) {
+        const struct block *before = vm_block(block->vm, block->start - BLOCK_PAGES);
+        if (before && __atomic_load_n(&before->ra_next, __ATOMIC_RELAXED) == BLOCK_PAGES)
+            last = __atomic_load_n(&before->ra_window, __ATOMIC_RELAXED);
+    }
+    if (last > 0) {
+        window = MIN_OF(last * 2, f->host->config.readahead_pages);
+        event_add(f->host, EV_swap_ra_hit, last - 1);
+    }
+    window = MIN_OF(window, f->thread->charged);
+    return MIN_OF(window, BLOCK_PAGES - f->index);
+}
+
+static void readahead_done(struct fault *f, uint32_t nr)
+{
+    __atomic_store_n(&f->block->ra_next, (uint16_t)(f->index + nr), __ATOMIC_RELAXED);
+    __atomic_store_n(&f->block->ra_window, (uint8_t)nr, __ATOMIC_RELAXED);
+    event_add(f->host, EV_swap_ra, nr - 1);
+}
+
+static void poison(struct fault *f, unsigned index)
+{
+    struct s2_entry old = pte_read(f->block, index), new = {.state = S2_POISON};
+    pte_write(f->block, index, &old, &new);
+    event_add(f->host, EV_swap_read_error, 1);
+}
+
+/* Decompresses [index, index + window) as far as it is in zram; returns pages in the buffer. */
+static uint32_t load_zram(struct fault *f, uint64_t payload[], uint32_t window)
+{
+    uint32_t nr = 0;
+    for (; nr < window; nr++) {
+        struct s2_entry entry = pte_read(f->block, f->index + nr);
+        if (entry.state != S2_ZRAM)
+            break;
+        payload[nr] = entry.payload;
+        if (zram_load(f->host->zram, f->thread->zram, entry.payload, f->thread->buffer + nr * PAGE_BYTES))
+            break;
+    }
+    return nr;
+}
+
+static int fault_zram(struct fault *f)
+{
+    struct mm_host *host = f->host;
+    uint64_t payload[MM_BUFFER_PAGES];
+    uint32_t done, nr = load_zram(f, payload, readahead_window(f));
+    if (nr == 0) {
+        zram_free(host->zram, pte_read(f->block, f->index).payload);
+        poison(f, f->index);
+        return -EIO;
+    }
+    int err = place_copy(f, f->index, f->thread->buffer, nr, &done, lru_age_major);
+    for (uint32_t i = 0; i < done; i++)
+        zram_free(host->zram, payload[i]);
+    event_add(host, EV_zswpin, done);
+    if (done)
+        readahead_done(f, done);
+    return done ? 0 : err;
+}
+
+/* Pages of the window whose slots follow each other. */
+static uint32_t swap_run(struct fault *f, struct swap_ref first, uint32_t window)
+{
+    uint32_t nr = 1;
+    for (; nr < window; nr++) {
+        struct s2_entry entry = pte_read(f->block, f->index + nr);
+        struct swap_ref ref = swap_ref_unpack(entry.payload);
+        if (entry.state != S2_SWAP || ref.area != first.area || ref.slot != first.slot + nr)
+            break;
+    }
+    return nr;
+}
+
+static int fault_swap(struct fault *f)
+{
+    struct mm_host *host = f->host;
+    struct swap_ref first = swap_ref_unpack(pte_read(f->block, f->index).payload);
+    uint32_t done, nr = swap_run(f, first, readahead_window(f)), good = 0;
+    void *pages[MM_BUFFER_PAGES];
+    int error[MM_BUFFER_PAGES];
+    for (uint32_t i = 0; i < nr; i++)
+        pages[i] = f->thread->buffer + i * PAGE_BYTES;
+    if (!swap_read(host->swap, first, pages, nr, error))
+        good = nr;
+    while (good < nr && !error[good])
+        good++;
+    if (good == 0) {
+        swap_free(host->swap, first);
+        poison(f, f->index);
+        return -EIO;
+    }
+    int err = place_copy(f, f->index, f->thread->buffer, good, &done, lru_age_major);
+    for (uint32_t i = 0; i < done; i++)
+        swap_free(host->swap, (struct swap_ref){.area = first.area, .slot = first.slot + i});
+    event_add(host, EV_pswpin, done);
+    if (done)
+        readahead_done(f, done);
+    return done ? 0 : err;
+}
+
+/* ---- */
+
+static int fault_locked(struct fault *f, unsigned flags)
+{
+    struct s2_entry entry = pmd_read(f->block);
+    if (entry.state == S2_STANDBY) {
+        if (pool_nr_free(&f->host->pool) >= f->host->pool.wmark[WMARK_HIGH])
+            return refault_huge(f, entry);
+        lru_split_standby(f->host, f->block, (fn_t)entry.payload, false);
+        entry.state = S2_TABLE;
+    }
+    if (entry.state == S2_TABLE)
+        entry = pte_read(f->block, f->index);
+    switch (entry.state) {
+    case S2_ABSENT:
+        return fault_zero(f);
+    case S2_STANDBY:
+        return refault(f, (fn_t)entry.payload);
+    case S2_ZRAM:
+        f->major = true;
+        return fault_zram(f);
+    case S2_SWAP:
+        f->major = true;
+        return fault_swap(f);
+    case S2_RESIDENT:
+        if (!(flags & MM_FAULT_WP))
+            event_add(f->host, EV_pgfault_spurious, 1);
+        f->host->ops->wake(f->host->ops_ctx, f->block->vm->id, f->gfn, 1);
+        return 0;
+    default:
+        return -EIO;
+    }
+}
+
+int mm_fault(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, unsigned flags)
+{
+    struct mm_host *host = thread->host;
+    uint64_t start_ns = host->ops->clock_ns(host->ops_ctx);
+    struct fault f = {.thread = thread, .host = host, .block = vm_block(vm, gfn_of(gpa)), .gfn = gfn_of(gpa)};
+    if (!f.block)
+        return -EFAULT;
+    f.index = f.gfn & (BLOCK_PAGES - 1);
+    int err = thread_charge(thread, 1);
+    if (err)
+        return err;
+    lock_acquire(&f.block->lock);
+    err = fault_locked(&f, flags);
+    lock_release(&f.block->lock);
+    event_add(host, EV_pgfault, 1);
+    if (f.major)
+        event_add(host, EV_pgmajfault, 1);
+    hist_add(f.major ? &vm->major : &vm->minor, host->ops->clock_ns(host->ops_ctx) - start_ns);
+    return err;
+}

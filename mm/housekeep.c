@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is done in the background, in bounded rounds: stock, pool, store, slabs. */
+#include "mm/reclaim/evict.h"
+
+#include <errno.h>
+
+/* Zeroed 2 MiB frames kept ready: a sixteenth of the budget, 1 to 16. Chosen, unmeasured. */
+#define STOCK_MAX_BLOCKS 16u
+#define STOCK_SHARE 16u
+/* Rounds the pool must be above its high watermark before it shrinks: at one round every 200 ms, a second. */
+#define SHRINK_AFTER_ROUNDS 5u
+#define SHRINK_BLOCKS 8u
+/* The store is compacted when more than a quarter of its memory is not data. */
+#define COMPACT_WASTE_SHARE 4u
+#define COMPACT_PAGES 32u
+
+/* One zeroed block if the pool can spare it. True: there may be another. */
+static bool fill_stock(struct mm_host *host)
+{
+    struct pool *pool = &host->pool;
+    uint32_t want = MAX_OF(1u, MIN_OF(STOCK_MAX_BLOCKS, pool->budget_pages / BLOCK_PAGES / STOCK_SHARE));
+    if (!host->config.thp || __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED) >= want)
+        return false;
+    uint32_t uncharged = __atomic_load_n(&pool->uncharged, __ATOMIC_RELAXED);
+    if (uncharged < BLOCK_PAGES || pool_nr_free(pool) < pool->wmark[WMARK_HIGH] + 2 * BLOCK_PAGES)
+        return false;
+    return pool_stock_one(pool) == 0;
+}
+
+/* Free blocks go back to the kernel when the pool has had plenty for a while. */
+static void shrink_pool(struct mm_host *host)
+{
+    struct pool *pool = &host->pool;
+    uint32_t filled =
+        zone_nr_free(&pool->zones[POOL_HUGE], PLANE_FILLED) + zone_nr_free(&pool->zones[POOL_NORMAL], PLANE_FILLED);
+    if (filled < BLOCK_PAGES || pool_nr_free(pool) < pool->wmark[WMARK_HIGH]) {
+        host->idle_rounds = 0;
+        return;
+    }
+    if (++host->idle_rounds >= SHRINK_AFTER_ROUNDS)
+        pool_release_blocks(pool, SHRINK_BLOCKS);
+}
+
+/* A stored object gets a better place: under its page's lock, if the page still names it. */
+static int relocate(void *ctx, vmid_t id, gfn_t gfn, uint64_t payload)
+{
+    struct mm_host *host = ctx;
+    lock_acquire(&host->lru.lock);
+    struct mm_vm *vm = host->vms[id];
+    struct block *block = vm ? vm_block(vm, gfn) : NULL;
+    if (block && !lock_try(&block->lock))
+        block = NULL;
+    lock_release(&host->lru.lock);
+    if (!block)
+        return -EAGAIN;
+    int err = -EAGAIN;
+    unsigned index = gfn & (BLOCK_PAGES - 1);
+    struct s2_entry old = {.state = S2_ABSENT};
+    if (pmd_read(block).state == S2_TABLE)
+        old = pte_read(block, index);
+    if (old.state == S2_ZRAM && old.payload == payload) {
+        struct s2_entry new = old;
+        new.payload = zram_move(host->zram, payload);
+        pte_write(block, index, &old, &new);
+        err = 0;
+    }
+    lock_release(&block->lock);
+    return err;
+}
+
+static bool compact_store(struct mm_host *host)
+{
+    struct zram_stat stat;
+    if (!host->zram)
+        return false;
+    zram_stat(host->zram, &stat);
+    if (stat.mem_used_bytes <= COMPACT_PAGES * PAGE_BYTES ||
+        stat.mem_used_bytes - MIN_OF(stat.mem_used_bytes, stat.compr_data_bytes) <
+            stat.mem_used_bytes / COMPACT_WASTE_SHARE)
+        return false;
+    return zram_compact(host->zram, relocate, host, COMPACT_PAGES) == COMPACT_PAGES;
+}
+
+bool mm_housekeep(struct mm_thread *thread)
+{
+    struct mm_host *host = thread->host;
+    bool more = fill_stock(host);
+    shrink_pool(host);
+    more |= compact_store(host);
+    slab_reap(&host->tables);
+    return more;
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making and unmaking: host, threads, VMs. */
+#include "mm/reclaim/evict.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define FAULT_AROUND_DEFAULT 16u
+#define READAHEAD_DEFAULT 32u
+
+const char *const vm_event_names[NR_VM_EVENTS] = {
+#define X(name) #name,
+    VM_EVENTS(X)
+#undef X
+};
+
+/* ---- pages for metadata: the heap, counted ---- */
+
+static void *metadata_get(void *ctx, unsigned order)
+{
+    struct mm_host *host = ctx;
+    void *pages = aligned_alloc(PAGE_BYTES << order, PAGE_BYTES << order);
+    if (pages)
+        __atomic_add_fetch(&host->metadata_bytes, PAGE_BYTES << order, __ATOMIC_RELAXED);
+    return pages;
+}
+
+static void metadata_put(void *ctx, void *pages, unsigned order)
+{
+    struct mm_host *host = ctx;
+    __atomic_sub_fetch(&host->metadata_bytes, PAGE_BYTES << order, __ATOMIC_RELAXED);
+    free(pages);
+}
+
+/* ---- what zram takes from the pool ---- */
+
+static int zram_page_get(void *ctx, unsigned order, fn_t *out)
+{
+    return pool_alloc_filled(ctx, order, false, out);
+}
+
+static void zram_page_put(void *ctx, fn_t fn, unsigned order)
+{
+    pool_free_filled(ctx, fn, 1u << order);
+}
+
+/* ---- host ---- */
+
+static bool power_of_two_upto(uint32_t value, uint32_t max)
+{
+    return value >= 1 && value <= max && !(value & (value - 1));
+}
+
+static int config_check(struct mm_config *config)
+{
+    if (!config->fault_around_pages)
+        config->fault_around_pages = FAULT_AROUND_DEFAULT;
+    if (!config->readahead_pages)
+        config->readahead_pages = READAHEAD_DEFAULT;
+    bool good = config->budget_bytes >= MM_MIN_BUDGET && config->budget_bytes % PAGE_BYTES == 0 &&
+                config->budget_bytes >> PAGE_SHIFT <= UINT32_MAX / 4 &&
+                power_of_two_upto(config->fault_around_pages, MM_BUFFER_PAGES) &&
+                power_of_two_upto(config->readahead_pages, MM_BUFFER_PAGES) && config->standby_pct <= 90;
+    return good ? 0 : -EINVAL;
+}
+
+uint32_t mm_arena_slots(uint64_t budget_bytes)
+{
+    return pool_nr_slots((uint32_t)(budget_bytes >> PAGE_SHIFT));
+}
+
+static int caches_init(struct mm_host *host)
+{
+    const struct slab_pages pages = {.get = metadata_get, .put = metadata_put, .ctx = host};
+    return slab_cache_init(&host->tables, "stage2_table", (uint32_t)PAGE_BYTES, (uint32_t)PAGE_BYTES, NULL, &pages);
+}
+
+static int stores_create(struct mm_host *host)
+{
+    const struct zram_pages pages = {.get = zram_page_get,
+                                     .put = zram_page_put,
+                                     .ctx = &host->pool,
+                                     .arena = host->pool.arena,
+                                     .frames = host->pool.frames};
+    int err = swap_set_create(&host->swap);
+    if (!err && host->config.zram.limit_bytes)
+        err = zram_create(&host->config.zram, &pages, &host->zram);
+    return err;
+}
+
+int mm_host_create(const struct mm_config *config, const struct host_ops *ops, void *ops_ctx, void *arena,
+                   struct mm_host **out)
+{
+    struct mm_config checked = *config;
+    int err = config_check(&checked);
+    uint32_t budget_pages = (uint32_t)(config->budget_bytes >> PAGE_SHIFT);
+    if (err || budget_pages <= ops->transient_pages)
+        return -EINVAL;
+    struct mm_host *host = calloc(1, sizeof(*host));
+    if (!host)
+        return -ENOMEM;
+    host->config = checked;
+    host->ops = ops;
+    host->ops_ctx = ops_ctx;
+    lru_init(&host->lru);
+    lock_init(&host->vms_lock, LOCK_VMS);
+    err = caches_init(host);
+    if (!err)
+        err = pool_init(&host->pool, ops, ops_ctx, arena, budget_pages - ops->transient_pages, host->event);
+    if (!err)
+        err = stores_create(host);
+    if (!err) {
+        host->zeros = calloc(MM_BUFFER_PAGES, PAGE_BYTES);
+        err = host->zeros ? 0 : -ENOMEM;
+    }
+    if (err) {
+        mm_host_destroy(host);
+        return err;
+    }
+    *out = host;
+    return 0;
+}
+
+void mm_host_destroy(struct mm_host *host)
+{
+    if (host->zram)
+        zram_destroy(host->zram);
+    if (host->swap)
+        swap_set_destroy(host->swap);
+    if (host->pool.frames)
+        pool_fini(&host->pool);
+    slab_cache_fini(&host->tables);
+    lock_fini(&host->vms_lock);
+    lru_fini(&host->lru);
+    free(host->zeros);
+    free(host);
+}
+
+struct swap_set *mm_swap_set(struct mm_host *host)
+{
+    return host->swap;
+}
+
+struct zram *mm_zram(struct mm_host *host)
+{
+    return host->zram;
+}
+
+/* ---- threads ---- */
+
+int mm_thread_create(struct mm_host *host, struct mm_thread **out)
+{
+    struct mm_thread *thread = calloc(1, sizeof(*thread));
+    if (!thread)
+        return -ENOMEM;
+    thread->host = host;
+    pcp_init(&thread->pcp, &host->pool.zones[POOL_NORMAL], 0, 0);
+    thread->buffer = aligned_alloc(PAGE_BYTES, MM_BUFFER_PAGES * PAGE_BYTES);
+    int err = thread->buffer ? 0 : -ENOMEM;
+    if (!err && host->zram)
+        err = zram_thread_create(host->zram, &thread->zram);
+    if (err) {
+        free(thread->buffer);
+        free(thread);
+        return err;
+    }
+    *out = thread;
+    return 0;
+}
+
+void mm_thread_destroy(struct mm_thread *thread)
+{
+    pcp_drain(&thread->pcp);
+    pool_uncharge(&thread->host->pool, thread->charged);
+    if (thread->zram)
+        zram_thread_destroy(thread->zram);
+    free(thread->buffer);
+    free(thread);
+}
+
+/* ---- VMs ---- */
+
+static int regions_check(const struct mm_region *regions, unsigned nr)
+{
+    if (nr == 0 || nr > MM_MAX_REGIONS)
+        return -EINVAL;
+    for (unsigned i = 0; i < nr; i++) {
+        uint64_t start = regions[i].start.v, bytes = regions[i].bytes;
+        if (!bytes || (start | bytes) & (BLOCK_BYTES - 1) || start + bytes < start ||
+            (start + bytes) >> PAGE_SHIFT > UINT32_MAX)
+            return -EINVAL;
+        for (unsigned k = 0; k < i; k++)
+            if (start < regions[k].start.v + regions[k].bytes && regions[k].start.v < start + bytes)
+                return -EINVAL;
+    }
+    return 0;
+}
+
+static int blocks_create(struct mm_vm *vm, unsigned region)
+{
+    const struct mm_region *r = &vm->regions[region];
+    uint64_t nr = r->bytes >> BLOCK_SHIFT;
+    int err = stage2_cover(&vm->stage2, gfn_of(r->start), (uint32_t)(r->bytes >> PAGE_SHIFT));
+    if (err)
+        return err;
+    struct block *blocks = calloc(nr, sizeof(struct block));
+    if (!blocks)
+        return -ENOMEM;
+    for (uint64_t i = 0; i < nr; i++) {
+        blocks[i].vm = vm;
+        blocks[i].start = gfn_of(r->start) + (gfn_t)(i << BLOCK_ORDER);
+        blocks[i].pmd = stage2_pmd(&vm->stage2, blocks[i].start);
+        lock_init(&blocks[i].lock, LOCK_BLOCK);
+    }
+    vm->blocks[region] = blocks;
+    vm->nr_pages[S2_ABSENT] += r->bytes >> PAGE_SHIFT;
+    return 0;
+}
+
+static void vm_free(struct mm_vm *vm)
+{
+    for (unsigned r = 0; r < vm->nr_regions; r++) {
+        for (uint64_t i = 0; vm->blocks[r] && i < vm->regions[r].bytes >> BLOCK_SHIFT; i++) {
+            struct block *block = &vm->blocks[r][i];
+            if (block->table && pmd_read(block).state != S2_TABLE)
+                stage2_table_free(&vm->stage2, block->table);
+            lock_fini(&block->lock);
+        }
+        free(vm->blocks[r]);
+    }
+    stage2_fini(&vm->stage2);
+    free(vm);
+}
+
+static int vm_number(struct mm_host *host, struct mm_vm *vm)
+{
+    int err = -ENOSPC;
+    lock_acquire(&host->vms_lock);
+    lock_acquire(&host->lru.lock);
+    for (vmid_t id = 1; id < MM_MAX_VMS && err; id++)
+        if (!host->vms[id]) {
+            vm->id = id;
+            host->vms[id] = vm;
+            err = 0;
+        }
+    lock_release(&host->lru.lock);
+    lock_release(&host->vms_lock);
+    return err;
+}
+
+int mm_vm_create(struct mm_host *host, const struct mm_region *regions, unsigned nr, struct mm_vm **out)
+{
+    int err = regions_check(regions, nr);
+    if (err)
+        return err;
+    struct mm_vm *vm = calloc(1, sizeof(*vm));
+    if (!vm)
+        return -ENOMEM;
+    vm->host = host;
+    vm->nr_regions = nr;
+    memcpy(vm->regions, regions, nr * sizeof(*regions));
+    err = stage2_init(&vm->stage2, &s2_format_ept, &host->tables);
+    for (unsigned r = 0; r < nr && !err; r++)
+        err = blocks_create(vm, r);
+    if (!err)
+        err = vm_number(host, vm);
+    if (err) {
+        vm_free(vm);
+        return err;
+    }
+    *out = vm;
+    return 0;
+}
+
+vmid_t mm_vm_id(const struct mm_vm *vm)
+{
+    return vm->id;
+}
+
+/* Gives up what one entry names; resident pages are the caller's. */
+static void entry_forget(struct mm_thread *thread, const struct s2_entry *entry)
+{
+    struct mm_host *host = thread->host;
+    if (entry->state == S2_STANDBY && lru_forget_standby(host, (fn_t)entry->payload))
+        thread_free_page(thread, (fn_t)entry->payload);
+    else if (entry->state == S2_ZRAM)
+        zram_free(host->zram, entry->payload);
+    else if (entry->state == S2_SWAP)
+        swap_free(host->swap, swap_ref_unpack(entry->payload));
+}
+
+/* Every page of the block is given up. Caller holds block.lock. */
+static void block_forget(struct mm_thread *thread, struct block *block)
+{
+    struct mm_host *host = thread->host;
+    struct s2_entry absent = {.state = S2_ABSENT}, entry = pmd_read(block);
+    uint32_t resident = block->nr_resident;
+    if (resident)
+        host->ops->drop(host->ops_ctx, block->vm->id, block->start, BLOCK_PAGES);
+    lru_del_block(host, block);
+    if (entry.state == S2_TABLE) {
+        for (unsigned i = 0; i < BLOCK_PAGES; i++) {
+            entry = pte_read(block, i);
+            entry_forget(thread, &entry);
+            pte_write(block, i, &entry, &absent);
+        }
+    } else {
+        if (entry.state == S2_RESIDENT)
+            pool_free_empty(&host->pool, (fn_t)entry.payload, BLOCK_PAGES);
+        else if (entry.state == S2_STANDBY && lru_forget_standby(host, (fn_t)entry.payload))
+            pool_free_filled(&host->pool, (fn_t)entry.payload, BLOCK_PAGES);
+        pmd_write(block, &entry, &absent);
+    }
+    pool_uncharge(&host->pool, resident);
+}
+
+void mm_vm_destroy(struct mm_thread *thread, struct mm_vm *vm)
+{
+    struct mm_host *host = vm->host;
+    lock_acquire(&host->vms_lock);
+    for (unsigned r = 0; r < vm->nr_regions; r++)
+        for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT; i++) {
+            struct block *block = &vm->blocks[r][i];
+            lock_acquire(&block->lock);
+            block_forget(thread, block);
+            lock_release(&block->lock);
+        }
+    /* evictions that isolated a page of this VM before it was forgotten still name it; pairs with vm_put */
+    while (__atomic_load_n(&vm->nr_users, __ATOMIC_ACQUIRE))
+        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    lock_acquire(&host->lru.lock);
+    host->vms[vm->id] = NULL;
+    lock_release(&host->lru.lock);
+    lock_release(&host->vms_lock);
+    vm_free(vm);
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From active to standby: pages come home in runs, one host_ops.take each. */
+#include "mm/reclaim/lru.h"
+
+#include <errno.h>
+
+/* A page that came back from standby is spared this many scans more. docs/decisions/002 has the simulation. */
+#define AGE_REFAULT_STEP 2
+
+uint8_t lru_age_refault(uint8_t age)
+{
+    return (uint8_t)MIN_OF(2 * age + AGE_REFAULT_STEP, (int)S2_AGE_MAX);
+}
+
+uint8_t lru_age_major(uint8_t age)
+{
+    return age;
+}
+
+/* One look at every entry: who is resident, who is cold. Ages fall by one. */
+static void age_pages(struct block *block, bool force, struct page_map *resident, struct page_map *cold,
+                      uint64_t *scanned)
+{
+    const struct s2_format *format = block->vm->stage2.format;
+    for (unsigned i = 0; i < BLOCK_PAGES; i++) {
+        struct s2_entry entry = pte_read(block, i);
+        if (entry.state != S2_RESIDENT)
+            continue;
+        (*scanned)++;
+        map_set(resident, i);
+        if (entry.age == 0 || force) {
+            map_set(cold, i);
+        } else {
+            entry.age--;
+            block->table[i] = format->make_leaf(&entry, 1);
+        }
+    }
+}
+
+/* End of the longest span from @start that holds cold and absent pages only, cut after its last cold page. */
+static unsigned span_end(const struct page_map *resident, const struct page_map *cold, unsigned start)
+{
+    unsigned end = start;
+    for (unsigned i = start; i < BLOCK_PAGES; i++) {
+        if (map_test(cold, i))
+            end = i + 1;
+        else if (map_test(resident, i))
+            break;
+    }
+    return end;
+}
+
+uint32_t lru_enter_standby(struct mm_host *host, struct block *block, const struct page_map *map, unsigned start,
+                           fn_t fn, uint32_t nr, bool to_tail)
+{
+    struct frame *frames = host->pool.frames;
+    uint32_t entered = 0;
+    lock_acquire(&host->lru.lock);
+    for (uint32_t k = 0; k < nr; k++) {
+        uint32_t i = to_tail ? nr - 1 - k : k; /* either way the lowest page is evicted first */
+        if (!map_test(map, start + i))
+            continue;
+        struct s2_entry old = pte_read(block, start + i);
+        struct s2_entry new = {.state = S2_STANDBY, .payload = fn + i, .age = old.age};
+        pte_write(block, start + i, &old, &new);
+        frames[fn + i] = (struct frame){.gfn = block->start + start + i, .vm = block->vm->id, .use = FRAME_STANDBY};
+        if (to_tail)
+            frame_list_push_tail(&host->lru.standby, frames, fn + i);
+        else
+            frame_list_push_head(&host->lru.standby, frames, fn + i);
+        entered++;
+    }
+    host->lru.nr_standby += entered;
+    lock_release(&host->lru.lock);
+    return entered;
+}
+
+/* Slots of [fn, fn + nr) that no page of @map came home to. */
+static void free_holes(struct mm_host *host, const struct page_map *map, unsigned start, fn_t fn, uint32_t nr)
+{
+    for (uint32_t i = 0, hole = 0; i <= nr; i++) {
+        if (i < nr && !map_test(map, start + i))
+            continue;
+        if (i > hole)
+            pool_free_empty(&host->pool, fn + hole, i - hole);
+        hole = i + 1;
+    }
+}
+
+/* Takes [start, end) home as far as it goes in one run; *next is where to go on. */
+static uint32_t take_span(struct mm_thread *thread, struct block *block, const struct page_map *cold, unsigned start,
+                          unsigned end, unsigned *next)
+{
+    struct mm_host *host = thread->host;
+    fn_t fn;
+    uint32_t nr, done = 0;
+    if (pool_alloc_empty(&host->pool, end - start, &fn, &nr)) {
+        *next = BLOCK_PAGES;
+        return 0;
+    }
+    int err = host->ops->take(host->ops_ctx, block->vm->id, block->start + start, fn, nr, &done);
+    uint32_t taken = lru_enter_standby(host, block, cold, start, fn, done, false);
+    free_holes(host, cold, start, fn, done);
+    *next = start + done;
+    if (err) {
+        pool_free_empty(&host->pool, fn + done, nr - done);
+        event_add(host, EV_take_busy, 1);
+        *next = err == -EBUSY ? start + done + 1 : BLOCK_PAGES;
+    }
+    return taken;
+}
+
+static uint32_t deactivate_small(struct mm_thread *thread, struct block *block, bool force, uint64_t *scanned)
+{
+    struct page_map resident = {0}, cold = {0};
+    uint32_t taken = 0;
+    age_pages(block, force, &resident, &cold, scanned);
+    for (unsigned i = 0; i < BLOCK_PAGES;) {
+        if (!map_test(&cold, i))
+            i++;
+        else
+            taken += take_span(thread, block, &cold, i, span_end(&resident, &cold, i), &i);
+    }
+    return taken;
+}
+
+/* Only [0, done) of a 2 MiB frame came home: the block goes on in single pages. */
+static uint32_t take_broken_huge(struct mm_host *host, struct block *block, fn_t fn, uint32_t done)
+{
+    struct page_map came = {0};
+    map_set_range(&came, 0, done);
+    zone_split(&host->pool.zones[POOL_HUGE], fn, BLOCK_ORDER);
+    block_split(block);
+    event_add(host, EV_thp_split_page, 1);
+    pool_free_empty(&host->pool, fn + done, BLOCK_PAGES - done);
+    return lru_enter_standby(host, block, &came, 0, fn, done, false);
+}
+
+static uint32_t deactivate_huge(struct mm_thread *thread, struct block *block, struct s2_entry leaf, bool force)
+{
+    struct mm_host *host = thread->host;
+    struct s2_entry new = leaf;
+    fn_t fn = (fn_t)leaf.payload;
+    if (leaf.age > 0 && !force) {
+        new.age--;
+        pmd_write(block, &leaf, &new);
+        return 0;
+    }
+    uint32_t done = 0;
+    if (host->ops->take(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done)) {
+        event_add(host, EV_take_busy, 1);
+        return done ? take_broken_huge(host, block, fn, done) : 0;
+    }
+    new = (struct s2_entry){.state = S2_STANDBY, .payload = fn, .age = leaf.age};
+    pmd_write(block, &leaf, &new);
+    lru_enter_standby_huge(host, fn);
+    event_add(host, EV_thp_swpout, 1);
+    return BLOCK_PAGES;
+}
+
+uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, bool force, uint64_t *scanned)
+{
+    struct s2_entry entry = pmd_read(block);
+    uint32_t taken = 0;
+    if (entry.state == S2_TABLE) {
+        taken = deactivate_small(thread, block, force, scanned);
+    } else if (entry.state == S2_RESIDENT) {
+        *scanned += BLOCK_PAGES;
+        taken = deactivate_huge(thread, block, entry, force);
+    }
+    event_add(thread->host, EV_pgdeactivate, taken);
+    return taken;
+}

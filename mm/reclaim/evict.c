@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See evict.h. */
+#include "mm/reclaim/evict.h"
+
+#include <errno.h>
+
+/* Pages isolated at once: one write request of neighbouring slots, one lock round. */
+#define EVICT_BATCH 32u
+/* Standby as a share of resident pages. docs/decisions/002. */
+#define STANDBY_PCT_DEFAULT 8u
+/* Filled pages that a store may need for one batch: 32 incompressible-but-stored pages and one zspage. */
+#define STORE_PAGES 4u
+
+static bool store_has_room(const struct mm_host *host)
+{
+    struct zram_stat stat;
+    if (!host->zram)
+        return false;
+    zram_stat(host->zram, &stat);
+    return stat.mem_used_bytes < stat.mem_limit_bytes;
+}
+
+/*
+ * The content of isolated frame @fn is stored as @state, @payload: its entry says so from now on and the frame is free.
+ * False: its guest took it back meanwhile; the stored copy is the caller's to drop.
+ */
+static bool commit(struct mm_thread *thread, fn_t fn, enum s2_state state, uint64_t payload)
+{
+    struct mm_host *host = thread->host;
+    struct frame *frame = &host->pool.frames[fn];
+    struct mm_vm *vm = lru_frame_vm(host, fn);
+    struct block *block = vm_block(vm, frame->gfn);
+    lock_acquire(&block->lock);
+    bool orphan = frame->flags & FRAME_F_ORPHAN;
+    if (!orphan) {
+        unsigned index = frame->gfn & (BLOCK_PAGES - 1);
+        struct s2_entry old = pte_read(block, index);
+        struct s2_entry new = {.state = (uint8_t)state, .payload = payload, .age = old.age};
+        pte_write(block, index, &old, &new);
+    }
+    lock_release(&block->lock);
+    vm_put(vm);
+    thread_free_page(thread, fn);
+    return !orphan;
+}
+
+/* To zram what it takes; what it refuses is kept in fn[0, *nr). Returns frames freed. */
+static uint32_t store_zram(struct mm_thread *thread, fn_t fn[], uint8_t flags[], unsigned *nr)
+{
+    struct mm_host *host = thread->host;
+    unsigned kept = 0;
+    uint32_t freed = 0;
+    int err = pool_prefill(&host->pool, STORE_PAGES);
+    /* without them the store may still have room in its own pages; if not, zram_store says -ENOMEM */
+    (void)err;
+    for (unsigned i = 0; i < *nr; i++) {
+        const struct frame *frame = &host->pool.frames[fn[i]];
+        uint64_t payload;
+        err = -E2BIG;
+        if (!(frame->flags & FRAME_F_INCOMPRESSIBLE))
+            err = zram_store(host->zram, thread->zram, frame->vm, frame->gfn, pool_page(&host->pool, fn[i]), &payload);
+        if (err) {
+            flags[kept] = err == -E2BIG ? FRAME_F_INCOMPRESSIBLE : 0;
+            fn[kept++] = fn[i];
+            continue;
+        }
+        event_add(host, EV_zswpout, 1);
+        if (!commit(thread, fn[i], S2_ZRAM, payload))
+            zram_free(host->zram, payload);
+        freed++;
+    }
+    *nr = kept;
+    return freed;
+}
+
+/* To a swap area, as many as it has slots for; what stays is kept in fn[0, *nr). Returns frames freed. */
+static uint32_t store_swap(struct mm_thread *thread, fn_t fn[], uint8_t flags[], unsigned *nr)
+{
+    struct mm_host *host = thread->host;
+    unsigned kept = 0, i = 0;
+    uint32_t freed = 0;
+    while (i < *nr) {
+        struct swap_ref first;
+        void *pages[EVICT_BATCH];
+        int error[EVICT_BATCH];
+        unsigned got = swap_alloc(host->swap, *nr - i, &first);
+        if (!got)
+            break;
+        for (unsigned k = 0; k < got; k++)
+            pages[k] = pool_page(&host->pool, fn[i + k]);
+        if (swap_write(host->swap, first, pages, got, error))
+            event_add(host, EV_swap_write_error, 1);
+        for (unsigned k = 0; k < got; k++) {
+            struct swap_ref ref = {.area = first.area, .slot = first.slot + k};
+            if (error[k]) {
+                swap_free(host->swap, ref);
+                flags[kept] = flags[i + k];
+                fn[kept++] = fn[i + k];
+                continue;
+            }
+            event_add(host, EV_pswpout, 1);
+            if (!commit(thread, fn[i + k], S2_SWAP, swap_ref_pack(ref)))
+                swap_free(host->swap, ref);
+            freed++;
+        }
+        i += got;
+    }
+    for (; i < *nr; i++, kept++) {
+        flags[kept] = flags[i];
+        fn[kept] = fn[i];
+    }
+    *nr = kept;
+    return freed;
+}
+
+uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer who)
+{
+    struct mm_host *host = thread->host;
+    uint32_t freed = 0;
+    /* one round over the list: what no store takes goes to the head and is not met again */
+    uint64_t left = counter_read(&host->lru.nr_standby);
+    while (freed < pages && left > 0) {
+        fn_t fn[EVICT_BATCH];
+        uint8_t flags[EVICT_BATCH] = {0};
+        unsigned want = (unsigned)MIN_OF((uint64_t)MIN_OF(EVICT_BATCH, pages - freed), left);
+        unsigned isolated = lru_isolate(thread, fn, want), nr = isolated;
+        if (!nr)
+            break;
+        left -= nr;
+        if (store_has_room(host))
+            freed += store_zram(thread, fn, flags, &nr);
+        if (nr > 0)
+            freed += store_swap(thread, fn, flags, &nr);
+        for (unsigned i = 0; i < nr; i++)
+            lru_putback(thread, fn[i], flags[i]);
+        lru_isolate_done(host, isolated);
+    }
+    event_add(host, who == RECLAIM_KSWAPD ? EV_pgsteal_kswapd : EV_pgsteal_direct, freed);
+    return freed;
+}
+
+uint32_t reclaim_round(struct mm_thread *thread, uint32_t pages, bool force, enum reclaimer who)
+{
+    struct mm_host *host = thread->host;
+    uint64_t pct = host->config.standby_pct ? host->config.standby_pct : STANDBY_PCT_DEFAULT;
+    uint64_t want = counter_read(&host->nr_resident) * pct / 100 + pages;
+    uint64_t have = counter_read(&host->lru.nr_standby), scanned = 0;
+    if (have < want)
+        lru_deactivate(thread, (uint32_t)(want - have), force, &scanned);
+    event_add(host, who == RECLAIM_KSWAPD ? EV_pgscan_kswapd : EV_pgscan_direct, scanned);
+    return evict_standby(thread, pages, who);
+}

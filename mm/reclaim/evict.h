@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From standby to the stores, and who asks for it.
+ *
+ * A frame is isolated, its content stored with no lock held (it cannot change: the guest's access would fault, and a
+ * fault copies it out), then the entry is switched under block.lock. If its guest took the page back meanwhile, the
+ * stored copy is dropped.
+ */
+#ifndef MM_RECLAIM_EVICT_H
+#define MM_RECLAIM_EVICT_H
+
+#include "mm/reclaim/lru.h"
+
+enum reclaimer { RECLAIM_KSWAPD, RECLAIM_DIRECT };
+
+/*
+ * evict_standby - stores pages from the tail of standby until @pages are freed or nothing goes any more.
+ * Returns pages freed. No lock held. Does I/O.
+ */
+uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer who);
+
+/*
+ * reclaim_round - keeps standby at its share of resident memory, evicts @pages of it. @force: ages do not protect.
+ * Returns pages freed.
+ */
+uint32_t reclaim_round(struct mm_thread *thread, uint32_t pages, bool force, enum reclaimer who);
+
+#endif

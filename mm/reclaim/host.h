@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What reclaim and everything above it share: the memory host, its VMs, their 2 MiB blocks, the calling thread.
+ * Internal to mm/; users see mm/mm.h.
+ *
+ * Who may find a block, and how long it lives:
+ *   from a fault    vm and gfn are given; the VM lives as long as faults may come
+ *   from the LRU    under lru.lock; its block.lock is tried there, and only then lru.lock is let go
+ *   from a frame    a standby frame names (vm, gfn); under lru.lock vm.nr_users is raised, which mm_vm_destroy waits
+ * for
+ *
+ * Lock order: vms_lock < block.lock < lru.lock < stores < pool < zone (mm/base/lock.h).
+ */
+#ifndef MM_RECLAIM_HOST_H
+#define MM_RECLAIM_HOST_H
+
+#include "mm/frame/pcp.h"
+#include "mm/frame/pool.h"
+#include "mm/map/stage2.h"
+#include "mm/mm.h"
+
+#define MM_MAX_VMS 4096
+/* Pages a thread's buffer holds; the largest readahead and fault-around. */
+#define MM_BUFFER_PAGES 64u
+/* Charges a thread takes from the pool at once. */
+#define MM_CHARGE_BATCH 32u
+
+struct block {
+    struct mm_lock lock;
+    uint64_t *pmd; /* its level-2 entry; constant */
+    struct mm_vm *vm;
+    gfn_t start; /* first page */
+    /* guarded by lock */
+    uint64_t *table;      /* level-1 table: under *pmd, or set aside for a split while *pmd is a leaf */
+    uint16_t nr_resident; /* pages in the guest */
+    uint16_t ra_next;     /* readahead: index in the block at which a sequence would go on */
+    uint8_t ra_window;    /* pages brought in last */
+    bool small;           /* the guest side may have a page table: no 2 MiB frame any more */
+    /* guarded by lru.lock */
+    bool on_lru;
+    struct block *lru_prev, *lru_next;
+};
+
+struct mm_vm {
+    struct mm_host *host;
+    vmid_t id;
+    unsigned nr_regions;
+    struct mm_region regions[MM_MAX_REGIONS];
+    struct block *blocks[MM_MAX_REGIONS]; /* one array a region */
+    struct stage2 stage2;
+    uint64_t nr_pages[S2_TABLE]; /* by state; atomic */
+    uint32_t nr_users;           /* evictions under way that name this VM; raised under lru.lock; atomic */
+    struct hist minor, major;
+};
+
+struct mm_lru {
+    struct mm_lock lock;
+    /* guarded by lock */
+    struct block *active_head, *active_tail; /* tail is scanned next */
+    uint64_t nr_active;                      /* blocks */
+    struct frame_list standby;               /* head youngest; entries are pages or 2 MiB frames */
+    uint64_t nr_standby;                     /* pages; read racily */
+    uint32_t nr_isolated;                    /* pages between standby and a store; atomic */
+};
+
+struct mm_host {
+    struct mm_config config;
+    const struct host_ops *ops;
+    void *ops_ctx;
+    struct pool pool;
+    struct zram *zram; /* NULL: no store */
+    struct swap_set *swap;
+    struct mm_lru lru;
+    struct slab_cache tables; /* level-1..4 tables */
+    void *zeros;              /* MM_BUFFER_PAGES pages of zeros, never written: no memory behind them */
+    uint64_t metadata_bytes;  /* slab pages; atomic */
+    uint64_t nr_resident;     /* pages in guests; atomic */
+    uint64_t event[NR_VM_EVENTS];
+    uint32_t idle_rounds; /* housekeeper's own */
+    bool kswapd_failed;   /* it found nothing to reclaim and is not woken; atomic */
+    struct mm_lock vms_lock;
+    /* guarded by vms_lock for writing, and by lru.lock too */
+    struct mm_vm *vms[MM_MAX_VMS];
+};
+
+struct mm_thread {
+    struct mm_host *host;
+    struct pcp pcp; /* single filled frames of zone Normal */
+    struct zram_thread *zram;
+    uint32_t charged; /* pages charged, not yet used */
+    char *buffer;     /* MM_BUFFER_PAGES pages, page aligned */
+};
+
+static inline void event_add(struct mm_host *host, enum vm_event event, uint64_t nr)
+{
+    __atomic_add_fetch(&host->event[event], nr, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t counter_read(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+/* The block of @gfn, NULL outside the VM's regions. */
+struct block *vm_block(const struct mm_vm *vm, gfn_t gfn);
+
+/* Entry of the page at @index of a block whose *pmd is a table. */
+static inline struct s2_entry pte_read(const struct block *block, unsigned index)
+{
+    struct s2_entry entry;
+    block->vm->stage2.format->decode(block->table[index], 1, &entry);
+    return entry;
+}
+
+static inline struct s2_entry pmd_read(const struct block *block)
+{
+    struct s2_entry entry;
+    block->vm->stage2.format->decode(*block->pmd, 2, &entry);
+    return entry;
+}
+
+/*
+ * The one place where an entry changes: page @index, or the whole block with pmd_write. @old is what was read under
+ * the lock, for the counts. Caller holds block.lock.
+ */
+void pte_write(struct block *block, unsigned index, const struct s2_entry *old, const struct s2_entry *new);
+void pmd_write(struct block *block, const struct s2_entry *old, const struct s2_entry *new);
+/* A leaf or absent *pmd becomes a table of the same; uses block.table, which is there. Caller holds block.lock. */
+void block_split(struct block *block);
+/* block.table exists afterwards. -ENOMEM. Caller holds block.lock. */
+must_check int block_prepare_table(struct block *block);
+
+/* A single filled page is no longer used by this thread. */
+void thread_free_page(struct mm_thread *thread, fn_t fn);
+/* At least one page charged to the thread; reclaims. -ENOMEM: nothing more can be had. No lock held. */
+must_check int thread_charge(struct mm_thread *thread, uint32_t nr);
+
+#endif

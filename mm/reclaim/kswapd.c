@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who reclaims when: kswapd between the low and the high watermark, a faulting thread below min, a person by hand. */
+#include "mm/reclaim/evict.h"
+
+#include <errno.h>
+#include <time.h>
+
+/* Pages a round evicts: small enough that a fault waits for one round only. Chosen, unmeasured. */
+#define KSWAPD_ROUND 128u
+#define DIRECT_ROUND 32u
+/* Rounds without a page before ages stop to protect, and before there is nothing to be had. */
+#define ROUNDS_BEFORE_FORCE 4u
+#define ROUNDS_BEFORE_OOM 8u
+
+static void wait_for_isolated(struct mm_host *host)
+{
+    if (__atomic_load_n(&host->lru.nr_isolated, __ATOMIC_RELAXED))
+        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+}
+
+bool mm_kswapd(struct mm_thread *thread)
+{
+    struct mm_host *host = thread->host;
+    uint32_t freed_all = 0, dry = 0;
+    event_add(host, EV_pageoutrun, 1);
+    while (pool_nr_free(&host->pool) < host->pool.wmark[WMARK_HIGH] && dry < ROUNDS_BEFORE_OOM) {
+        uint32_t freed = reclaim_round(thread, KSWAPD_ROUND, dry >= ROUNDS_BEFORE_FORCE, RECLAIM_KSWAPD);
+        dry = freed ? 0 : dry + 1;
+        freed_all += freed;
+    }
+    __atomic_store_n(&host->kswapd_failed, dry >= ROUNDS_BEFORE_OOM, __ATOMIC_RELAXED);
+    return freed_all > 0;
+}
+
+/* Free pages above min, or at least a page that can be charged. -ENOMEM: nothing is left to reclaim. */
+static int direct_reclaim(struct mm_thread *thread)
+{
+    struct mm_host *host = thread->host;
+    uint32_t dry = 0;
+    event_add(host, EV_allocstall, 1);
+    while (pool_nr_free(&host->pool) < host->pool.wmark[WMARK_MIN]) {
+        if (reclaim_round(thread, DIRECT_ROUND, dry >= ROUNDS_BEFORE_FORCE, RECLAIM_DIRECT)) {
+            __atomic_store_n(&host->kswapd_failed, false, __ATOMIC_RELAXED);
+            return 0;
+        }
+        if (__atomic_load_n(&host->lru.nr_isolated, __ATOMIC_RELAXED))
+            wait_for_isolated(host);
+        else if (++dry >= ROUNDS_BEFORE_OOM)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+int thread_charge(struct mm_thread *thread, uint32_t nr)
+{
+    struct mm_host *host = thread->host;
+    while (thread->charged < nr) {
+        uint32_t free_pages = pool_nr_free(&host->pool);
+        if (free_pages < host->pool.wmark[WMARK_LOW] && !__atomic_load_n(&host->kswapd_failed, __ATOMIC_RELAXED))
+            host->ops->kick(host->ops_ctx, MM_KSWAPD);
+        /* the last pages are for reclaim itself; a thread gets them only when there is nothing to reclaim */
+        int stuck = free_pages < host->pool.wmark[WMARK_MIN] ? direct_reclaim(thread) : 0;
+        uint32_t batch = stuck ? nr : MAX_OF(nr, MM_CHARGE_BATCH);
+        if (!pool_charge(&host->pool, batch)) {
+            thread->charged += batch;
+            continue;
+        }
+        if (!pool_charge(&host->pool, nr)) {
+            thread->charged += nr;
+            continue;
+        }
+        if (stuck || direct_reclaim(thread))
+            return -ENOMEM;
+        wait_for_isolated(host);
+    }
+    return 0;
+}
+
+static uint64_t deactivate_vm(struct mm_thread *thread, struct mm_vm *vm, uint64_t pages)
+{
+    uint64_t taken = 0, scanned = 0;
+    for (unsigned r = 0; r < vm->nr_regions; r++)
+        for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT && taken < pages; i++) {
+            struct block *block = &vm->blocks[r][i];
+            if (!__atomic_load_n(&block->on_lru, __ATOMIC_RELAXED))
+                continue;
+            lock_acquire(&block->lock);
+            taken += lru_deactivate_block(thread, block, true, &scanned);
+            if (block->nr_resident == 0)
+                lru_del_block(thread->host, block);
+            lock_release(&block->lock);
+        }
+    event_add(thread->host, EV_pgscan_direct, scanned);
+    return taken;
+}
+
+uint64_t mm_reclaim(struct mm_thread *thread, struct mm_vm *vm, uint64_t pages, bool to_store)
+{
+    uint64_t done = 0;
+    while (done < pages) {
+        /* in steps of a block, so that frames that come free serve the next step */
+        uint32_t step = (uint32_t)MIN_OF(pages - done, (uint64_t)BLOCK_PAGES);
+        uint64_t scanned = 0, taken;
+        taken = vm ? deactivate_vm(thread, vm, step) : lru_deactivate(thread, step, true, &scanned);
+        uint64_t freed = to_store ? evict_standby(thread, MAX_OF(step, (uint32_t)taken), RECLAIM_DIRECT) : taken;
+        if (!freed)
+            break;
+        done += freed;
+    }
+    return done;
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The lists themselves; taking pages out of the guest is in deactivate.c. */
+#include "mm/reclaim/lru.h"
+
+#include <assert.h>
+#include <string.h>
+
+void lru_init(struct mm_lru *lru)
+{
+    *lru = (struct mm_lru){0};
+    lock_init(&lru->lock, LOCK_LRU);
+    frame_list_init(&lru->standby);
+}
+
+void lru_fini(struct mm_lru *lru)
+{
+    lock_fini(&lru->lock);
+}
+
+static void unlink_block_locked(struct mm_lru *lru, struct block *block)
+{
+    if (block->lru_prev)
+        block->lru_prev->lru_next = block->lru_next;
+    else
+        lru->active_head = block->lru_next;
+    if (block->lru_next)
+        block->lru_next->lru_prev = block->lru_prev;
+    else
+        lru->active_tail = block->lru_prev;
+    block->on_lru = false;
+    lru->nr_active--;
+}
+
+static void link_block_locked(struct mm_lru *lru, struct block *block)
+{
+    block->lru_prev = NULL;
+    block->lru_next = lru->active_head;
+    if (lru->active_head)
+        lru->active_head->lru_prev = block;
+    else
+        lru->active_tail = block;
+    lru->active_head = block;
+    block->on_lru = true;
+    lru->nr_active++;
+}
+
+void lru_add_block(struct mm_host *host, struct block *block)
+{
+    /* on_lru changes to false only under block.lock too (lru_del_block), which the caller holds */
+    if (__atomic_load_n(&block->on_lru, __ATOMIC_RELAXED))
+        return;
+    lock_acquire(&host->lru.lock);
+    if (!block->on_lru)
+        link_block_locked(&host->lru, block);
+    lock_release(&host->lru.lock);
+}
+
+void lru_del_block(struct mm_host *host, struct block *block)
+{
+    lock_acquire(&host->lru.lock);
+    if (block->on_lru)
+        unlink_block_locked(&host->lru, block);
+    lock_release(&host->lru.lock);
+}
+
+/* The next block to scan, locked and moved to the head; NULL when the list is empty or the block is busy. */
+static struct block *next_block(struct mm_lru *lru)
+{
+    lock_acquire(&lru->lock);
+    struct block *block = lru->active_tail;
+    if (block) {
+        unlink_block_locked(lru, block);
+        link_block_locked(lru, block);
+        if (!lock_try(&block->lock))
+            block = NULL;
+    }
+    lock_release(&lru->lock);
+    return block;
+}
+
+uint32_t lru_deactivate(struct mm_thread *thread, uint32_t pages, bool force, uint64_t *scanned)
+{
+    struct mm_host *host = thread->host;
+    uint32_t taken = 0;
+    for (uint64_t left = counter_read(&host->lru.nr_active); left > 0 && taken < pages; left--) {
+        struct block *block = next_block(&host->lru);
+        if (!block)
+            continue;
+        taken += lru_deactivate_block(thread, block, force, scanned);
+        if (block->nr_resident == 0)
+            lru_del_block(host, block);
+        lock_release(&block->lock);
+    }
+    return taken;
+}
+
+bool lru_forget_standby(struct mm_host *host, fn_t fn)
+{
+    struct mm_lru *lru = &host->lru;
+    struct frame *frame = &host->pool.frames[fn];
+    lock_acquire(&lru->lock);
+    bool mine = frame->use == FRAME_STANDBY;
+    if (mine) {
+        frame_list_remove(&lru->standby, host->pool.frames, fn);
+        lru->nr_standby -= frame->flags & FRAME_F_HUGE ? BLOCK_PAGES : 1;
+        frame->use = FRAME_USED;
+        frame->flags = 0;
+    } else {
+        frame->flags |= FRAME_F_ORPHAN;
+    }
+    lock_release(&lru->lock);
+    return mine;
+}
+
+void lru_enter_standby_huge(struct mm_host *host, fn_t fn)
+{
+    struct frame *head = &host->pool.frames[fn];
+    lock_acquire(&host->lru.lock);
+    head->use = FRAME_STANDBY;
+    head->flags = FRAME_F_HUGE;
+    frame_list_push_head(&host->lru.standby, host->pool.frames, fn);
+    host->lru.nr_standby += BLOCK_PAGES;
+    lock_release(&host->lru.lock);
+}
+
+void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, bool to_tail)
+{
+    struct page_map all;
+    memset(&all, 0xff, sizeof(all));
+    /* a 2 MiB frame is never written back as such, so it is on the list */
+    bool mine = lru_forget_standby(host, fn);
+    assert(mine);
+    (void)mine;
+    zone_split(&host->pool.zones[POOL_HUGE], fn, BLOCK_ORDER);
+    block_split(block);
+    lru_enter_standby(host, block, &all, 0, fn, BLOCK_PAGES, to_tail);
+    event_add(host, EV_thp_split_page, 1);
+}
+
+struct mm_vm *lru_frame_vm(struct mm_host *host, fn_t fn)
+{
+    return __atomic_load_n(&host->vms[host->pool.frames[fn].vm], __ATOMIC_RELAXED);
+}
+
+void vm_put(struct mm_vm *vm)
+{
+    /* pairs with the acquire in mm_vm_destroy */
+    __atomic_sub_fetch(&vm->nr_users, 1, __ATOMIC_RELEASE);
+}
+
+/* Splits the 2 MiB frame @fn at the tail of standby. lru.lock is held on entry and on return, not in between. */
+static void split_tail_locked(struct mm_host *host, fn_t fn)
+{
+    struct mm_lru *lru = &host->lru;
+    struct mm_vm *vm = lru_frame_vm(host, fn);
+    struct block *block = vm_block(vm, host->pool.frames[fn].gfn);
+    __atomic_add_fetch(&vm->nr_users, 1, __ATOMIC_RELAXED);
+    lock_release(&lru->lock);
+    lock_acquire(&block->lock);
+    struct s2_entry entry = pmd_read(block);
+    if (entry.state == S2_STANDBY && entry.payload == fn)
+        lru_split_standby(host, block, fn, true);
+    lock_release(&block->lock);
+    vm_put(vm);
+    lock_acquire(&lru->lock);
+}
+
+unsigned lru_isolate(struct mm_thread *thread, fn_t out[], unsigned max)
+{
+    struct mm_host *host = thread->host;
+    struct mm_lru *lru = &host->lru;
+    unsigned nr = 0;
+    lock_acquire(&lru->lock);
+    while (nr < max && lru->standby.tail != FN_NONE) {
+        fn_t fn = lru->standby.tail;
+        struct frame *frame = &host->pool.frames[fn];
+        if (frame->flags & FRAME_F_HUGE) {
+            if (nr > 0)
+                break;
+            split_tail_locked(host, fn);
+            continue;
+        }
+        frame_list_remove(&lru->standby, host->pool.frames, fn);
+        lru->nr_standby--;
+        frame->use = FRAME_WRITEBACK;
+        __atomic_add_fetch(&lru_frame_vm(host, fn)->nr_users, 1, __ATOMIC_RELAXED);
+        out[nr++] = fn;
+    }
+    lru->nr_isolated += nr;
+    lock_release(&lru->lock);
+    return nr;
+}
+
+void lru_isolate_done(struct mm_host *host, unsigned nr)
+{
+    __atomic_sub_fetch(&host->lru.nr_isolated, nr, __ATOMIC_RELAXED);
+}
+
+void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags)
+{
+    struct mm_host *host = thread->host;
+    struct mm_lru *lru = &host->lru;
+    struct frame *frame = &host->pool.frames[fn];
+    struct mm_vm *vm = lru_frame_vm(host, fn);
+    lock_acquire(&lru->lock);
+    bool orphan = frame->flags & FRAME_F_ORPHAN;
+    if (!orphan) {
+        frame->use = FRAME_STANDBY;
+        frame->flags = (uint8_t)(frame->flags | flags) & 15u;
+        frame_list_push_head(&lru->standby, host->pool.frames, fn);
+        lru->nr_standby++;
+    }
+    lock_release(&lru->lock);
+    vm_put(vm);
+    if (orphan)
+        thread_free_page(thread, fn);
+}

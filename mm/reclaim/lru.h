@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The two lists.
+ *
+ *   active    2 MiB blocks that have pages in the guest, scanned from the tail, each going back to the head
+ *   standby   frames at home with their content intact, in the order they came; the tail is evicted
+ *
+ *              scan, age 0: take                          tail: store or write
+ *     active -----------------------> standby -----------------------------------> zram, swap
+ *        ^                              |
+ *        +------- touched: age up ------+
+ *
+ * Ebb sees no accessed bits: that a page is hot is learnt when it comes back from standby. Its age, 0..15, lives in its
+ * stage-2 entry wherever the page is, and says how many scans it is spared.
+ */
+#ifndef MM_RECLAIM_LRU_H
+#define MM_RECLAIM_LRU_H
+
+#include "mm/reclaim/host.h"
+
+void lru_init(struct mm_lru *lru);
+void lru_fini(struct mm_lru *lru);
+
+/* The block has pages in the guest: at the head unless it is on the list. Caller holds block.lock. Takes lru.lock. */
+void lru_add_block(struct mm_host *host, struct block *block);
+void lru_del_block(struct mm_host *host, struct block *block);
+
+/* One bit for each page of a block. */
+struct page_map {
+    uint64_t word[BLOCK_PAGES / 64];
+};
+
+static inline bool map_test(const struct page_map *map, unsigned index)
+{
+    return map->word[index / 64] >> (index % 64) & 1;
+}
+
+static inline void map_set(struct page_map *map, unsigned index)
+{
+    map->word[index / 64] |= UINT64_C(1) << (index % 64);
+}
+
+static inline void map_set_range(struct page_map *map, unsigned start, unsigned end)
+{
+    for (unsigned i = start; i < end; i++)
+        map_set(map, i);
+}
+
+/*
+ * lru_enter_standby - pages [start, start + nr) of the block that are in @map are home in [fn, ...): their entries and
+ * frames say so and they stand on the list, young at the head or old at the tail. Caller holds block.lock and has
+ * split the block. Returns pages entered.
+ */
+uint32_t lru_enter_standby(struct mm_host *host, struct block *block, const struct page_map *map, unsigned start,
+                           fn_t fn, uint32_t nr, bool to_tail);
+/* The 2 MiB frame @fn, named by its vm and gfn, is home. The entry is the caller's. */
+void lru_enter_standby_huge(struct mm_host *host, fn_t fn);
+
+/*
+ * lru_forget_standby - frame @fn of the guest page that its caller (block.lock held) has just taken out of standby.
+ * True: the frame is the caller's. False: it is being written back, and its writer frees it.
+ */
+must_check bool lru_forget_standby(struct mm_host *host, fn_t fn);
+/* A 2 MiB standby frame becomes 512 pages, at the tail or at the head. Caller holds block.lock. */
+void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, bool to_tail);
+
+/* Age of a page that came back: from standby; from a store. */
+uint8_t lru_age_refault(uint8_t age);
+uint8_t lru_age_major(uint8_t age);
+
+/*
+ * lru_deactivate_block - what is cold in the block goes to standby. @force: whatever its age.
+ * Caller holds block.lock. Returns pages taken; *scanned grows by pages looked at.
+ */
+uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, bool force, uint64_t *scanned);
+/* lru_deactivate - @pages from the tail of active, or as many as one round over the list gives. Returns pages taken. */
+uint32_t lru_deactivate(struct mm_thread *thread, uint32_t pages, bool force, uint64_t *scanned);
+
+/*
+ * lru_isolate - up to @max pages from the tail of standby become FRAME_WRITEBACK, off the list, and their VMs are held
+ * (vm_put each). 2 MiB frames are split on the way. Returns how many; lru_isolate_done says when the last is dealt
+ * with.
+ */
+unsigned lru_isolate(struct mm_thread *thread, fn_t out[], unsigned max);
+void lru_isolate_done(struct mm_host *host, unsigned nr);
+/* An isolated page that could not be stored goes back to the head, with @flags added, unless its guest took it back. */
+void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags);
+/* The VM that lru_isolate held for @fn. */
+struct mm_vm *lru_frame_vm(struct mm_host *host, fn_t fn);
+void vm_put(struct mm_vm *vm);
+
+#endif

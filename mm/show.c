@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The figures, for reports and views. Nothing here changes anything. */
+#include "mm/reclaim/evict.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Share of a store's compressed bytes that belongs to @pages of the pages in it. */
+static uint64_t compressed_share(struct mm_host *host, uint64_t pages)
+{
+    struct zram_stat stat;
+    if (!host->zram)
+        return 0;
+    zram_stat(host->zram, &stat);
+    if (!stat.orig_data_bytes)
+        return 0;
+    return (uint64_t)((double)stat.mem_used_bytes * (double)(pages * PAGE_BYTES) / (double)stat.orig_data_bytes);
+}
+
+void mm_vm_stat(struct mm_vm *vm, struct mm_vm_stat *out)
+{
+    uint64_t pages[S2_TABLE];
+    for (unsigned i = 0; i < S2_TABLE; i++)
+        pages[i] = counter_read(&vm->nr_pages[i]);
+    *out = (struct mm_vm_stat){
+        .id = vm->id,
+        .resident_bytes = pages[S2_RESIDENT] * PAGE_BYTES,
+        .standby_bytes = pages[S2_STANDBY] * PAGE_BYTES,
+        .zram_bytes = pages[S2_ZRAM] * PAGE_BYTES,
+        .swap_bytes = pages[S2_SWAP] * PAGE_BYTES,
+        .untouched_bytes = pages[S2_ABSENT] * PAGE_BYTES,
+        .balloon_bytes = pages[S2_BALLOON] * PAGE_BYTES,
+        .poisoned_bytes = pages[S2_POISON] * PAGE_BYTES,
+        .zram_compressed_bytes = compressed_share(vm->host, pages[S2_ZRAM]),
+        .stage2_tables_bytes = stage2_metadata_bytes(&vm->stage2),
+        .nr_minor = counter_read(&vm->minor.count),
+        .nr_major = counter_read(&vm->major.count),
+    };
+    for (unsigned r = 0; r < vm->nr_regions; r++) {
+        out->memory_bytes += vm->regions[r].bytes;
+        for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT; i++) {
+            struct block *block = &vm->blocks[r][i];
+            lock_acquire(&block->lock);
+            out->nr_blocks += block->nr_resident > 0;
+            out->nr_huge_blocks += pmd_read(block).state == S2_RESIDENT;
+            lock_release(&block->lock);
+        }
+    }
+}
+
+void mm_fault_hist(struct mm_vm *vm, struct hist *minor, struct hist *major)
+{
+    hist_merge(minor, &vm->minor);
+    hist_merge(major, &vm->major);
+}
+
+static uint64_t blocks_bytes(struct mm_host *host)
+{
+    uint64_t bytes = 0;
+    lock_acquire(&host->vms_lock);
+    for (unsigned id = 1; id < MM_MAX_VMS; id++)
+        for (unsigned r = 0; host->vms[id] && r < host->vms[id]->nr_regions; r++)
+            bytes += (host->vms[id]->regions[r].bytes >> BLOCK_SHIFT) * sizeof(struct block);
+    lock_release(&host->vms_lock);
+    return bytes;
+}
+
+void mm_host_stat(struct mm_host *host, struct mm_host_stat *out)
+{
+    const struct pool *pool = &host->pool;
+    uint64_t uncharged = __atomic_load_n(&pool->uncharged, __ATOMIC_RELAXED);
+    *out = (struct mm_host_stat){
+        .budget_bytes = host->config.budget_bytes,
+        .charged_bytes = ((uint64_t)pool->budget_pages - uncharged) * PAGE_BYTES,
+        .free_bytes = (uint64_t)pool_nr_free(pool) * PAGE_BYTES,
+        .filled_free_bytes = ((uint64_t)zone_nr_free(&pool->zones[POOL_HUGE], PLANE_FILLED) +
+                              zone_nr_free(&pool->zones[POOL_NORMAL], PLANE_FILLED)) *
+                             PAGE_BYTES,
+        .units_free_bytes = uncharged * PAGE_BYTES,
+        .zeroed_stock_bytes = __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED) * BLOCK_BYTES,
+        .resident_bytes = counter_read(&host->nr_resident) * PAGE_BYTES,
+        .standby_bytes = counter_read(&host->lru.nr_standby) * PAGE_BYTES,
+        .metadata_frames_bytes = pool->nr_slots * sizeof(struct frame),
+        .metadata_stage2_bytes = counter_read(&host->metadata_bytes),
+        .metadata_blocks_bytes = blocks_bytes(host),
+        .metadata_swap_bytes = swap_metadata_bytes(host->swap),
+        .nr_active_blocks = counter_read(&host->lru.nr_active),
+    };
+    out->metadata_bytes =
+        out->metadata_frames_bytes + out->metadata_stage2_bytes + out->metadata_blocks_bytes + out->metadata_swap_bytes;
+    if (host->zram) {
+        struct zram_stat zram;
+        zram_stat(host->zram, &zram);
+        out->zram_used_bytes = zram.mem_used_bytes;
+    }
+    memcpy(out->wmark_pages, pool->wmark, sizeof(out->wmark_pages));
+    for (unsigned i = 0; i < NR_VM_EVENTS; i++)
+        out->event[i] = counter_read(&host->event[i]);
+}
+
+unsigned mm_zone_stat(struct mm_host *host, struct mm_zone_stat *out, unsigned max)
+{
+    unsigned nr = MIN_OF(max, (unsigned)POOL_NR_ZONES);
+    for (unsigned z = 0; z < nr; z++) {
+        struct zone *zone = &host->pool.zones[z];
+        out[z] = (struct mm_zone_stat){.name = zone->name, .start_fn = zone->start_fn, .nr_frames = zone->nr_frames};
+        lock_acquire(&zone->lock);
+        for (unsigned plane = 0; plane < NR_PLANES; plane++) {
+            out[z].nr_free[plane] = zone->nr_free[plane];
+            for (unsigned order = 0; order <= MAX_ORDER; order++)
+                out[z].nr_blocks[plane][order] = zone->area[order].blocks[plane].nr;
+        }
+        memcpy(out[z].wmark, zone->wmark, sizeof(out[z].wmark));
+        lock_release(&zone->lock);
+    }
+    return nr;
+}
+
+unsigned mm_slab_stat(struct mm_host *host, struct slab_stat *out, unsigned max)
+{
+    if (max < 1)
+        return 0;
+    slab_stat(&host->tables, &out[0]);
+    return 1;
+}
+
+void mm_for_each_vm(struct mm_host *host, void (*each)(void *ctx, struct mm_vm *vm), void *ctx)
+{
+    lock_acquire(&host->vms_lock);
+    for (unsigned id = 1; id < MM_MAX_VMS; id++)
+        if (host->vms[id])
+            each(ctx, host->vms[id]);
+    lock_release(&host->vms_lock);
+}
+
+static const char *const state_names[] = {
+    [S2_ABSENT] = "absent", [S2_RESIDENT] = "resident", [S2_STANDBY] = "standby", [S2_ZRAM] = "zram",
+    [S2_SWAP] = "swap",     [S2_DISK] = "disk",         [S2_BALLOON] = "balloon", [S2_POISON] = "poison",
+};
+
+int mm_page_info(struct mm_vm *vm, gpa_t gpa, struct mm_page_info *out)
+{
+    struct block *block = vm_block(vm, gfn_of(gpa));
+    if (!block)
+        return -EFAULT;
+    lock_acquire(&block->lock);
+    unsigned index = gfn_of(gpa) & (BLOCK_PAGES - 1);
+    struct s2_entry entry = pmd_read(block);
+    *out = (struct mm_page_info){.raw_pmd = *block->pmd, .fn = FN_NONE, .huge = entry.state != S2_TABLE};
+    if (entry.state == S2_TABLE) {
+        out->raw_pte = block->table[index];
+        entry = pte_read(block, index);
+    } else if (entry.state == S2_RESIDENT || entry.state == S2_STANDBY) {
+        out->fn = (fn_t)entry.payload + index;
+    }
+    if (!out->huge && entry.state == S2_STANDBY)
+        out->fn = (fn_t)entry.payload;
+    out->state = state_names[entry.state];
+    out->age = entry.age;
+    lock_release(&block->lock);
+    return 0;
+}
+
+unsigned mm_regions(struct mm_vm *vm, struct mm_region *out, unsigned max)
+{
+    unsigned nr = MIN_OF(max, vm->nr_regions);
+    memcpy(out, vm->regions, nr * sizeof(*out));
+    return nr;
+}

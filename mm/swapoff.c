@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * swapoff: every page that an area holds comes back, block by block, into zram, another area or a standby frame.
+ * An area that cannot be emptied stays in use; what came back until then is at home and can go out again.
+ */
+#include "mm/reclaim/evict.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Pages read before the block's lock is let go. */
+#define SWAPOFF_BATCH 32u
+/* Evictions that had a slot when the area was disabled commit within a pass or two. */
+#define SWAPOFF_PASSES 16u
+
+struct swapoff {
+    struct mm_thread *thread;
+    struct mm_host *host;
+    const char *name;
+    int area;
+};
+
+static int fits(struct swapoff *s)
+{
+    struct swap_area_stat stat[MAX_SWAP_AREAS];
+    struct zram_stat zram = {0};
+    unsigned nr = swap_stat(s->host->swap, stat, MAX_SWAP_AREAS);
+    uint64_t need = 0, room = (uint64_t)pool_nr_free(&s->host->pool) * PAGE_BYTES;
+    if (s->host->zram)
+        zram_stat(s->host->zram, &zram);
+    for (unsigned i = 0; i < nr; i++)
+        if (!strcmp(stat[i].name, s->name))
+            need = stat[i].used_bytes;
+    room += swap_nr_free(s->host->swap) * PAGE_BYTES;
+    /* what is in zram compresses; taking the store's room as raw bytes refuses only what is doubtful */
+    if (zram.mem_limit_bytes > zram.mem_used_bytes)
+        room += 2 * (zram.mem_limit_bytes - zram.mem_used_bytes);
+    return need <= room ? 0 : -ENOMEM;
+}
+
+/* Frames for @nr pages, or as many as there are. */
+static unsigned alloc_frames(struct pool *pool, fn_t fn[], void *pages[], unsigned nr)
+{
+    unsigned got = 0;
+    while (got < nr && !pool_alloc_filled(pool, 0, true, &fn[got])) {
+        pages[got] = pool_page(pool, fn[got]);
+        got++;
+    }
+    return got;
+}
+
+/* Pages [index, index + nr), in neighbouring slots from @first, become standby. Caller holds block.lock. */
+static int bring_back(struct swapoff *s, struct block *block, unsigned index, struct swap_ref first, unsigned nr)
+{
+    struct mm_host *host = s->host;
+    fn_t fn[SWAPOFF_BATCH];
+    void *pages[SWAPOFF_BATCH];
+    int error[SWAPOFF_BATCH], bad = 0;
+    unsigned got = alloc_frames(&host->pool, fn, pages, nr);
+    if (!got)
+        return -ENOMEM;
+    if (swap_read(host->swap, first, pages, got, error))
+        event_add(host, EV_swap_read_error, 1);
+    for (unsigned i = 0; i < got; i++) {
+        struct page_map map = {0};
+        if (error[i]) {
+            pool_free_filled(&host->pool, fn[i], 1);
+            bad = -EIO;
+            continue;
+        }
+        map_set(&map, index + i);
+        lru_enter_standby(host, block, &map, index + i, fn[i], 1, false);
+        swap_free(host->swap, (struct swap_ref){.area = first.area, .slot = first.slot + i});
+        event_add(host, EV_pswpin, 1);
+    }
+    return bad ? bad : got < nr ? -ENOMEM : 0;
+}
+
+/* Pages from @index on that the area holds in neighbouring slots. */
+static unsigned run_length(const struct swapoff *s, const struct block *block, unsigned index, struct swap_ref *first)
+{
+    unsigned nr = 0;
+    for (; nr < SWAPOFF_BATCH && index + nr < BLOCK_PAGES; nr++) {
+        struct s2_entry entry = pte_read(block, index + nr);
+        struct swap_ref ref = swap_ref_unpack(entry.payload);
+        if (entry.state != S2_SWAP || ref.area != s->area || (nr > 0 && ref.slot != first->slot + nr))
+            break;
+        if (nr == 0)
+            *first = ref;
+    }
+    return nr;
+}
+
+/* One run of the block from *index on. 1: there may be more. */
+static int empty_some_locked(struct swapoff *s, struct block *block, unsigned *index)
+{
+    if (pmd_read(block).state != S2_TABLE)
+        return 0;
+    for (; *index < BLOCK_PAGES; (*index)++) {
+        struct swap_ref first;
+        unsigned nr = run_length(s, block, *index, &first);
+        if (!nr)
+            continue;
+        int err = bring_back(s, block, *index, first, nr);
+        return err ? err : 1;
+    }
+    return 0;
+}
+
+static int empty_block(struct swapoff *s, struct block *block)
+{
+    int more = 1, dry = 0;
+    unsigned index = 0;
+    while (more > 0) {
+        lock_acquire(&block->lock);
+        more = empty_some_locked(s, block, &index);
+        lock_release(&block->lock);
+        if (more == -ENOMEM && dry < 8) {
+            /* room is made without the lock: these pages go on into zram or another area */
+            dry = reclaim_round(s->thread, 2 * SWAPOFF_BATCH, dry > 4, RECLAIM_DIRECT) ? 0 : dry + 1;
+            more = 1;
+        }
+    }
+    return more;
+}
+
+static int empty_area(struct swapoff *s)
+{
+    int err = 0;
+    lock_acquire(&s->host->vms_lock);
+    for (unsigned id = 1; id < MM_MAX_VMS && !err; id++) {
+        struct mm_vm *vm = s->host->vms[id];
+        for (unsigned r = 0; vm && r < vm->nr_regions; r++)
+            for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT && !err; i++)
+                err = empty_block(s, &vm->blocks[r][i]);
+    }
+    lock_release(&s->host->vms_lock);
+    return err;
+}
+
+int mm_swapoff(struct mm_thread *thread, const char *name)
+{
+    struct swapoff s = {
+        .thread = thread, .host = thread->host, .name = name, .area = swap_area_find(thread->host->swap, name)};
+    if (s.area < 0)
+        return s.area;
+    swap_area_enable(s.host->swap, s.area, false);
+    int err = fits(&s);
+    for (unsigned pass = 0; pass < SWAPOFF_PASSES && !err; pass++) {
+        err = empty_area(&s);
+        if (!err && (err = swap_area_remove(s.host->swap, s.area)) != -EBUSY)
+            break;
+        err = err == -EBUSY ? 0 : err;
+    }
+    if (swap_area_find(s.host->swap, name) == s.area && !err)
+        err = -EBUSY;
+    if (err)
+        swap_area_enable(s.host->swap, s.area, true);
+    return err;
+}
