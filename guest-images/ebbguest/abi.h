@@ -16,7 +16,11 @@
 #define EBB_LOW_BYTES 0xc0000000  /* memory below the hole: at most 3 GiB */
 #define EBB_HIGH_GPA 0x100000000  /* the rest starts here */
 #define EBB_SHARED_GPA 0xd0000000 /* 2 MiB aligned */
-#define EBB_ROM_GPA 0xd0200000    /* 2 MiB aligned; image below 64 KiB of code */
+#define EBB_ROM_GPA                                                                                                    \
+    0xd0200000                 /* 2 MiB aligned; at most 64 KiB. Every vCPU starts here, in ring 0, its number in rdi  \
+                                */
+#define EBB_ROM_CR3 0xd0201000 /* page tables of the image: the first GiB and the fourth, identity */
+#define EBB_ROM_MAX_BYTES 0x10000
 #define EBB_MAX_CPUS 64
 #define EBB_MAX_STEPS 32
 
@@ -27,10 +31,11 @@
 #define EBB_PORT_YIELD 0xebc   /* value: anything. Lets another thread of the host run */
 #define EBB_PORT_IDLE 0xec0    /* value: ms to sleep */
 #define EBB_PORT_EXIT 0xec4    /* value: enum ebb_exit. Ends the machine */
+#define EBB_PORT_SERIAL 0x3f8  /* a 16550; bytes */
 
 /* Low memory that the kernel keeps: vCPU areas, then the DMA zone from 1 MiB to 16 MiB, then metadata. */
 #define EBB_CPU_AREA_GPA 0x10000
-#define EBB_CPU_AREA_BYTES 0x3000 /* 8 KiB stack of ring 3, 4 KiB of ring 0 with its GDT and TSS */
+#define EBB_CPU_AREA_BYTES 0x3000 /* 8 KiB stack of ring 3, then 4 KiB of ring 0 */
 #define EBB_DMA_GPA 0x100000
 #define EBB_META_GPA 0x1000000
 #define EBB_MIN_MEMORY_BYTES 0x2000000    /* 32 MiB */
@@ -38,14 +43,24 @@
 #define EBB_META_FIXED_BYTES 0x80000      /* struct kernel and the zipf table */
 #define EBB_META_PAGE_BYTES 24            /* struct frame and struct page_slot, a page */
 
+/* Segments, the same in the descriptors that the host loads and in the guest's own table. */
+#define EBB_SEL_CODE0 0x08
+#define EBB_SEL_DATA0 0x10
+#define EBB_SEL_DATA3 0x1b
+#define EBB_SEL_CODE3 0x23
+#define EBB_SEL_TSS 0x28
+
+#define EBB_EXIT_TRAP 1    /* enum ebb_exit, for assembly */
+#define EBB_TRAP_OFFSET 40 /* of struct ebb_vcpu_shared.trap */
+
 #ifndef __ASSEMBLER__
 #include <stdint.h>
 
 enum ebb_exit {
-    EBB_EXIT_DONE,         /* every step ran; bad pages are counted in vcpu[].nr_bad */
-    EBB_EXIT_TRAP,         /* a processor exception: vcpu[].trap says which */
-    EBB_EXIT_NO_MEMORY,    /* the guest's buddy has fewer free pages than a step needs */
-    EBB_EXIT_BAD_WORKLOAD, /* a step that the kernel does not know */
+    EBB_EXIT_DONE = 0,                  /* every step ran; bad pages are counted in vcpu[].nr_bad */
+    EBB_EXIT_EXCEPTION = EBB_EXIT_TRAP, /* a processor exception: vcpu[].trap says which */
+    EBB_EXIT_NO_MEMORY,                 /* the guest's buddy has fewer free pages than a step needs */
+    EBB_EXIT_BAD_WORKLOAD,              /* a step that the kernel does not know */
 };
 
 enum ebb_step_kind {
@@ -118,6 +133,7 @@ struct ebb_vcpu_shared {
     uint8_t unused[4096 - 40 - 64 - EBB_BAD_RECORDS * 24 - EBB_LINE_BYTES];
 };
 _Static_assert(sizeof(struct ebb_vcpu_shared) == 4096, "one page a vCPU");
+_Static_assert(__builtin_offsetof(struct ebb_vcpu_shared, trap) == EBB_TRAP_OFFSET, "entry.S stores there");
 
 #define EBB_MAGIC UINT64_C(0x31747365756762be)
 

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guest kernel's own state. It starts as zeros at EBB_META_GPA; there is no other writable data but stacks.
+ *
+ *   EBB_META_GPA   struct kernel | page tables | frames[] by gfn | slots[] by workload page | up to 2 MiB boundary
+ */
+#ifndef EBBGUEST_KERNEL_H
+#define EBBGUEST_KERNEL_H
+
+#include "guest-images/ebbguest/abi.h"
+#include "guest-images/ebbguest/pattern.h"
+#include "guest-images/ebbguest/zipf.h"
+#include "mm/frame/zone.h"
+
+/* What the guest remembers of one page of the workload: enough to say every word it must hold. */
+struct page_slot {
+    uint32_t gfn; /* 0: not filled */
+    uint16_t generation;
+    uint8_t pattern; /* enum ebb_pattern; SLOT_BAD: reported already, not checked until it is rewritten */
+    uint8_t lock;    /* 1: a vCPU is at this page */
+};
+#define SLOT_BAD 0x80
+_Static_assert(sizeof(struct page_slot) + sizeof(struct frame) == EBB_META_PAGE_BYTES, "abi.h counts with it");
+
+struct kernel {
+    struct node node;
+    struct frame *frames;
+    struct page_slot *slots;
+    uint32_t nr_slots, nr_filled; /* pages of the workload: possible, and filled: [0, nr_filled) */
+    uint32_t nr_cpus;
+    uint64_t page_tables; /* root, for CR3 */
+    uint64_t seed;
+    struct zipf zipf; /* of the running step; made by vCPU 0 between barriers */
+};
+_Static_assert(sizeof(struct kernel) <= EBB_META_FIXED_BYTES, "abi.h counts with it");
+
+/* One vCPU. On its stack. */
+struct cpu {
+    uint32_t number;
+    uint32_t step;
+    uint64_t rng;
+    struct kernel *k;
+    struct ebb_vcpu_shared *shared;
+};
+
+static inline uint64_t *page_address(uint32_t gfn)
+{
+    return (uint64_t *)((uintptr_t)gfn << PAGE_SHIFT); /* memory is mapped one to one */
+}
+
+/* memory.c */
+
+/* Zones, frames, slots and page tables for the memory that the host gave. vCPU 0, before the others start. */
+void memory_init(struct kernel *k);
+/* Pages for the slots [from, to) out of the zones, highest zone and largest blocks first. 0 or -ENOMEM. */
+must_check int memory_take(struct kernel *k, uint32_t from, uint32_t to);
+/* The pages of the slots [from, to) go back to their zones. */
+void memory_give(struct kernel *k, uint32_t from, uint32_t to);
+/* Single pages for the slots [from, to), any vCPU. As many pages must be free. */
+void memory_refill(struct kernel *k, uint32_t from, uint32_t to);
+
+/* steps.c */
+
+/* Before the vCPUs start on @step; vCPU 0. */
+void step_prepare(struct cpu *cpu, const struct ebb_step *step);
+/* This vCPU's share of @step. */
+void step_run(struct cpu *cpu, const struct ebb_step *step);
+
+/* console.c */
+
+/* One line to the host: %s, %u (uint32_t), %lu (uint64_t), %lx. */
+void print_line(struct cpu *cpu, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Ends the machine. */
+_Noreturn void leave(enum ebb_exit code);
+
+/* entry.S comes here, in ring 3. */
+_Noreturn void kernel_main(uint32_t number);
+
+#endif
