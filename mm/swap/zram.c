@@ -13,7 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
+#include "mm/swap/checksum.h"
 #include "mm/swap/codec.h"
 #include "mm/swap/zpool.h"
 
@@ -144,11 +144,6 @@ static void page_fill(void *page, uint64_t word)
         memcpy((char *)page + i * sizeof(word), &word, sizeof(word));
 }
 
-static uint32_t checksum(const void *data, uint32_t len_bytes)
-{
-    return (uint32_t)XXH3_64bits(data, len_bytes);
-}
-
 /* @flag: 0 or ZOBJECT_FLAG. */
 static int store_object(struct zram *zram, vmid_t vm, gfn_t gfn, const void *data, uint32_t len_bytes, unsigned flag,
                         uint64_t *payload)
@@ -157,7 +152,7 @@ static int store_object(struct zram *zram, vmid_t vm, gfn_t gfn, const void *dat
         .gfn = gfn,
         .vm = vm,
         .len = (uint16_t)(len_bytes | flag),
-        .checksum = checksum(data, len_bytes),
+        .checksum = checksum32(data, len_bytes),
     };
     uint64_t place;
     int rc = zpool_alloc(&zram->pool, &header, &place);
@@ -193,7 +188,7 @@ static int load_object(const struct zram *zram, struct zram_thread *thread, uint
     const struct zobject *object = zpool_object(&zram->pool, place);
     uint32_t len = object->len & ZOBJECT_LEN_MASK;
 
-    if (!len || len > zpool_room(&zram->pool, place) || checksum(object->data, len) != object->checksum)
+    if (!len || len > zpool_room(&zram->pool, place) || checksum32(object->data, len) != object->checksum)
         return -EIO;
     if (!(object->len & ZOBJECT_FLAG))
         return codec_decompress(thread->codec, object->data, len, page);
