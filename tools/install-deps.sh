@@ -23,6 +23,7 @@ test_packages="
 check              check.h
 clang              !clang
 clang-format-14    !clang-format-14
+file               !file
 "
 
 is_there() {

@@ -79,6 +79,9 @@ expect_fail calls vmm/run.c 'void f(void)\n{\n    exit(1);\n}\n'
 expect_fail words vmm/x.c "/* TO""DO: later */\n"
 expect_fail words vmm/x.c "/* FIX""ME */\n"
 expect_fail words vmm/x.c "const char *p = \"/wo""rk/x\";\n"
+good_tree
+write vmm/x.c 'const char *template = "/tmp/ebb-XXXXXX";\n'
+expect words pass "a template of mkstemp"
 expect_fail words vmm/x.c "/* see /ro""ot/notes */\n"
 
 expect_fail headers mm/base/x.h 'int x;\n'
