@@ -47,7 +47,7 @@ void lock_release(struct mm_lock *lock)
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MAX_HELD 64 /* chosen, unmeasured: a thread holds two or three */
+#define MAX_HELD 32 /* chosen, unmeasured: a thread holds two or three */
 
 static const char *const rank_names[LOCK_NR_RANKS] = {
     [LOCK_VMS] = "vms",   [LOCK_BLOCK] = "block", [LOCK_LRU] = "lru",   [LOCK_ZRAM] = "zram",

@@ -64,7 +64,7 @@ static bool is_offslab(const struct slab_cache *cache)
     return cache->stride_bytes == PAGE_BYTES;
 }
 
-/* Bytes of a slab that hold no object: header, alignment and rest. Sets nr_per_slab for the order. */
+/* Bytes of a slab that hold neither an object nor its link: alignment and rest. Sets nr_per_slab for the order. */
 static size_t fit_objects(struct slab_cache *cache)
 {
     size_t bytes = slab_bytes(cache), stride = cache->stride_bytes;
@@ -72,7 +72,7 @@ static size_t fit_objects(struct slab_cache *cache)
     while (round_up(header_bytes(nr), cache->align_bytes) + nr * stride > bytes)
         nr--;
     cache->nr_per_slab = nr;
-    return bytes - nr * stride;
+    return bytes - nr * (stride + sizeof(uint16_t));
 }
 
 /* Smallest order that wastes at most an eighth, else the largest. */
