@@ -33,8 +33,10 @@ static void *source_get(void *ctx, unsigned order)
         return NULL;
     if (source.left > 0)
         source.left--;
+    void *pages = aligned_alloc(bytes, bytes);
+    ck_assert_ptr_nonnull(pages);
     source.nr_out++;
-    return aligned_alloc(bytes, bytes);
+    return memset(pages, 0xa5, bytes);
 }
 
 static void source_put(void *ctx, void *pages, unsigned order)
