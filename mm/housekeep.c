@@ -38,7 +38,7 @@ static void shrink_pool(struct mm_host *host)
         return;
     }
     if (++host->idle_rounds >= SHRINK_AFTER_ROUNDS)
-        pool_release_blocks(pool, SHRINK_BLOCKS);
+        pool_trim(pool, SHRINK_BLOCKS * BLOCK_PAGES);
 }
 
 /* A stored object gets a better place: under its page's lock, if the page still names it. */

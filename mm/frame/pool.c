@@ -8,6 +8,8 @@
 /* Pages given back to the kernel at once when the budget runs dry: 64 pages in one MADV_DONTNEED cost about as much as
  * ten single calls (FACTS: 150-240 ns a page in bulk). */
 #define RELEASE_BATCH_ORDER 6
+/* Shorter runs cost more to give back (0.5 us a call and more) than they are worth to an idle host. Chosen, unmeasured. */
+#define TRIM_MIN_ORDER 4
 /* Single pages made at once when a store needs filled ones and none is free. Chosen, unmeasured. */
 #define PREFILL_PAGES 16u
 
@@ -86,13 +88,18 @@ static bool release_one(struct pool *pool, struct zone *zone, unsigned order)
     return true;
 }
 
-uint32_t pool_release_blocks(struct pool *pool, uint32_t nr_blocks)
+uint32_t pool_trim(struct pool *pool, uint32_t pages)
 {
-    uint32_t pages = 0;
-    while (pages < nr_blocks * BLOCK_PAGES && (release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER) ||
-                                               release_one(pool, &pool->zones[POOL_NORMAL], BLOCK_ORDER)))
-        pages += BLOCK_PAGES;
-    return pages;
+    uint32_t done = 0;
+    unsigned order = BLOCK_ORDER;
+    while (done < pages && order >= TRIM_MIN_ORDER) {
+        if ((order == BLOCK_ORDER && release_one(pool, &pool->zones[POOL_HUGE], order)) ||
+            release_one(pool, &pool->zones[POOL_NORMAL], order))
+            done += 1u << order;
+        else
+            order--;
+    }
+    return done;
 }
 
 /* Turns free filled pages into uncharged ones: whole blocks first, they are cheap (5 us), then the longest runs. */

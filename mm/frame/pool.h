@@ -85,8 +85,8 @@ must_check int pool_alloc_block(struct pool *pool, bool may_populate, fn_t *out)
 must_check int pool_stock_one(struct pool *pool);
 /* Gives the stock up: its blocks become free filled ones. */
 void pool_drain_stock(struct pool *pool);
-/* Gives free filled 2 MiB blocks back to the kernel, at most @nr_blocks. Returns pages. */
-uint32_t pool_release_blocks(struct pool *pool, uint32_t nr_blocks);
+/* Gives at least @pages free filled ones back to the kernel, whole blocks before runs, no run below 64 KiB. Returns pages. */
+uint32_t pool_trim(struct pool *pool, uint32_t pages);
 
 /* The equations above hold for zones and stock. No other thread in the pool. */
 bool pool_check(struct pool *pool, const char **why);
