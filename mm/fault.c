@@ -10,6 +10,7 @@
  *
  * What a fault may need is charged before the block is locked; under the lock nothing waits for memory.
  */
+#include "mm/reclaim/age.h"
 #include "mm/reclaim/evict.h"
 
 #include <errno.h>
@@ -24,24 +25,28 @@ struct fault {
 };
 
 /* Pages [index, index + nr) are in the guest now. */
-static void enter_resident(struct fault *f, unsigned index, uint32_t nr, uint8_t (*age)(uint8_t))
+static void enter_resident(struct fault *f, unsigned index, uint32_t nr)
 {
+    uint32_t epoch = __atomic_load_n(&f->host->lru.epoch, __ATOMIC_RELAXED);
     for (unsigned i = index; i < index + nr; i++) {
         struct s2_entry old = pte_read(f->block, i);
-        struct s2_entry new = {.state = S2_RESIDENT, .perm = S2_RWX, .age = age ? age(old.age) : 0};
+        struct s2_entry new = {.state = S2_RESIDENT, .perm = S2_RWX};
+        if (old.state == S2_STANDBY)
+            new.age = age_from_standby(old.age);
+        else if (old.state != S2_ABSENT)
+            new.age = age_from_store(old.age, old.stamp, epoch);
         pte_write(f->block, i, &old, &new);
     }
     lru_add_block(f->host, f->block);
 }
 
 /* Pages from @src, which this thread has charged, become resident. *done as host_ops.place_copy. */
-static int place_copy(struct fault *f, unsigned index, const void *src, uint32_t nr, uint32_t *done,
-                      uint8_t (*age)(uint8_t))
+static int place_copy(struct fault *f, unsigned index, const void *src, uint32_t nr, uint32_t *done)
 {
     *done = 0;
     int err = f->host->ops->place_copy(f->host->ops_ctx, f->block->vm->id, f->block->start + index, src, nr, done);
     f->thread->charged -= *done;
-    enter_resident(f, index, *done, age);
+    enter_resident(f, index, *done);
     return err;
 }
 
@@ -72,7 +77,7 @@ static int fault_zero_huge(struct fault *f)
     if (err) {
         /* a part of it is in the guest: the block goes on in single pages */
         block_split(block);
-        enter_resident(f, 0, done, NULL);
+        enter_resident(f, 0, done);
         pool_free_empty(&host->pool, fn, done);
         pool_free_filled(&host->pool, fn + done, BLOCK_PAGES - done);
         return f->index < done ? 0 : err;
@@ -119,7 +124,7 @@ static int fault_zero(struct fault *f)
     unsigned first, end;
     absent_window(f, &first, &end);
     uint32_t done;
-    int err = place_copy(f, first, host->zeros, end - first, &done, NULL);
+    int err = place_copy(f, first, host->zeros, end - first, &done);
     return f->index < first + done ? 0 : err;
 }
 
@@ -136,7 +141,8 @@ static int refault_huge(struct fault *f, struct s2_entry entry)
         return -EIO; /* cannot be: a 2 MiB frame is never written back as such */
     int err = host->ops->place(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done);
     if (!err) {
-        struct s2_entry leaf = {.state = S2_RESIDENT, .payload = fn, .perm = S2_RWX, .age = lru_age_refault(entry.age)};
+        struct s2_entry leaf = {
+            .state = S2_RESIDENT, .payload = fn, .perm = S2_RWX, .age = age_from_standby(entry.age)};
         pmd_write(block, &entry, &leaf);
         host->pool.frames[fn].use = FRAME_HOME;
         lru_add_block(host, block);
@@ -151,7 +157,7 @@ static int refault_huge(struct fault *f, struct s2_entry entry)
     map_set_range(&rest, done, BLOCK_PAGES);
     zone_split(&host->pool.zones[POOL_HUGE], fn, BLOCK_ORDER);
     block_split(block);
-    enter_resident(f, 0, done, lru_age_refault);
+    enter_resident(f, 0, done);
     lru_enter_standby(host, block, &rest, 0, fn, BLOCK_PAGES, false);
     pool_free_empty(&host->pool, fn, done);
     return f->index < done ? 0 : err;
@@ -161,7 +167,7 @@ static int refault(struct fault *f, fn_t fn)
 {
     struct mm_host *host = f->host;
     uint32_t done;
-    int err = place_copy(f, f->index, pool_page(&host->pool, fn), 1, &done, lru_age_refault);
+    int err = place_copy(f, f->index, pool_page(&host->pool, fn), 1, &done);
     if (err)
         return err;
     if (lru_forget_standby(host, fn))
@@ -235,7 +241,7 @@ static int fault_zram(struct fault *f)
         poison(f, f->index);
         return -EIO;
     }
-    int err = place_copy(f, f->index, f->thread->buffer, nr, &done, lru_age_major);
+    int err = place_copy(f, f->index, f->thread->buffer, nr, &done);
     for (uint32_t i = 0; i < done; i++)
         zram_free(host->zram, payload[i]);
     event_add(host, EV_zswpin, done);
@@ -275,7 +281,7 @@ static int fault_swap(struct fault *f)
         poison(f, f->index);
         return -EIO;
     }
-    int err = place_copy(f, f->index, f->thread->buffer, good, &done, lru_age_major);
+    int err = place_copy(f, f->index, f->thread->buffer, good, &done);
     for (uint32_t i = 0; i < done; i++)
         swap_free(host->swap, (struct swap_ref){.area = first.area, .slot = first.slot + i});
     event_add(host, EV_pswpin, done);

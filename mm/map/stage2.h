@@ -35,13 +35,15 @@ enum s2_state {
 #define S2_X 4u
 #define S2_RWX 7u
 #define S2_AGE_MAX 15u
-#define S2_PAYLOAD_BITS 53
+#define S2_STAMP_MAX 15u
+#define S2_PAYLOAD_BITS 49
 
 /* A decoded entry. */
 struct s2_entry {
     uint64_t payload;
     uint8_t state; /* enum s2_state */
-    uint8_t age;   /* 0..S2_AGE_MAX; how often the page was asked for again, see reclaim */
+    uint8_t age;   /* 0..S2_AGE_MAX: how hot the page is, see mm/reclaim/age.h */
+    uint8_t stamp; /* 0..S2_STAMP_MAX: when it left; 0 for RESIDENT */
     uint8_t perm;  /* S2_R W X; kept for RESIDENT, 0 otherwise */
     bool accessed, dirty;
 };

@@ -1,39 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From active to standby: pages come home in runs, one host_ops.take each. */
+#include "mm/reclaim/age.h"
 #include "mm/reclaim/lru.h"
 
 #include <errno.h>
 
-/* A page that came back from standby is spared this many scans more. docs/decisions/002 has the simulation. */
-#define AGE_REFAULT_STEP 2
-
-uint8_t lru_age_refault(uint8_t age)
-{
-    return (uint8_t)MIN_OF(2 * age + AGE_REFAULT_STEP, (int)S2_AGE_MAX);
-}
-
-uint8_t lru_age_major(uint8_t age)
-{
-    return age;
-}
-
-/* One look at every entry: who is resident, who is cold. Ages fall by one. */
+/* One look at every entry: who is resident, who is cold. */
 static void age_pages(struct block *block, bool force, struct page_map *resident, struct page_map *cold,
                       uint64_t *scanned)
 {
-    const struct s2_format *format = block->vm->stage2.format;
     for (unsigned i = 0; i < BLOCK_PAGES; i++) {
         struct s2_entry entry = pte_read(block, i);
         if (entry.state != S2_RESIDENT)
             continue;
         (*scanned)++;
         map_set(resident, i);
-        if (entry.age == 0 || force) {
+        if (force || age_is_cold(entry.age, block->nr_scans, block->start + i))
             map_set(cold, i);
-        } else {
-            entry.age--;
-            block->table[i] = format->make_leaf(&entry, 1);
-        }
     }
 }
 
@@ -139,19 +122,15 @@ static uint32_t take_broken_huge(struct mm_host *host, struct block *block, fn_t
 static uint32_t deactivate_huge(struct mm_thread *thread, struct block *block, struct s2_entry leaf, bool force)
 {
     struct mm_host *host = thread->host;
-    struct s2_entry new = leaf;
     fn_t fn = (fn_t)leaf.payload;
-    if (leaf.age > 0 && !force) {
-        new.age--;
-        pmd_write(block, &leaf, &new);
+    if (!force && !age_is_cold(leaf.age, block->nr_scans, block->start >> BLOCK_ORDER))
         return 0;
-    }
     uint32_t done = 0;
     if (host->ops->take(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done)) {
         event_add(host, EV_take_busy, 1);
         return done ? take_broken_huge(host, block, fn, done) : 0;
     }
-    new = (struct s2_entry){.state = S2_STANDBY, .payload = fn, .age = leaf.age};
+    struct s2_entry new = {.state = S2_STANDBY, .payload = fn, .age = leaf.age};
     pmd_write(block, &leaf, &new);
     lru_enter_standby_huge(host, fn);
     event_add(host, EV_thp_swpout, 1);
@@ -162,6 +141,7 @@ uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, boo
 {
     struct s2_entry entry = pmd_read(block);
     uint32_t taken = 0;
+    block->nr_scans++;
     if (entry.state == S2_TABLE) {
         taken = deactivate_small(thread, block, force, scanned);
     } else if (entry.state == S2_RESIDENT) {

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See evict.h. */
 #include "mm/reclaim/evict.h"
+#include "mm/reclaim/age.h"
 
 #include <errno.h>
 
 /* Pages isolated at once: one write request of neighbouring slots, one lock round. */
 #define EVICT_BATCH 32u
 /* Standby as a share of resident pages. docs/decisions/002. */
-#define STANDBY_PCT_DEFAULT 8u
+#define STANDBY_PCT_DEFAULT 5u
 /* Filled pages that a store may need for one batch: 32 incompressible-but-stored pages and one zspage. */
 #define STORE_PAGES 4u
 
@@ -35,7 +36,8 @@ static bool commit(struct mm_thread *thread, fn_t fn, enum s2_state state, uint6
     if (!orphan) {
         unsigned index = frame->gfn & (BLOCK_PAGES - 1);
         struct s2_entry old = pte_read(block, index);
-        struct s2_entry new = {.state = (uint8_t)state, .payload = payload, .age = old.age};
+        struct s2_entry new = {.state = (uint8_t)state, .payload = payload, .age = age_when_stored(old.age)};
+        new.stamp = (uint8_t)(__atomic_load_n(&host->lru.epoch, __ATOMIC_RELAXED) & S2_STAMP_MAX);
         pte_write(block, index, &old, &new);
     }
     lock_release(&block->lock);
@@ -113,6 +115,15 @@ static uint32_t store_swap(struct mm_thread *thread, fn_t fn[], uint8_t flags[],
     return freed;
 }
 
+static void advance_epoch(struct mm_host *host, uint32_t stored)
+{
+    uint32_t pages = __atomic_add_fetch(&host->lru.epoch_pages, stored, __ATOMIC_RELAXED);
+    if (pages < counter_read(&host->nr_resident) / 2)
+        return;
+    __atomic_store_n(&host->lru.epoch_pages, 0, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&host->lru.epoch, 1, __ATOMIC_RELAXED);
+}
+
 uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer who)
 {
     struct mm_host *host = thread->host;
@@ -134,6 +145,7 @@ uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer 
         for (unsigned i = 0; i < nr; i++)
             lru_putback(thread, fn[i], flags[i]);
         lru_isolate_done(host, isolated);
+        advance_epoch(host, isolated - nr);
     }
     event_add(host, who == RECLAIM_KSWAPD ? EV_pgsteal_kswapd : EV_pgsteal_direct, freed);
     return freed;

@@ -33,6 +33,7 @@ struct block {
     /* guarded by lock */
     uint64_t *table;      /* level-1 table: under *pmd, or set aside for a split while *pmd is a leaf */
     uint16_t nr_resident; /* pages in the guest */
+    uint32_t nr_scans;    /* times reclaim looked at it; see age.h */
     uint16_t ra_next;     /* readahead: index in the block at which a sequence would go on */
     uint8_t ra_window;    /* pages brought in last */
     bool small;           /* the guest side may have a page table: no 2 MiB frame any more */
@@ -61,6 +62,7 @@ struct mm_lru {
     struct frame_list standby;               /* head youngest; entries are pages or 2 MiB frames */
     uint64_t nr_standby;                     /* pages; read racily */
     uint32_t nr_isolated;                    /* pages between standby and a store; atomic */
+    uint32_t epoch, epoch_pages;             /* age.h; pages stored in this epoch; atomic */
 };
 
 struct mm_host {

@@ -5,13 +5,12 @@
  *   active    2 MiB blocks that have pages in the guest, scanned from the tail, each going back to the head
  *   standby   frames at home with their content intact, in the order they came; the tail is evicted
  *
- *              scan, age 0: take                          tail: store or write
+ *              scan, cold: take                           tail: store or write
  *     active -----------------------> standby -----------------------------------> zram, swap
  *        ^                              |
- *        +------- touched: age up ------+
+ *        +---------- touched -----------+
  *
- * Ebb sees no accessed bits: that a page is hot is learnt when it comes back from standby. Its age, 0..15, lives in its
- * stage-2 entry wherever the page is, and says how many scans it is spared.
+ * Ebb sees no accessed bits: that a page is hot is learnt when it comes back. age.h says what follows from it.
  */
 #ifndef MM_RECLAIM_LRU_H
 #define MM_RECLAIM_LRU_H
@@ -63,10 +62,6 @@ void lru_enter_standby_huge(struct mm_host *host, fn_t fn);
 must_check bool lru_forget_standby(struct mm_host *host, fn_t fn);
 /* A 2 MiB standby frame becomes 512 pages, at the tail or at the head. Caller holds block.lock. */
 void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, bool to_tail);
-
-/* Age of a page that came back: from standby; from a store. */
-uint8_t lru_age_refault(uint8_t age);
-uint8_t lru_age_major(uint8_t age);
 
 /*
  * lru_deactivate_block - what is cold in the block goes to standby. @force: whatever its age.

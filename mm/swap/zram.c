@@ -17,7 +17,7 @@
 #include "mm/swap/codec.h"
 #include "mm/swap/zpool.h"
 
-#define SAME_WORD_BITS 52
+#define SAME_WORD_BITS 48
 #define PAGE_WORDS (PAGE_BYTES / sizeof(uint64_t))
 /* Longest data that is kept: below 3/4 of a page, Linux's huge class rule (zs_huge_class_size). */
 #define MAX_DATA_BYTES ((uint32_t)PAGE_BYTES * 3 / 4 - 1)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * zram: the compressed store in RAM. A stored page is named by a 53-bit payload that its stage-2 entry keeps.
+ * zram: the compressed store in RAM. A stored page is named by a 49-bit payload that its stage-2 entry keeps.
  *
- *   bit 0 = 1: same-filled page, no storage: bits 52..1 are the repeated 64-bit word, sign-extended from 52 bits
+ *   bit 0 = 1: same-filled page, no storage: bits 48..1 are the repeated 64-bit word, sign-extended from 48 bits
  *   bit 0 = 0: an object in the size-class allocator (zpool): place in the arena in units of 16 bytes, shifted left by
  * 1
  *
- * A same-filled word that does not fit in 52 bits is an object of 8 bytes of data. Every object has a header: owner
+ * A same-filled word that does not fit in 48 bits is an object of 8 bytes of data. Every object has a header: owner
  * (vm, gfn), length and a checksum of the data, so that compaction finds the entry and a bad object is never returned.
  * Pages come from the caller's pool through zram_pages and count in the budget.
  */

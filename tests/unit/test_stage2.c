@@ -198,7 +198,7 @@ static void round_trip(const struct s2_entry *entry, unsigned level)
 
 START_TEST(test_stage2_ept_round_trip_every_state)
 {
-    static const uint64_t payloads[] = {0, 1, 511, 512, UINT32_MAX, (UINT64_C(1) << 52) - 1, (UINT64_C(1) << 53) - 1};
+    static const uint64_t payloads[] = {0, 1, 511, 512, UINT32_MAX, (UINT64_C(1) << 48) - 1, (UINT64_C(1) << 49) - 1};
     for (unsigned level = 1; level <= 2; level++)
         for (unsigned age = 0; age <= S2_AGE_MAX; age++)
             for (unsigned i = 0; i < ARRAY_LEN(payloads); i++) {
