@@ -90,6 +90,7 @@ static void assert_same(const struct s2_entry *a, const struct s2_entry *b)
     ck_assert_uint_eq(a->state, b->state);
     ck_assert_uint_eq(a->payload, b->payload);
     ck_assert_uint_eq(a->age, b->age);
+    ck_assert_uint_eq(a->stamp, b->stamp);
     ck_assert_uint_eq(a->perm, b->perm);
     ck_assert(a->accessed == b->accessed && a->dirty == b->dirty);
 }
@@ -141,13 +142,13 @@ END_TEST
 START_TEST(test_stage2_ept_away_bits)
 {
     for (unsigned state = S2_STANDBY; state < S2_TABLE; state++) {
-        struct s2_entry entry = {.state = (uint8_t)state, .age = 9, .payload = 5};
+        struct s2_entry entry = {.state = (uint8_t)state, .age = 9, .stamp = 6, .payload = 5};
         uint64_t raw = ept->make_leaf(&entry, 1);
-        ck_assert_uint_eq(raw, 5u << 11 | 9u << 7 | state << 3);
+        ck_assert_uint_eq(raw, 5u << 15 | 6u << 11 | 9u << 7 | state << 3);
         ck_assert_uint_eq(raw & 7, 0);
         entry.payload = (UINT64_C(1) << S2_PAYLOAD_BITS) - 1;
         raw = ept->make_leaf(&entry, 1);
-        ck_assert_uint_eq(raw, UINT64_C(0xfffffffffffff800) | 9u << 7 | state << 3);
+        ck_assert_uint_eq(raw, UINT64_C(0xffffffffffff8000) | 6u << 11 | 9u << 7 | state << 3);
         ck_assert_uint_eq(raw & 7, 0);
     }
 }
@@ -202,10 +203,11 @@ START_TEST(test_stage2_ept_round_trip_every_state)
     for (unsigned level = 1; level <= 2; level++)
         for (unsigned age = 0; age <= S2_AGE_MAX; age++)
             for (unsigned i = 0; i < ARRAY_LEN(payloads); i++) {
-                struct s2_entry entry = {.age = (uint8_t)age, .payload = payloads[i]};
+                struct s2_entry entry = {.age = (uint8_t)age, .stamp = (uint8_t)(15 - age), .payload = payloads[i]};
                 for (entry.state = S2_STANDBY; entry.state < S2_TABLE; entry.state++)
                     round_trip(&entry, level);
                 entry.state = S2_RESIDENT;
+                entry.stamp = 0;
                 entry.perm = S2_R | S2_W;
                 entry.payload &= (UINT64_C(1) << 40) - 1;
                 if (level == 2)
