@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Single operations of the buddy allocator, its limits and its checker. test_zone_model.c has the random operations. */
+/* Single operations of the buddy allocator and their limits. test_zone_model.c has the random operations. */
 #include <check.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -231,6 +230,7 @@ START_TEST(test_zone_free_largest_blocks_stay_apart)
 END_TEST
 
 /* The neighbours outside the zone look like free buddies of the right order: they must not be taken in. */
+
 START_TEST(test_zone_free_at_the_ends_does_not_look_outside)
 {
     make(16, 32, PLANE_FILLED); /* [16, 32) and [32, 48): buddies are [0, 16) and [48, 64) */
@@ -353,166 +353,10 @@ START_TEST(test_zone_alloc_bulk_more_than_there_is_gives_what_there_is)
 }
 END_TEST
 
-/* Bugs of a caller trap at once. */
-
-START_TEST(test_zone_free_twice_traps)
+int main(void)
 {
-    make(0, MAX_PAGES, PLANE_FILLED);
-    fn_t fn = alloc(MAX_ORDER, PLANE_FILLED);
-    zone_free(&zone, fn, MAX_ORDER, PLANE_FILLED);
-    zone_free(&zone, fn, MAX_ORDER, PLANE_FILLED);
-}
-END_TEST
-
-START_TEST(test_zone_free_misaligned_traps)
-{
-    make(0, MAX_PAGES, PLANE_FILLED);
-    fn_t fn = alloc(MAX_ORDER, PLANE_FILLED);
-    zone_free(&zone, fn + 1, 1, PLANE_FILLED);
-}
-END_TEST
-
-START_TEST(test_zone_free_past_the_end_traps)
-{
-    make(0, MAX_PAGES, PLANE_FILLED);
-    zone_free(&zone, MAX_PAGES, 0, PLANE_FILLED);
-}
-END_TEST
-
-START_TEST(test_zone_free_before_the_start_traps)
-{
-    make(MAX_PAGES, MAX_PAGES, PLANE_FILLED);
-    zone_free(&zone, MAX_PAGES - 1, 0, PLANE_FILLED);
-}
-END_TEST
-
-START_TEST(test_zone_free_range_over_the_end_traps)
-{
-    make(0, MAX_PAGES, PLANE_FILLED);
-    alloc(MAX_ORDER, PLANE_FILLED);
-    zone_free_range(&zone, MAX_PAGES - 1, 2, PLANE_FILLED);
-}
-END_TEST
-
-START_TEST(test_zone_free_range_with_free_block_in_it_traps)
-{
-    make(0, MAX_PAGES, PLANE_FILLED);
-    alloc(MAX_ORDER, PLANE_FILLED);
-    zone_free(&zone, 8, 3, PLANE_FILLED);
-    zone_free_range(&zone, 0, 32, PLANE_FILLED);
-}
-END_TEST
-
-START_TEST(test_zone_free_bulk_twice_traps)
-{
-    make(0, MAX_PAGES, PLANE_FILLED);
-    fn_t fns[2] = {0, 0};
-    alloc(1, PLANE_FILLED);
-    zone_free_bulk(&zone, PLANE_FILLED, fns, 2);
-}
-END_TEST
-
-/* Each invariant, broken once: zone_check must see it, and name it. */
-
-/* Free in zone [0, 4096): filled [0,8) [16,24) of order 3; empty [32,40) of order 3; the rest is given out. */
-static void make_for_breaking(void)
-{
-    make(0, NR_FRAMES, PLANE_FILLED);
-    for (unsigned i = 0; i < NR_FRAMES / MAX_PAGES; i++)
-        alloc(MAX_ORDER, PLANE_FILLED);
-    zone_free(&zone, 16, 3, PLANE_FILLED);
-    zone_free(&zone, 0, 3, PLANE_FILLED);
-    zone_free(&zone, 32, 3, PLANE_EMPTY);
-    check();
-}
-
-static void expect_broken(const char *text)
-{
-    const char *why = NULL;
-    ck_assert(!zone_check(&zone, &why));
-    ck_assert_str_eq(why, text);
-}
-
-START_TEST(test_zone_check_wrong_marks_are_found)
-{
-    make_for_breaking();
-    frames[0].use = FRAME_USED;
-    expect_broken("the head of a free block is marked wrongly");
-    frames[0].use = FRAME_FREE;
-    frames[0].order = 2;
-    expect_broken("the head of a free block is marked wrongly");
-    frames[0].order = 3;
-    frames[32].flags = 0;
-    expect_broken("the head of a free block is marked wrongly");
-    frames[32].flags = FRAME_F_EMPTY;
-    frames[5].use = FRAME_STANDBY;
-    expect_broken("a frame inside a free block is not FRAME_TAIL");
-    frames[5].use = FRAME_TAIL;
-    check();
-}
-END_TEST
-
-START_TEST(test_zone_check_stale_head_is_found)
-{
-    make_for_breaking();
-    frames[1000].use = FRAME_FREE;
-    expect_broken("a frame that heads no free block is FRAME_FREE");
-    frames[1000].use = FRAME_USED;
-    check();
-}
-END_TEST
-
-START_TEST(test_zone_check_wrong_links_are_found)
-{
-    make_for_breaking();
-    frames[16].prev = 32;
-    expect_broken("a free list's back link is wrong");
-    frames[16].prev = 0;
-    zone.area[3].blocks[PLANE_FILLED].tail = 0;
-    expect_broken("a free list's tail is wrong");
-    zone.area[3].blocks[PLANE_FILLED].tail = 16;
-    zone.area[3].blocks[PLANE_FILLED].nr = 1;
-    expect_broken("a free list's count is wrong");
-    zone.area[3].blocks[PLANE_FILLED].nr = 2;
-    check();
-}
-END_TEST
-
-START_TEST(test_zone_check_misplaced_blocks_are_found)
-{
-    make_for_breaking();
-    struct frame_list *list = &zone.area[3].blocks[PLANE_FILLED];
-    frame_list_push_tail(list, frames, 50);
-    expect_broken("a free block is not aligned to its order");
-    frame_list_remove(list, frames, 50);
-    zone.nr_frames = 20;
-    expect_broken("a free block lies outside the zone");
-    zone.nr_frames = NR_FRAMES;
-    frames[8].use = FRAME_FREE;
-    frames[8].flags = 0;
-    frames[8].order = 3;
-    expect_broken("two free buddies are not merged");
-    frames[8].use = FRAME_USED;
-    check();
-}
-END_TEST
-
-START_TEST(test_zone_check_wrong_counts_are_found)
-{
-    make_for_breaking();
-    zone.nr_free[PLANE_EMPTY]++;
-    expect_broken("the count of free pages is wrong");
-    zone.nr_free[PLANE_EMPTY]--;
-    zone.nr_freed++;
-    expect_broken("pages were lost or freed twice");
-    zone.nr_freed--;
-    check();
-}
-END_TEST
-
-static TCase *single_operations(void)
-{
-    TCase *tc = tcase_create("operations");
+    Suite *suite = suite_create("zone");
+    TCase *tc = tcase_create("zone");
     tcase_add_checked_fixture(tc, NULL, teardown);
     tcase_add_test(tc, test_zone_init_aligned_range_is_largest_blocks);
     tcase_add_test(tc, test_zone_init_odd_range_is_cut_into_aligned_blocks);
@@ -534,40 +378,7 @@ static TCase *single_operations(void)
     tcase_add_test(tc, test_zone_free_range_odd_run_is_cut_and_merges);
     tcase_add_test(tc, test_zone_alloc_bulk_gives_neighbours_in_order);
     tcase_add_test(tc, test_zone_alloc_bulk_more_than_there_is_gives_what_there_is);
-    return tc;
-}
-
-static TCase *callers_bugs(void)
-{
-    TCase *tc = tcase_create("bugs");
-    tcase_add_test_raise_signal(tc, test_zone_free_twice_traps, SIGILL);
-    tcase_add_test_raise_signal(tc, test_zone_free_misaligned_traps, SIGILL);
-    tcase_add_test_raise_signal(tc, test_zone_free_past_the_end_traps, SIGILL);
-    tcase_add_test_raise_signal(tc, test_zone_free_before_the_start_traps, SIGILL);
-    tcase_add_test_raise_signal(tc, test_zone_free_range_over_the_end_traps, SIGILL);
-    tcase_add_test_raise_signal(tc, test_zone_free_range_with_free_block_in_it_traps, SIGILL);
-    tcase_add_test_raise_signal(tc, test_zone_free_bulk_twice_traps, SIGILL);
-    return tc;
-}
-
-static TCase *checker(void)
-{
-    TCase *tc = tcase_create("checker");
-    tcase_add_checked_fixture(tc, NULL, teardown);
-    tcase_add_test(tc, test_zone_check_wrong_marks_are_found);
-    tcase_add_test(tc, test_zone_check_stale_head_is_found);
-    tcase_add_test(tc, test_zone_check_wrong_links_are_found);
-    tcase_add_test(tc, test_zone_check_misplaced_blocks_are_found);
-    tcase_add_test(tc, test_zone_check_wrong_counts_are_found);
-    return tc;
-}
-
-int main(void)
-{
-    Suite *suite = suite_create("zone");
-    suite_add_tcase(suite, single_operations());
-    suite_add_tcase(suite, callers_bugs());
-    suite_add_tcase(suite, checker());
+    suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
