@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/views.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 const char *const view_state_names[NR_VIEW_STATES] = {
     "resident", "standby", "zram", "swap", "disk", "balloon", "poison", "absent",
 };
@@ -10,9 +13,24 @@ void view_put(json_t *object, const char *name, uint64_t value)
     json_object_set_new(object, name, json_integer((json_int_t)value));
 }
 
+json_t *view_text(const char *text)
+{
+    json_t *string = json_string(text);
+    char *plain = string ? NULL : strdup(text);
+
+    if (plain) {
+        for (char *at = plain; *at; at++)
+            if (*at & 0x80)
+                *at = '?';
+        string = json_string(plain);
+        free(plain);
+    }
+    return string;
+}
+
 static void put_text(json_t *object, const char *name, const char *text)
 {
-    json_object_set_new(object, name, json_string(text));
+    json_object_set_new(object, name, view_text(text));
 }
 
 /* Linux writes entries and addresses in hexadecimal; so do we, as text: JSON numbers have 53 bits. */
@@ -145,7 +163,7 @@ json_t *view_zram(const char *algo, const struct zram_stat *stat, const struct z
 {
     json_t *o = json_object(), *list;
 
-    json_object_set_new(o, "algorithm", algo ? json_string(algo) : json_null());
+    json_object_set_new(o, "algorithm", algo ? view_text(algo) : json_null());
     view_put(o, "orig_data_bytes", stat->orig_data_bytes);
     view_put(o, "compr_data_bytes", stat->compr_data_bytes);
     view_put(o, "mem_used_bytes", stat->mem_used_bytes);

@@ -58,6 +58,8 @@ json_t *view_free(const struct mm_host_stat *host, const struct zram_stat *zram,
                   unsigned nr_areas, const struct view_vm_stat *vms, unsigned nr_vms);
 json_t *view_page(const char *vm_name, gpa_t gpa, const struct mm_page_info *info);
 
+/* @text as a JSON string; bytes beyond ASCII become ? when it is not UTF-8, as a path may be. */
+json_t *view_text(const char *text);
 /* object[name] = value. */
 void view_put(json_t *object, const char *name, uint64_t value);
 

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What `ebb help`, `ebb COMMAND --help` and `ebb version` print, and the list of commands. */
+#include "vmm/commands.h"
+
+#include "vmm/suggest.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#ifndef EBB_VERSION
+#define EBB_VERSION "0.1"
+#endif
+
+static const char run_help[] =
+    "ebb run - launch VMs, give them more memory than the host has, show where it went\n"
+    "\n"
+    "  ebb run                           a demonstration: 256 MiB in a budget of 64 MiB\n"
+    "  ebb run --memory 1G --budget 256M --zram 128M --swap /var/tmp/ebb.swap,size=2G\n"
+    "  ebb run --vms 4 --memory 128M --budget 128M --zram 64M --workload \"fill:96M;verify\"\n"
+    "  ebb run --workload help           the little language of workloads\n"
+    "\n"
+    "What the VMs are\n"
+    "  --memory SIZE       memory each VM believes it has, a multiple of 2M; default 256M\n"
+    "  --cpus N            vCPUs of each VM, 1 to 64; default 1\n"
+    "  --vms N             VMs in this process, 1 to 256; they share budget, zram and swap; default 1\n"
+    "  --workload SPEC     what the guest does; default: fill 25/32 of its memory, use it unevenly,\n"
+    "                      verify every page\n"
+    "\n"
+    "What they get\n"
+    "  --budget SIZE       host memory for all guests, zram included, at least 8M. The limit is hard.\n"
+    "                      Default: all guest memory and a little more, so that nothing has to leave\n"
+    "  --zram SIZE[,algo=lz4|zstd][,level=N]\n"
+    "                      part of the budget that may hold compressed pages; default none\n"
+    "  --swap FILE[,size=SIZE][,prio=N][,discard]\n"
+    "                      swap file or block device; may be given several times; default none.\n"
+    "                      A FILE that does not exist needs a size, and is gone afterwards\n"
+    "\n"
+    "How\n"
+    "  --backend ebb|kernel      who manages the memory; kernel: a memory cgroup with the budget as\n"
+    "                            limit and the kernel's own zram, for comparison; default ebb\n"
+    "  --transport auto|move|copy  how pages travel; auto takes move where the kernel has it (6.8)\n"
+    "  --no-thp                  no 2 MiB frames on first touch\n"
+    "  --readahead PAGES         the most pages that come along with one from zram or swap, 1 to 64\n"
+    "  --fault-around PAGES      pages brought in at a first touch, 1 to 64\n"
+    "  --pin auto|none           auto: vCPUs, and the threads that answer their faults, stay on one CPU\n"
+    "\n"
+    "What you see\n"
+    "  --api SOCKET        where `ebb show` finds this run; none for no API; default: a socket in\n"
+    "                      /run/ebb or $XDG_RUNTIME_DIR/ebb, which `ebb show` finds by itself\n"
+    "  --json FILE         all results as JSON at the end; - for standard output\n"
+    "  --quiet             nothing but errors\n"
+    "\n"
+    "Sizes take K M G T, powers of 1024. Ctrl-C stops the VMs and prints the closing table.\n"
+    "Exit codes: 0 done or stopped; 1 a guest or a check failed; 2 wrong usage; 3 the host lacks something.\n";
+
+static const char show_help[] = "ebb show - look into a running ebb\n"
+                                "\n"
+                                "  ebb show free                     one screen about it all\n"
+                                "  ebb show vmstat --json            counters, with Linux's names, as JSON\n"
+                                "  ebb show page 0x1200000 --vm vm1  where one guest page is\n"
+                                "  ebb show help                     all views\n"
+                                "\n"
+                                "  --api SOCKET   which run; default: the youngest one\n"
+                                "  --json         as the API sends it\n"
+                                "  --vm NAME      page: the VM, default the first one\n"
+                                "\n"
+                                "The same by hand: curl --unix-socket SOCKET http://ebb/memory/free\n";
+
+static const char swapon_help[] =
+    "ebb swapon - give a running ebb another swap area\n"
+    "\n"
+    "  ebb swapon /var/tmp/more.swap,size=1G\n"
+    "  ebb swapon /dev/vdb,prio=10 --api SOCKET\n"
+    "\n"
+    "FILE[,size=SIZE][,prio=N][,discard] as for `ebb run --swap`. --api SOCKET: which run; default the youngest.\n";
+
+static const char swapoff_help[] =
+    "ebb swapoff - bring every page of a swap area back and take the area away\n"
+    "\n"
+    "  ebb swapoff /var/tmp/more.swap\n"
+    "\n"
+    "Where the pages do not fit, the area stays in use and the exit code is 1. --api SOCKET: which run.\n";
+
+static const char reclaim_help[] = "ebb reclaim - push memory out of a running ebb's guests into zram and swap\n"
+                                   "\n"
+                                   "  ebb reclaim 64M\n"
+                                   "\n"
+                                   "Prints how much came free. --api SOCKET: which run; default the youngest.\n";
+
+static const char version_help[] = "ebb version - print the version\n";
+static const char help_help[] = "ebb help [COMMAND] - explain Ebb, or one command\n";
+
+const struct command commands[] = {
+    {"run", cmd_run, "launch VMs and show where their memory went", run_help},
+    {"show", cmd_show, "look into a running ebb", show_help},
+    {"swapon", cmd_swapon, "give a running ebb another swap area", swapon_help},
+    {"swapoff", cmd_swapoff, "take a swap area away again", swapoff_help},
+    {"reclaim", cmd_reclaim, "push memory out of a running ebb's guests", reclaim_help},
+    {"version", cmd_version, "print the version", version_help},
+    {"help", cmd_help, "explain a command", help_help},
+    {NULL, NULL, NULL, NULL},
+};
+
+int help_print(const char *name)
+{
+    for (const struct command *command = commands; command->name; command++)
+        if (strcmp(command->name, name) == 0)
+            fputs(command->help, stdout);
+    return 0;
+}
+
+static void print_overview(void)
+{
+    printf("Ebb launches lightweight VMs, gives them more memory than the host has,\n"
+           "and shows page by page where it went.\n\n");
+    for (const struct command *command = commands; command->name; command++)
+        printf("  ebb %-8s  %s\n", command->name, command->what);
+    printf("\nStart with `ebb run`; while it runs, `ebb show free` in another window.\n"
+           "`ebb help COMMAND` explains a command, with examples.\n");
+}
+
+int cmd_help(int argc, char *const argv[], struct diag *diag)
+{
+    const char *names[sizeof(commands) / sizeof(commands[0])];
+    char near[SUGGEST_TEXT];
+
+    if (argc == 0) {
+        print_overview();
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        names[i] = commands[i].name;
+        if (names[i] && strcmp(names[i], argv[0]) == 0)
+            return help_print(argv[0]);
+    }
+    return diag_set(diag, EXIT_USAGE, "help: there is no command %.40s%s `ebb help` lists them", argv[0],
+                    *suggest_text(near, argv[0], names) ? near : ";");
+}
+
+int cmd_version(int argc, char *const argv[], struct diag *diag)
+{
+    if (argc && (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0))
+        return help_print("version");
+    if (argc)
+        return diag_set(diag, EXIT_USAGE, "version: %.40s is one word too many", argv[0]);
+    printf("ebb " EBB_VERSION "\n");
+    return 0;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/commands.h"
+#include "vmm/suggest.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_COMMANDS 16
+
+static int unknown(const char *word, struct diag *diag)
+{
+    const char *names[MAX_COMMANDS] = {NULL};
+    char near[SUGGEST_TEXT];
+
+    for (int i = 0; commands[i].name && i < MAX_COMMANDS - 1; i++)
+        names[i] = commands[i].name;
+    return diag_set(diag, EXIT_USAGE, "there is no command %.40s%s `ebb help` lists them", word,
+                    *suggest_text(near, word, names) ? near : ";");
+}
+
+static int dispatch(int argc, char *argv[], struct diag *diag)
+{
+    const char *word = argc > 1 ? argv[1] : NULL;
+
+    if (!word)
+        return diag_set(diag, EXIT_USAGE, "say what to do: `ebb run` shows a demonstration, `ebb help` the commands");
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+        word = "help";
+    if (strcmp(word, "--version") == 0)
+        word = "version";
+    for (const struct command *command = commands; command->name; command++)
+        if (strcmp(command->name, word) == 0)
+            return command->run(argc - 2, argv + 2, diag);
+    return unknown(word, diag);
+}
+
+int main(int argc, char *argv[])
+{
+    struct diag diag = {0};
+
+    signal(SIGPIPE, SIG_IGN);
+    if (dispatch(argc, argv, &diag) == 0)
+        return EXIT_DONE;
+    if (diag.text[0])
+        fprintf(stderr, "ebb: %s\n", diag.text);
+    return (int)diag.code;
+}

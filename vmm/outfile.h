@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * outfile: a result that is written at the end of long work, into a file whose faults are found before it. The file
+ * appears whole or not at all, and nothing is left of it when the process dies in between.
+ */
+#ifndef VMM_OUTFILE_H
+#define VMM_OUTFILE_H
+
+#include "vmm/diag.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+struct outfile {
+    char *path;  /* NULL: standard output */
+    int fd;      /* a file without a name in path's directory, or what is written directly */
+    bool rename; /* fd gets its name at the end */
+};
+
+/*
+ * outfile_open - @path: "-" is standard output. What is no regular file (a pipe, /dev/null) is written directly.
+ * Returns 0, or -1 with @diag (EXIT_USAGE).
+ */
+int outfile_open(const char *path, struct outfile *out, struct diag *diag);
+/* Writes @json and closes. 0, or -1 with @diag (EXIT_GUEST) and the old file, if there was one, unchanged. */
+int outfile_commit(struct outfile *out, const json_t *json, struct diag *diag);
+/* Closes without writing. */
+void outfile_cancel(struct outfile *out);
+
+#endif

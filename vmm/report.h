@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * report: what happened to the memory of a run. Figures are taken while the VMs still have their memory: a VM's when it
+ * is added, the host's when the report is closed.
+ */
+#ifndef VMM_REPORT_H
+#define VMM_REPORT_H
+
+#include "vmm/kernel_backend.h"
+#include "vmm/machine.h"
+#include "vmm/options.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+struct report_vm {
+    char name[16];
+    uint64_t memory_bytes;
+    struct machine_result result;
+    char failure[sizeof(((struct diag *)NULL)->text)]; /* "" or what failed, in one line */
+    bool has_mm;                                       /* BACKEND_EBB: stat, minor and major say something */
+    struct mm_vm_stat stat;
+    struct hist minor, major;
+    uint64_t resident_bytes; /* as the kernel counts */
+};
+
+struct report {
+    const struct run_options *options;
+    bool stopped; /* by a signal, before the workloads were through */
+    bool has_mm;
+    const char *transport;
+    uint64_t peak_resident_bytes; /* VmHWM */
+    uint64_t swapped_bytes;       /* VmSwap */
+    struct mm_host_stat host;     /* has_mm */
+    const char *zram_algo;        /* NULL: no store */
+    struct zram_stat zram;
+    unsigned nr_swaps;
+    struct swap_area_stat swaps[MAX_SWAP_AREAS];
+    struct kernel_backend_stat kernel; /* !has_mm */
+    unsigned nr_vms;
+    struct report_vm vms[]; /* options->nr_vms */
+};
+
+/* @options outlives the report. NULL when there is no memory. free() it. */
+struct report *report_create(const struct run_options *options);
+/* VM @index of options->nr_vms has ended. Joins the machine's threads; it keeps its memory. */
+void report_add_vm(struct report *report, unsigned index, const char *name, struct machine *machine,
+                   struct memhost *mh);
+void report_close(struct report *report, struct memhost *mh);
+
+/* "ok", "stopped" or the first failure. */
+const char *report_result(const struct report *report);
+
+/* The object that --json writes; a new reference, or NULL. */
+json_t *report_json(const struct report *report);
+/* The closing table. 0 or -ENOMEM. */
+int report_table(const struct report *report, FILE *out);
+
+#endif

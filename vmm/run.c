@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/run.h"
+
+#include "vmm/commands.h"
+#include "vmm/size.h"
+#include "vmm/swapfile.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+/* --- before: what may be refused without having touched anything ------------------------------------------ */
+
+static int check_host(struct run *run)
+{
+    uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    char budget[SIZE_TEXT], host[SIZE_TEXT];
+
+    if (run->options.mm.budget_bytes <= ram)
+        return 0;
+    return diag_set(run->diag, EXIT_USAGE, "a budget of %s is more than this host's memory, %s; give a --budget below",
+                    size_text(budget, run->options.mm.budget_bytes), size_text(host, ram));
+}
+
+static int open_outputs(struct run *run)
+{
+    const struct run_options *o = &run->options;
+
+    if (o->json_path && outfile_open(o->json_path, &run->json, run->diag))
+        return -1;
+    if (!o->api_path)
+        run->listen_fd = socket_listen_default(run->api_path);
+    else if (strcmp(o->api_path, "none") != 0)
+        run->listen_fd = socket_listen(o->api_path, run->diag);
+    else
+        return 0;
+    if (o->api_path && run->listen_fd < 0)
+        return -1;
+    if (o->api_path)
+        snprintf(run->api_path, sizeof(run->api_path), "%s", o->api_path);
+    if (run->listen_fd < 0)
+        run->api_path[0] = '\0';
+    return 0;
+}
+
+/* Signals come by a descriptor; every thread that is made from here on has them blocked. */
+static int open_signals(struct run *run)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    run->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (run->signal_fd < 0)
+        return diag_set(run->diag, EXIT_HOST, "no file descriptors left: %s; raise `ulimit -n`", strerror(errno));
+    return 0;
+}
+
+/* --- the host, its swap, its VMs --------------------------------------------------------------------------- */
+
+static int start_host(struct run *run)
+{
+    const struct run_options *o = &run->options;
+    struct memhost_config config = {.backend = o->backend, .transport = o->transport, .mm = o->mm};
+
+    if (memhost_create(&config, &run->mh, run->diag))
+        return -1;
+    for (unsigned i = 0; i < o->nr_swaps; i++) {
+        const struct swap_option *swap = &o->swaps[i];
+        if (swapfile_add(mm_swap_set(memhost_mm(run->mh)), swap->path, swap->size_bytes, swap->priority,
+                         swap->discard ? SWAPFILE_DISCARD : 0, run->diag))
+            return -1;
+    }
+    return 0;
+}
+
+static void on_line(void *ctx, const char *line)
+{
+    struct run_vm *vm = ctx;
+
+    screen_line(vm->screen, vm->prefix ? vm->name : "", line);
+}
+
+/* vCPU i of VM j runs on CPU (j * N + i) of those this process may use. False: leave it to the scheduler. */
+static bool choose_cpus(const struct run *run, unsigned vm, int *cpus)
+{
+    cpu_set_t set;
+    int allowed[CPU_SETSIZE];
+    unsigned nr = 0;
+
+    if (run->options.pin == PIN_NONE || sched_getaffinity(0, sizeof(set), &set))
+        return false;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &set))
+            allowed[nr++] = (int)cpu;
+    for (unsigned i = 0; i < run->options.nr_cpus; i++)
+        cpus[i] = allowed[(vm * run->options.nr_cpus + i) % nr];
+    return true;
+}
+
+static int make_machine(struct run *run, struct run_vm *vm)
+{
+    unsigned index = run->nr_vms;
+    struct machine_config config = {
+        .name = vm->name,
+        .memory_bytes = run->options.memory_bytes,
+        .nr_cpus = run->options.nr_cpus,
+        .cpus = choose_cpus(run, index, vm->cpus) ? vm->cpus : NULL,
+        .workload = &run->options.workload,
+        .on_line = on_line,
+        .ctx = vm,
+    };
+
+    snprintf(vm->name, sizeof(vm->name), "vm%u", index);
+    vm->screen = &run->screen;
+    vm->prefix = run->options.nr_vms > 1;
+    if (machine_create(run->mh, &config, &vm->machine, run->diag))
+        return -1;
+    source_vm_add(&run->source, vm->name, memhost_vm_mm(machine_memory(vm->machine)));
+    run->nr_vms++;
+    return 0;
+}
+
+static int make_machines(struct run *run)
+{
+    const struct run_options *o = &run->options;
+    const char *algo = o->mm.zram.limit_bytes ? zram_algo_name(o->mm.zram.algo) : NULL;
+
+    run->vms = calloc(o->nr_vms, sizeof(*run->vms));
+    run->report = report_create(o);
+    if (!run->vms || !run->report || source_init(&run->source, memhost_mm(run->mh), algo, o->nr_vms))
+        return diag_set(run->diag, EXIT_HOST, "out of memory; take fewer --vms");
+    while (run->nr_vms < o->nr_vms)
+        if (make_machine(run, &run->vms[run->nr_vms]))
+            return -1;
+    return 0;
+}
+
+static int start_api(struct run *run)
+{
+    int fd = run->listen_fd;
+
+    if (fd < 0)
+        return 0;
+    run->control = (struct control){.mh = run->mh, .source = &run->source};
+    run->listen_fd = -1;
+    return api_start(fd, &run->control, &run->api, run->diag);
+}
+
+static int start_machines(struct run *run)
+{
+    for (unsigned i = 0; i < run->nr_vms; i++)
+        if (machine_start(run->vms[i].machine, run->diag))
+            return -1;
+    return 0;
+}
+
+/* One line that says what runs, for whoever did not type it all. */
+static void print_start(struct run *run)
+{
+    const struct run_options *o = &run->options;
+    char memory[SIZE_TEXT], budget[SIZE_TEXT], zram[SIZE_TEXT], line[512];
+
+    if (o->demonstration && o->backend == BACKEND_EBB)
+        screen_line(&run->screen, "", "Demonstration: a VM in a quarter of its memory, as with");
+    if (o->demonstration && o->backend == BACKEND_EBB)
+        screen_line(&run->screen, "", "  ebb run --memory 256M --budget 64M --zram 32M --swap FILE,size=512M");
+    size_text(memory, o->memory_bytes);
+    size_text(budget, o->mm.budget_bytes);
+    int used = snprintf(line, sizeof(line), "%u VM%s of %s with %u vCPU%s within %s", o->nr_vms,
+                        o->nr_vms > 1 ? "s" : "", memory, o->nr_cpus, o->nr_cpus > 1 ? "s" : "", budget);
+    if (o->mm.zram.limit_bytes)
+        used += snprintf(line + used, sizeof(line) - (size_t)used, ", zram %s %s",
+                         size_text(zram, o->mm.zram.limit_bytes), zram_algo_name(o->mm.zram.algo));
+    snprintf(line + used, sizeof(line) - (size_t)used, ", %u swap area%s, transport %s%s%s", o->nr_swaps,
+             o->nr_swaps == 1 ? "" : "s", memhost_transport(run->mh), run->api_path[0] ? ", API " : "", run->api_path);
+    screen_line(&run->screen, "", line);
+    snprintf(line, sizeof(line), "workload %.480s", o->workload.text);
+    screen_line(&run->screen, "", line);
+}
+
+/* --- after ------------------------------------------------------------------------------------------------ */
+
+/* The figures, while the VMs still have their memory. */
+static void conclude(struct run *run)
+{
+    for (unsigned i = 0; i < run->nr_vms; i++)
+        if (run->vms[i].machine)
+            report_add_vm(run->report, i, run->vms[i].name, run->vms[i].machine, run->mh);
+    run->report->stopped = run->nr_signals > 0;
+    report_close(run->report, run->mh);
+    for (unsigned i = 0; i < run->nr_vms; i++)
+        if (run->vms[i].machine && run->report->vms[i].failure[0])
+            screen_error(&run->screen, run->report->vms[i].failure);
+    if (run->screen.out && report_table(run->report, run->screen.out))
+        diag_set(run->diag, EXIT_GUEST, "out of memory while printing the closing table");
+    if (run->screen.out)
+        fflush(run->screen.out);
+    if (run->options.json_path) {
+        json_t *json = report_json(run->report);
+        if (outfile_commit(&run->json, json, run->diag)) /* diag says so */
+            run->diag->code = EXIT_GUEST;
+        json_decref(json);
+    }
+    for (unsigned i = 0; i < run->report->nr_vms; i++)
+        if (run->report->vms[i].failure[0])
+            run->diag->code = EXIT_GUEST;
+}
+
+/* From here on a signal ends the process at once: there is nothing left that it would leave behind. */
+static void close_outputs(struct run *run)
+{
+    sigset_t set;
+
+    outfile_cancel(&run->json);
+    if (run->listen_fd >= 0)
+        close(run->listen_fd);
+    if (run->api_path[0])
+        unlink(run->api_path);
+    if (run->signal_fd >= 0)
+        close(run->signal_fd);
+    sigemptyset(&set);
+    pthread_sigmask(SIG_SETMASK, &set, NULL);
+}
+
+static void tear_down(struct run *run)
+{
+    close_outputs(run);
+    if (run->api)
+        api_stop(run->api);
+    for (unsigned i = 0; i < run->nr_vms; i++) {
+        struct machine *machine = run->vms[i].machine;
+        if (machine) {
+            machine_stop(machine);
+            machine_join(machine);
+            machine_destroy(machine);
+        }
+    }
+    if (run->source.vms)
+        source_fini(&run->source);
+    if (run->mh)
+        memhost_destroy(run->mh);
+    free(run->report);
+    free(run->vms);
+    screen_fini(&run->screen);
+}
+
+static int run_all(struct run *run)
+{
+    if (check_host(run) || open_outputs(run) || open_signals(run) || start_host(run) || make_machines(run) ||
+        start_api(run))
+        return -1;
+    print_start(run);
+    if (start_machines(run))
+        return -1;
+    run_loop(run);
+    conclude(run);
+    return run->diag->code == EXIT_DONE ? 0 : -1;
+}
+
+int cmd_run(int argc, char *const argv[], struct diag *diag)
+{
+    struct run *run = calloc(1, sizeof(*run));
+    int error = -1;
+
+    if (!run)
+        return diag_set(diag, EXIT_HOST, "out of memory");
+    run->diag = diag;
+    run->listen_fd = run->signal_fd = -1;
+    if (options_parse_run(argc, argv, &run->options, diag) == 0) {
+        const struct run_options *o = &run->options;
+        bool to_stdout = o->json_path && strcmp(o->json_path, "-") == 0;
+        if (o->want_help)
+            error = help_print("run");
+        else if (o->want_workload_help)
+            error = fputs(workload_help(), stdout) < 0 ? -1 : 0;
+        else {
+            screen_init(&run->screen, to_stdout ? stderr : stdout, o->quiet);
+            error = run_all(run);
+            tear_down(run);
+        }
+    }
+    free(run);
+    return error;
+}

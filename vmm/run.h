@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * run: the `ebb run` command. Everything that can be wrong is found before the first VM starts; what was made is taken
+ * down in reverse order, whatever happened.
+ */
+#ifndef VMM_RUN_H
+#define VMM_RUN_H
+
+#include "vmm/api.h"
+#include "vmm/machine.h"
+#include "vmm/options.h"
+#include "vmm/outfile.h"
+#include "vmm/report.h"
+#include "vmm/screen.h"
+#include "vmm/socket.h"
+
+struct run;
+
+struct run_vm {
+    char name[16];
+    struct screen *screen;
+    bool prefix;             /* several VMs: lines carry the name */
+    struct machine *machine; /* NULL: not made, or failed and taken down */
+    bool ended;
+    int cpus[OPTIONS_MAX_CPUS];
+};
+
+struct run {
+    struct run_options options;
+    struct diag *diag;
+    struct screen screen;
+    struct outfile json;
+    int listen_fd; /* -1: no API, or the API has it */
+    char api_path[SOCKET_PATH_BYTES];
+    int signal_fd;
+    struct memhost *mh;
+    struct source source;
+    struct control control;
+    struct api *api;
+    struct report *report;
+    uint64_t nr_write_errors; /* of all swap areas, told so far */
+    unsigned nr_signals;
+    unsigned nr_vms; /* made */
+    struct run_vm *vms;
+};
+
+/* run_loop.c: until every machine has ended. Tells about what fails, stops all on a signal. */
+void run_loop(struct run *run);
+
+#endif
