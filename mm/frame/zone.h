@@ -71,7 +71,7 @@ must_check int zone_alloc(struct zone *zone, unsigned order, enum plane plane, f
  * zone_free - [fn, fn + 2^order) becomes free in @plane and merges with its free buddies there. Takes zone.lock.
  * When the head has this very order and a use that speaks for the whole block (USED, HOME, ZEROED), the tails are
  * taken to be FRAME_TAIL still. A holder that gave tails a use of their own frees with zone_free_range.
- * A misaligned block, one outside the zone or one that is free already is a bug of the caller and traps.
+ * A misaligned block, one outside the zone or one that heads a free block already is a bug of the caller and traps.
  */
 void zone_free(struct zone *zone, fn_t fn, unsigned order, enum plane plane);
 
