@@ -13,11 +13,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "mm/map/stage2.h"
 #include "mm/swap/checksum.h"
 #include "mm/swap/codec.h"
 #include "mm/swap/zpool.h"
 
-#define SAME_WORD_BITS 48
+#define SAME_WORD_BITS (ZRAM_PAYLOAD_BITS - 1)
+_Static_assert(ZRAM_PAYLOAD_BITS <= S2_PAYLOAD_BITS, "an entry keeps the payload");
 #define PAGE_WORDS (PAGE_BYTES / sizeof(uint64_t))
 /* Longest data that is kept: below 3/4 of a page, Linux's huge class rule (zs_huge_class_size). */
 #define MAX_DATA_BYTES ((uint32_t)PAGE_BYTES * 3 / 4 - 1)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * zram: the compressed store in RAM. A stored page is named by a 49-bit payload that its stage-2 entry keeps.
+ * zram: the compressed store in RAM. A stored page is named by a payload of ZRAM_PAYLOAD_BITS that its stage-2
+ * entry keeps.
  *
  *   bit 0 = 1: same-filled page, no storage: bits 48..1 are the repeated 64-bit word, sign-extended from 48 bits
  *   bit 0 = 0: an object in the size-class allocator (zpool): place in the arena in units of 16 bytes, shifted left by
@@ -15,11 +16,13 @@
 
 #include "mm/frame/frame.h"
 
+#define ZRAM_PAYLOAD_BITS 49
+
 enum zram_algo { ZRAM_LZ4, ZRAM_ZSTD };
 
 struct zram_pages {
-    /* A filled run of 2^order frames, order 0..2, marked FRAME_ZPOOL by the store. 0 or -ENOMEM. May be called under
-     * LOCK_ZRAM. */
+    /* A filled run of 2^order frames, order 0..2. 0 or -ENOMEM. The store marks the head FRAME_ZPOOL, and FRAME_USED
+     * again before put(); the rest of the run keeps its use. Both are called with no store lock held. */
     int (*get)(void *ctx, unsigned order, fn_t *out);
     void (*put)(void *ctx, fn_t fn, unsigned order);
     void *ctx;
@@ -40,7 +43,7 @@ struct zram_stat {
     uint64_t mem_used_bytes;   /* pool pages */
     uint64_t mem_limit_bytes;
     uint64_t mem_used_max_bytes;
-    uint64_t same_pages;
+    uint64_t same_pages; /* same-filled and without storage */
     uint64_t pages_compacted;
     uint64_t huge_pages;   /* stores refused as incompressible */
     uint64_t failed_reads; /* checksum or decoder refused */
@@ -50,16 +53,18 @@ struct zram;
 /* Compressor state of one thread: hash tables, bounce buffer. */
 struct zram_thread;
 
+/* -EINVAL: no such algorithm or level, or a limit below one page; -ENOMEM. */
 must_check int zram_create(const struct zram_config *config, const struct zram_pages *pages, struct zram **out);
-/* Everything stored is forgotten; all frames go back. */
+/* Everything stored is forgotten; all frames go back. Threads of the store may outlive it. NULL is fine, for both. */
 void zram_destroy(struct zram *zram);
 must_check int zram_thread_create(const struct zram *zram, struct zram_thread **out);
 void zram_thread_destroy(struct zram_thread *thread);
 
 /*
- * zram_store - keep the content of @page (PAGE_BYTES, only read) for guest page (vm, gfn).
+ * zram_store - keep the content of @page (PAGE_BYTES, only read) for guest page (vm, gfn); vm is not 0.
  * Returns 0 and *payload; -E2BIG: does not compress below 3/4 of a page (Linux's huge class rule); -ENOSPC: limit
- * reached; -ENOMEM: the pool has no page. After an error the store is unchanged but for its counters.
+ * reached; -ENOMEM: the pool has no page. After an error the store is unchanged but for its counters. Where the pool
+ * has single pages but no runs, objects of up to half a page are still taken.
  */
 must_check int zram_store(struct zram *zram, struct zram_thread *thread, vmid_t vm, gfn_t gfn, const void *page,
                           uint64_t *payload);
@@ -81,7 +86,9 @@ bool zram_is_same(uint64_t payload, uint64_t *word);
  * zram_compact - empty the sparsest pages of each class by moving their objects.
  * @relocate: called without store locks for an object of (vm, gfn): if that page's entry still holds @payload, under
  *   its lock, calls zram_move(zram, payload) and puts the result into the entry; returns 0, or -EAGAIN to leave it
- * (lock busy). Stops after @max_pages pages came free. Returns pages freed.
+ *   (lock busy).
+ * Stops after @max_pages pages came free (up to three more, if the last run was a large one), and leaves a class when
+ * one of its pages could not be emptied. One caller at a time. Returns pages freed.
  */
 uint32_t zram_compact(struct zram *zram, int (*relocate)(void *ctx, vmid_t vm, gfn_t gfn, uint64_t payload), void *ctx,
                       uint32_t max_pages);
