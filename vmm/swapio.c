@@ -25,7 +25,6 @@ struct swapio {
     struct swapio_config config;
     unsigned nr_rings;
     unsigned free_rings; /* atomic bitmap: taken with acquire, given back with release */
-    bool fixed_file;     /* fd is registered as file 0 of every ring */
     struct io_uring ring[SWAPIO_RINGS];
 };
 
@@ -63,15 +62,16 @@ static void ring_give(struct swapio *s, int number)
     __atomic_fetch_or(&s->free_rings, 1u << number, __ATOMIC_RELEASE);
 }
 
+/*
+ * The file is not registered with the rings: the kernel lets go of a registered file some time after the process has
+ * ended, and until then the lock on a user's swap file would keep the next ebb out.
+ */
 static void rings_create(struct swapio *s)
 {
-    s->fixed_file = true;
     while (s->nr_rings < SWAPIO_RINGS) {
-        struct io_uring *ring = &s->ring[s->nr_rings];
-        if (io_uring_queue_init(SWAP_MAX_IO, ring, 0) < 0)
+        if (io_uring_queue_init(SWAP_MAX_IO, &s->ring[s->nr_rings], 0) < 0)
             break;
         s->nr_rings++;
-        s->fixed_file = s->fixed_file && io_uring_register_files(ring, &s->fd, 1) == 0;
     }
     s->free_rings = (1u << s->nr_rings) - 1;
 }
@@ -119,17 +119,14 @@ static void ring_prepare(struct swapio *s, struct io_uring *ring, struct batch *
     unsigned nr = request_vector(b, r);
     const struct iovec *iov = &b->iov[r->first];
     uint64_t offset = (uint64_t)request_offset(b, r);
-    int fd = s->fixed_file ? 0 : s->fd;
     if (nr == 1 && b->write)
-        io_uring_prep_write(sqe, fd, iov->iov_base, (unsigned)iov->iov_len, offset);
+        io_uring_prep_write(sqe, s->fd, iov->iov_base, (unsigned)iov->iov_len, offset);
     else if (nr == 1)
-        io_uring_prep_read(sqe, fd, iov->iov_base, (unsigned)iov->iov_len, offset);
+        io_uring_prep_read(sqe, s->fd, iov->iov_base, (unsigned)iov->iov_len, offset);
     else if (b->write)
-        io_uring_prep_writev(sqe, fd, iov, nr, offset);
+        io_uring_prep_writev(sqe, s->fd, iov, nr, offset);
     else
-        io_uring_prep_readv(sqe, fd, iov, nr, offset);
-    if (s->fixed_file)
-        io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+        io_uring_prep_readv(sqe, s->fd, iov, nr, offset);
     io_uring_sqe_set_data64(sqe, i);
 }
 
