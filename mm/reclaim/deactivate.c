@@ -53,7 +53,7 @@ uint32_t lru_enter_standby(struct mm_host *host, struct block *block, const stru
             frame_list_push_head(&host->lru.standby, frames, fn + i);
         entered++;
     }
-    host->lru.nr_standby += entered;
+    counter_add(&host->lru.nr_standby, entered);
     lock_release(&host->lru.lock);
     return entered;
 }

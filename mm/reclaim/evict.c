@@ -59,10 +59,10 @@ static uint32_t store_zram(struct mm_thread *thread, fn_t fn[], uint8_t flags[],
         const struct frame *frame = &host->pool.frames[fn[i]];
         uint64_t payload;
         err = -E2BIG;
-        if (!(frame->flags & FRAME_F_INCOMPRESSIBLE))
+        if (!(flags[i] & FRAME_F_INCOMPRESSIBLE))
             err = zram_store(host->zram, thread->zram, frame->vm, frame->gfn, pool_page(&host->pool, fn[i]), &payload);
         if (err) {
-            flags[kept] = err == -E2BIG ? FRAME_F_INCOMPRESSIBLE : 0;
+            flags[kept] = flags[i] | (err == -E2BIG ? FRAME_F_INCOMPRESSIBLE : 0);
             fn[kept++] = fn[i];
             continue;
         }
@@ -132,9 +132,9 @@ uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer 
     uint64_t left = counter_read(&host->lru.nr_standby);
     while (freed < pages && left > 0) {
         fn_t fn[EVICT_BATCH];
-        uint8_t flags[EVICT_BATCH] = {0};
+        uint8_t flags[EVICT_BATCH];
         unsigned want = (unsigned)MIN_OF((uint64_t)MIN_OF(EVICT_BATCH, pages - freed), left);
-        unsigned isolated = lru_isolate(thread, fn, want), nr = isolated;
+        unsigned isolated = lru_isolate(thread, fn, flags, want), nr = isolated;
         if (!nr)
             break;
         left -= nr;

@@ -98,6 +98,12 @@ static inline void event_add(struct mm_host *host, enum vm_event event, uint64_t
     __atomic_add_fetch(&host->event[event], nr, __ATOMIC_RELAXED);
 }
 
+/* Figures that others read without the lock they are written under. */
+static inline void counter_add(uint64_t *counter, int64_t by)
+{
+    __atomic_add_fetch(counter, (uint64_t)by, __ATOMIC_RELAXED);
+}
+
 static inline uint64_t counter_read(const uint64_t *counter)
 {
     return __atomic_load_n(counter, __ATOMIC_RELAXED);

@@ -27,8 +27,8 @@ static void unlink_block_locked(struct mm_lru *lru, struct block *block)
         block->lru_next->lru_prev = block->lru_prev;
     else
         lru->active_tail = block->lru_prev;
-    block->on_lru = false;
-    lru->nr_active--;
+    __atomic_store_n(&block->on_lru, false, __ATOMIC_RELAXED);
+    counter_add(&lru->nr_active, -1);
 }
 
 static void link_block_locked(struct mm_lru *lru, struct block *block)
@@ -40,8 +40,8 @@ static void link_block_locked(struct mm_lru *lru, struct block *block)
     else
         lru->active_tail = block;
     lru->active_head = block;
-    block->on_lru = true;
-    lru->nr_active++;
+    __atomic_store_n(&block->on_lru, true, __ATOMIC_RELAXED);
+    counter_add(&lru->nr_active, 1);
 }
 
 void lru_add_block(struct mm_host *host, struct block *block)
@@ -102,7 +102,7 @@ bool lru_forget_standby(struct mm_host *host, fn_t fn)
     bool mine = frame->use == FRAME_STANDBY;
     if (mine) {
         frame_list_remove(&lru->standby, host->pool.frames, fn);
-        lru->nr_standby -= frame->flags & FRAME_F_HUGE ? BLOCK_PAGES : 1;
+        counter_add(&lru->nr_standby, frame->flags & FRAME_F_HUGE ? -(int64_t)BLOCK_PAGES : -1);
         frame->use = FRAME_USED;
         frame->flags = 0;
     } else {
@@ -119,7 +119,7 @@ void lru_enter_standby_huge(struct mm_host *host, fn_t fn)
     head->use = FRAME_STANDBY;
     head->flags = FRAME_F_HUGE;
     frame_list_push_head(&host->lru.standby, host->pool.frames, fn);
-    host->lru.nr_standby += BLOCK_PAGES;
+    counter_add(&host->lru.nr_standby, BLOCK_PAGES);
     lock_release(&host->lru.lock);
 }
 
@@ -165,7 +165,7 @@ static void split_tail_locked(struct mm_host *host, fn_t fn)
     lock_acquire(&lru->lock);
 }
 
-unsigned lru_isolate(struct mm_thread *thread, fn_t out[], unsigned max)
+unsigned lru_isolate(struct mm_thread *thread, fn_t out[], uint8_t flags[], unsigned max)
 {
     struct mm_host *host = thread->host;
     struct mm_lru *lru = &host->lru;
@@ -181,12 +181,13 @@ unsigned lru_isolate(struct mm_thread *thread, fn_t out[], unsigned max)
             continue;
         }
         frame_list_remove(&lru->standby, host->pool.frames, fn);
-        lru->nr_standby--;
+        counter_add(&lru->nr_standby, -1);
         frame->use = FRAME_WRITEBACK;
         __atomic_add_fetch(&lru_frame_vm(host, fn)->nr_users, 1, __ATOMIC_RELAXED);
+        flags[nr] = frame->flags;
         out[nr++] = fn;
     }
-    lru->nr_isolated += nr;
+    __atomic_add_fetch(&lru->nr_isolated, nr, __ATOMIC_RELAXED);
     lock_release(&lru->lock);
     return nr;
 }
@@ -208,7 +209,7 @@ void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags)
         frame->use = FRAME_STANDBY;
         frame->flags = (uint8_t)(frame->flags | flags) & 15u;
         frame_list_push_head(&lru->standby, host->pool.frames, fn);
-        lru->nr_standby++;
+        counter_add(&lru->nr_standby, 1);
     }
     lock_release(&lru->lock);
     vm_put(vm);

@@ -73,10 +73,10 @@ uint32_t lru_deactivate(struct mm_thread *thread, uint32_t pages, bool force, ui
 
 /*
  * lru_isolate - up to @max pages from the tail of standby become FRAME_WRITEBACK, off the list, and their VMs are held
- * (vm_put each). 2 MiB frames are split on the way. Returns how many; lru_isolate_done says when the last is dealt
+ * (vm_put each). flags[i]: FRAME_F_INCOMPRESSIBLE or 0. 2 MiB frames are split on the way. Returns how many; lru_isolate_done says when the last is dealt
  * with.
  */
-unsigned lru_isolate(struct mm_thread *thread, fn_t out[], unsigned max);
+unsigned lru_isolate(struct mm_thread *thread, fn_t out[], uint8_t flags[], unsigned max);
 void lru_isolate_done(struct mm_host *host, unsigned nr);
 /* An isolated page that could not be stored goes back to the head, with @flags added, unless its guest took it back. */
 void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags);

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mm/ with all its threads over the fake host: faulting threads, kswapd, the housekeeper, reclaim by hand and swapoff
+ * at once. Each page has one owner, who alone knows its content; others only read it into the store and back.
+ */
+#include "mm/mm.h"
+#include "tests/fake/fake_host.h"
+#include "tests/fake/fake_swap.h"
+#include "tests/unit/model_rng.h"
+
+#include <check.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB (UINT64_C(1) << 20)
+#define VM_PAGES 6144u
+#define NR_GUESTS 2u
+#define NR_STEPS 12000u
+#define SWAP_SLOTS 16384u
+
+struct stress {
+    struct fake_host *fh;
+    struct mm_host *host;
+    struct mm_vm *vm[2];
+    int stop;   /* atomic */
+    int wrong;  /* atomic: pages that were not what they should be */
+    int errors; /* atomic: faults refused */
+};
+
+struct guest_thread {
+    struct stress *s;
+    unsigned number;
+    uint64_t generation[2][VM_PAGES / NR_GUESTS];
+};
+
+/* A vCPU: the access and the fault that it may need, until it went through. */
+static void access_page(struct guest_thread *g, struct mm_thread *thread, unsigned vm, unsigned slot, uint64_t write)
+{
+    struct stress *s = g->s;
+    gfn_t gfn = slot * NR_GUESTS + g->number;
+    vmid_t id = mm_vm_id(s->vm[vm]);
+    uint64_t words[2] = {write, write ^ gfn}, got[2];
+    for (;;) {
+        int err = write ? fake_host_guest_write(s->fh, id, gfn, 1000, words, sizeof(words))
+                        : fake_host_guest_read(s->fh, id, gfn, 1000, got, sizeof(got));
+        if (!err)
+            break;
+        if (mm_fault(thread, s->vm[vm], gpa_of(gfn), write ? MM_FAULT_WRITE : 0)) {
+            __atomic_add_fetch(&s->errors, 1, __ATOMIC_RELAXED);
+            return;
+        }
+    }
+    uint64_t want = g->generation[vm][slot];
+    if (write)
+        g->generation[vm][slot] = write;
+    else if (got[0] != want || got[1] != (want ? want ^ gfn : 0))
+        __atomic_add_fetch(&s->wrong, 1, __ATOMIC_RELAXED);
+}
+
+static void *guest_main(void *arg)
+{
+    struct guest_thread *g = arg;
+    struct mm_thread *thread;
+    struct rng rng = {g->number + 77};
+    if (mm_thread_create(g->s->host, &thread))
+        abort();
+    for (unsigned step = 1; step <= NR_STEPS; step++) {
+        unsigned slot = rng_below(&rng, VM_PAGES / NR_GUESTS);
+        access_page(g, thread, rng_below(&rng, 2), slot, rng_below(&rng, 2) ? ((uint64_t)step << 32) | slot : 0);
+    }
+    for (unsigned vm = 0; vm < 2; vm++)
+        for (unsigned slot = 0; slot < VM_PAGES / NR_GUESTS; slot++)
+            access_page(g, thread, vm, slot, 0);
+    mm_thread_destroy(thread);
+    return NULL;
+}
+
+static void *worker_main(void *arg)
+{
+    struct stress *s = arg;
+    struct mm_thread *thread;
+    struct rng rng = {4711};
+    if (mm_thread_create(s->host, &thread))
+        abort();
+    while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
+        struct mm_host_stat stat;
+        mm_kswapd(thread);
+        mm_housekeep(thread);
+        mm_reclaim(thread, s->vm[rng_below(&rng, 2)], rng_below(&rng, 700), rng_below(&rng, 2));
+        mm_host_stat(s->host, &stat);
+        if (rng_below(&rng, 8) == 0 && mm_swapoff(thread, "disk") == 0) {
+            int area = swap_area_add(mm_swap_set(s->host), "disk", "file", SWAP_SLOTS, -1, &fake_swap_backend,
+                                     fake_swap_create(SWAP_SLOTS));
+            if (area < 0)
+                abort();
+        }
+    }
+    mm_thread_destroy(thread);
+    return NULL;
+}
+
+static void run(const struct mm_config *config)
+{
+    struct stress s = {.fh = fake_host_create(mm_arena_slots(config->budget_bytes))};
+    const struct mm_region region = {.start = {0}, .bytes = VM_PAGES * PAGE_BYTES};
+    struct guest_thread *guests = calloc(NR_GUESTS, sizeof(*guests));
+    struct mm_thread *thread;
+    const char *why = NULL;
+    pthread_t threads[NR_GUESTS + 1];
+    fake_host_set_budget(s.fh, (uint32_t)(config->budget_bytes / PAGE_BYTES));
+    ck_assert_int_eq(mm_host_create(config, fake_host_ops(s.fh), s.fh, fake_host_arena(s.fh), &s.host), 0);
+    ck_assert_int_ge(swap_area_add(mm_swap_set(s.host), "disk", "file", SWAP_SLOTS, -1, &fake_swap_backend,
+                                   fake_swap_create(SWAP_SLOTS)),
+                     0);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(mm_vm_create(s.host, &region, 1, &s.vm[i]), 0);
+        fake_host_add_vm(s.fh, mm_vm_id(s.vm[i]), VM_PAGES);
+    }
+    for (unsigned i = 0; i < NR_GUESTS; i++) {
+        guests[i] = (struct guest_thread){.s = &s, .number = i};
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, guest_main, &guests[i]), 0);
+    }
+    ck_assert_int_eq(pthread_create(&threads[NR_GUESTS], NULL, worker_main, &s), 0);
+    for (unsigned i = 0; i < NR_GUESTS; i++)
+        pthread_join(threads[i], NULL);
+    __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
+    pthread_join(threads[NR_GUESTS], NULL);
+    ck_assert_int_eq(s.wrong, 0);
+    ck_assert_int_eq(s.errors, 0);
+    ck_assert_msg(mm_check(s.host, &why), "%s", why);
+    ck_assert_msg(!fake_host_breach(s.fh), "%s", fake_host_breach(s.fh));
+    ck_assert_int_eq(mm_thread_create(s.host, &thread), 0);
+    for (unsigned i = 0; i < 2; i++)
+        mm_vm_destroy(thread, s.vm[i]);
+    mm_thread_destroy(thread);
+    mm_host_destroy(s.host);
+    fake_host_destroy(s.fh);
+    free(guests);
+}
+
+START_TEST(test_mm_threads_with_zram_every_page_right)
+{
+    run(&(struct mm_config){.budget_bytes = 10 * MIB, .zram = {.limit_bytes = 4 * MIB}, .thp = true});
+}
+END_TEST
+
+START_TEST(test_mm_threads_without_zram_every_page_right)
+{
+    run(&(struct mm_config){.budget_bytes = 12 * MIB, .thp = false, .readahead_pages = 1});
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("mm_threads");
+    TCase *cases = tcase_create("stress");
+    tcase_set_timeout(cases, 240);
+    tcase_add_test(cases, test_mm_threads_with_zram_every_page_right);
+    tcase_add_test(cases, test_mm_threads_without_zram_every_page_right);
+    suite_add_tcase(suite, cases);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
