@@ -55,7 +55,7 @@ static int swapon(const struct control *control, const json_t *body, json_t **ou
 static bool same_file(const char *name, const char *path)
 {
     const char *slash = strrchr(name, '/'), *path_slash = strrchr(path, '/');
-    char directory[sizeof(((struct swap_area_stat *)NULL)->name) + 2];
+    char directory[SWAP_NAME_BYTES + 2];
 
     if (strcmp(name, path) == 0)
         return true;

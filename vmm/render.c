@@ -346,7 +346,7 @@ static int render_page(const json_t *json, FILE *out)
     fprintf(out, "vm       %s\n", text(json, "vm"));
     fprintf(out, "gpa      %s\n", text(json, "gpa"));
     fprintf(out, "state    %s%s\n", text(json, "state"),
-            json_is_true(json_object_get(json, "huge")) ? ", in a 2 MiB frame" : "");
+            json_is_true(json_object_get(json, "huge")) && json_is_integer(frame) ? ", in a 2 MiB frame" : "");
     fprintf(out, "age      %" PRIu64 "\n", number(json, "age"));
     if (json_is_integer(frame))
         fprintf(out, "frame    %" JSON_INTEGER_FORMAT "\n", json_integer_value(frame));

@@ -53,7 +53,7 @@ static void describe_failure(struct report_vm *vm, const char *name, struct memh
     const struct machine_result *result = &vm->result;
     char full[160];
 
-    if (result->state == MACHINE_FAILED && vm->has_mm && strncmp(result->reason, "out of memory", 13) == 0) {
+    if (result->state == MACHINE_FAILED && vm->has_mm && strstr(result->reason, "zram and swap are full")) {
         explain_no_memory(full, sizeof(full), mh);
         snprintf(vm->failure, sizeof(vm->failure),
                  "%s: out of memory: %s; give more with --budget, --zram or --swap FILE,size=SIZE", name, full);

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Options of `ebb run`, the words that are near a wrong one, and the one line that says what is wrong. */
+#include "vmm/options.h"
+#include "vmm/suggest.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB (UINT64_C(1) << 20)
+#define MAX_WORDS 32
+
+/* Options as one text, words separated by single blanks. */
+static int parse(const char *line, struct run_options *out, struct diag *diag)
+{
+    static char copy[4096];
+    char *words[MAX_WORDS], *rest = copy, *word;
+    int nr = 0;
+
+    memset(diag, 0, sizeof(*diag));
+    snprintf(copy, sizeof(copy), "%s", line);
+    while (*line && (word = strsep(&rest, " ")))
+        words[nr++] = word;
+    return options_parse_run(nr, words, out, diag);
+}
+
+START_TEST(test_options_none_is_the_demonstration)
+{
+    struct run_options o;
+    struct diag diag;
+    ck_assert_int_eq(parse("", &o, &diag), 0);
+    ck_assert(o.demonstration);
+    ck_assert_uint_eq(o.memory_bytes, 256 * MIB);
+    ck_assert_uint_eq(o.mm.budget_bytes, 64 * MIB);
+    ck_assert_uint_eq(o.mm.zram.limit_bytes, 32 * MIB);
+    ck_assert_uint_eq(o.nr_swaps, 1);
+    ck_assert_uint_eq(o.swaps[0].size_bytes, 512 * MIB);
+    ck_assert_uint_eq(o.workload.nr_steps, 3);
+    ck_assert(o.mm.thp);
+    ck_assert_int_eq(o.pin, PIN_AUTO);
+    ck_assert_int_eq(o.backend, BACKEND_EBB);
+    ck_assert_int_eq(o.transport, TRANSPORT_AUTO);
+}
+END_TEST
+
+START_TEST(test_options_memory_alone_gets_a_budget_for_all_of_it)
+{
+    struct run_options o;
+    struct diag diag;
+    ck_assert_int_eq(parse("--memory 128M --vms 2", &o, &diag), 0);
+    ck_assert(!o.demonstration);
+    ck_assert_uint_eq(o.mm.budget_bytes, options_whole_budget(128 * MIB, 2));
+    ck_assert_uint_ge(o.mm.budget_bytes, 256 * MIB + MM_MIN_BUDGET);
+    ck_assert_uint_eq(o.mm.budget_bytes % BLOCK_BYTES, 0);
+    ck_assert_uint_eq(o.mm.zram.limit_bytes, 0);
+    ck_assert_uint_eq(o.nr_swaps, 0);
+}
+END_TEST
+
+START_TEST(test_options_every_option_is_read)
+{
+    struct run_options o;
+    struct diag diag;
+    ck_assert_int_eq(parse("--memory=512M --cpus 2 --vms 3 --budget 128M --zram 64M,algo=zstd,level=5 "
+                           "--workload fill:100M;verify",
+                           &o, &diag),
+                     0);
+    ck_assert_uint_eq(o.memory_bytes, 512 * MIB);
+    ck_assert_uint_eq(o.nr_cpus, 2);
+    ck_assert_uint_eq(o.nr_vms, 3);
+    ck_assert_uint_eq(o.mm.budget_bytes, 128 * MIB);
+    ck_assert_int_eq(o.mm.zram.algo, ZRAM_ZSTD);
+    ck_assert_int_eq(o.mm.zram.level, 5);
+    ck_assert_uint_eq(o.mm.zram.limit_bytes, 64 * MIB);
+    ck_assert_uint_eq(o.workload.nr_steps, 2);
+    ck_assert(!o.default_workload);
+    ck_assert_int_eq(parse("--transport copy --api a.sock --json - --no-thp --readahead 8 --fault-around 16 --pin none "
+                           "--quiet",
+                           &o, &diag),
+                     0);
+    ck_assert_int_eq(o.transport, TRANSPORT_COPY);
+    ck_assert_str_eq(o.api_path, "a.sock");
+    ck_assert_str_eq(o.json_path, "-");
+    ck_assert(!o.mm.thp);
+    ck_assert_uint_eq(o.mm.readahead_pages, 8);
+    ck_assert_uint_eq(o.mm.fault_around_pages, 16);
+    ck_assert_int_eq(o.pin, PIN_NONE);
+    ck_assert(o.quiet);
+    ck_assert_int_eq(parse("--backend kernel --zram 8M --budget 64M", &o, &diag), 0);
+    ck_assert_int_eq(o.backend, BACKEND_KERNEL);
+}
+END_TEST
+
+START_TEST(test_options_swap_areas_add_up)
+{
+    struct run_options o;
+    struct diag diag;
+    ck_assert_int_eq(parse("--swap a,size=64M,prio=5 --swap b,discard --swap=c", &o, &diag), 0);
+    ck_assert_uint_eq(o.nr_swaps, 3);
+    ck_assert_str_eq(o.swaps[0].path, "a");
+    ck_assert_uint_eq(o.swaps[0].size_bytes, 64 * MIB);
+    ck_assert_int_eq(o.swaps[0].priority, 5);
+    ck_assert(!o.swaps[0].discard);
+    ck_assert(o.swaps[1].discard);
+    ck_assert_int_eq(o.swaps[1].priority, -1);
+    ck_assert_uint_eq(o.swaps[2].size_bytes, 0);
+}
+END_TEST
+
+START_TEST(test_options_too_many_swap_areas_are_refused)
+{
+    char *words[2 * (MAX_SWAP_AREAS + 1)], names[MAX_SWAP_AREAS + 1][16], option[] = "--swap";
+    struct run_options *o = malloc(sizeof(*o));
+    struct diag diag = {0};
+    for (int i = 0; i <= MAX_SWAP_AREAS; i++) {
+        snprintf(names[i], sizeof(names[i]), "f%d", i);
+        words[2 * i] = option;
+        words[2 * i + 1] = names[i];
+    }
+    ck_assert_int_eq(options_parse_run(2 * MAX_SWAP_AREAS, words, o, &diag), 0);
+    ck_assert_int_eq(options_parse_run(2 * MAX_SWAP_AREAS + 2, words, o, &diag), -1);
+    ck_assert_int_eq(diag.code, EXIT_USAGE);
+    free(o);
+}
+END_TEST
+
+/* What is wrong, and a word that the line about it must have. */
+static const struct {
+    const char *line, *says;
+} wrong[] = {
+    {"--budget 0", "8M"},
+    {"--budget 7M", "8M"},
+    {"--budget 8388609", "4K"},
+    {"--budget 9T", "8T"},
+    {"--budget 64MM", "is not a size"},
+    {"--budget -64M", "is not a size"},
+    {"--budget 99999999999999999999", "64 bits"},
+    {"--memory 0", "256M"},
+    {"--memory 1M", "32 MiB"},
+    {"--memory 255K", "32 MiB"},
+    {"--memory 65M", "66M"},
+    {"--memory 16T", "256 GiB"},
+    {"--memory 9999999T", "256 GiB"},
+    {"--memory", "needs a value"},
+    {"--memory lots", "256M"},
+    {"--cpus 0", "1 to 64"},
+    {"--cpus 65", "1 to 64"},
+    {"--cpus two", "1 to 64"},
+    {"--cpus 1x", "1 to 64"},
+    {"--vms 0", "1 to 256"},
+    {"--vms 257", "1 to 256"},
+    {"--vms 99999999999999999999", "1 to 256"},
+    {"--zram 128M --budget 64M", "counts"},
+    {"--zram 32M,algo=lz5", "did you mean lz4?"},
+    {"--zram 32M,algo=gzip", "lz4, zstd"},
+    {"--zram 32M,algo=zstd,level=20", "1 to 19"},
+    {"--zram 32M,level=0", "level"},
+    {"--zram 32M,speed=5", "algo"},
+    {"--zram ,algo=lz4", "is not a size"},
+    {"--swap ,size=1G", "needs a file"},
+    {"--swap a,size=lots", "size=512M"},
+    {"--swap a,size=0", "size=512M"},
+    {"--swap a,prio=-5", "0 to 32767"},
+    {"--swap a,prio=32768", "0 to 32767"},
+    {"--swap a,fast", "not known"},
+    {"--swap a,size=1M --swap a", "twice"},
+    {"--transport mvoe", "did you mean move?"},
+    {"--backend kvm", "ebb, kernel"},
+    {"--backend kernel --swap a,size=64M", "swapon"},
+    {"--backend kernel --transport copy", "leave it out"},
+    {"--pin always", "auto, none"},
+    {"--readahead 3", "power of two"},
+    {"--readahead 128", "1 to 64"},
+    {"--fault-around 0", "1 to 64"},
+    {"--no-thp=yes", "takes no value"},
+    {"--memroy 1G", "--memory"},
+    {"--xyzzy", "--help"},
+    {"memory 1G", "start with --"},
+    {"--api=", "socket"},
+    {"--json=", "file"},
+    {"--workload fly:1M", "fly"},
+    {"--workload fill:1T", "fill"},
+    {"--memory 256G --vms 256", "largest budget"},
+};
+
+START_TEST(test_options_wrong_is_one_line_that_says_what_is_right)
+{
+    struct run_options o;
+    struct diag diag;
+    ck_assert_int_eq(parse(wrong[_i].line, &o, &diag), -1);
+    ck_assert_int_eq(diag.code, EXIT_USAGE);
+    ck_assert_msg(strstr(diag.text, wrong[_i].says), "\"%s\" does not say \"%s\"", diag.text, wrong[_i].says);
+    ck_assert_ptr_null(strchr(diag.text, '\n'));
+}
+END_TEST
+
+START_TEST(test_options_help_needs_nothing_else_to_be_right)
+{
+    struct run_options o;
+    struct diag diag;
+    ck_assert_int_eq(parse("--help", &o, &diag), 0);
+    ck_assert(o.want_help);
+    ck_assert_int_eq(parse("-h --memory 65M", &o, &diag), 0);
+    ck_assert(o.want_help);
+    ck_assert_int_eq(parse("--workload help", &o, &diag), 0);
+    ck_assert(o.want_workload_help);
+}
+END_TEST
+
+START_TEST(test_options_long_text_is_refused_whole)
+{
+    char line[2000];
+    struct run_options o;
+    struct diag diag;
+    memset(line, 'a', sizeof(line));
+    memcpy(line, "--swap ", 7);
+    line[sizeof(line) - 1] = '\0';
+    ck_assert_int_eq(parse(line, &o, &diag), -1);
+    ck_assert_ptr_nonnull(strstr(diag.text, "too long"));
+    memcpy(line, "--zram ", 7);
+    ck_assert_int_eq(parse(line, &o, &diag), -1);
+    ck_assert_int_eq(diag.code, EXIT_USAGE);
+}
+END_TEST
+
+START_TEST(test_options_default_workload_fits_every_memory)
+{
+    static const char *const sizes[] = {"32M", "34M", "48M", "64M", "256M", "3G", "4G", "256G"};
+    char line[64];
+    struct run_options o;
+    struct diag diag;
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        snprintf(line, sizeof(line), "--budget 64M --memory %s", sizes[i]);
+        ck_assert_msg(parse(line, &o, &diag) == 0, "%s: %s", sizes[i], diag.text);
+        ck_assert(o.default_workload);
+    }
+}
+END_TEST
+
+START_TEST(test_diag_keeps_the_first_and_is_one_line)
+{
+    struct diag diag = {0};
+    ck_assert_int_eq(diag_set(&diag, EXIT_HOST, "a\nb\033[2J %d", 7), -1);
+    ck_assert_str_eq(diag.text, "a?b?[2J 7");
+    ck_assert_int_eq(diag_set(&diag, EXIT_USAGE, "later"), -1);
+    ck_assert_str_eq(diag.text, "a?b?[2J 7");
+    ck_assert_int_eq(diag.code, EXIT_HOST);
+}
+END_TEST
+
+START_TEST(test_suggest_finds_near_words_only)
+{
+    static const char *const words[] = {"vmstat", "zram", "swaps", "free", "page", NULL};
+    char text[SUGGEST_TEXT];
+    ck_assert_str_eq(suggest_word("vmstats", words), "vmstat");
+    ck_assert_str_eq(suggest_word("zrma", words), "zram");
+    ck_assert_str_eq(suggest_word("swap", words), "swaps");
+    ck_assert_str_eq(suggest_word("fre", words), "free");
+    ck_assert_ptr_null(suggest_word("xyzzy", words));
+    ck_assert_ptr_null(suggest_word("", words));
+    ck_assert_ptr_null(suggest_word("a-word-that-is-longer-than-any-word-could-ever-be-here", words));
+    ck_assert_str_eq(suggest_text(text, "pgae", words), "; did you mean page?");
+    ck_assert_str_eq(suggest_text(text, "xyzzy", words), "");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("options");
+    TCase *tc = tcase_create("options");
+    tcase_add_test(tc, test_options_none_is_the_demonstration);
+    tcase_add_test(tc, test_options_memory_alone_gets_a_budget_for_all_of_it);
+    tcase_add_test(tc, test_options_every_option_is_read);
+    tcase_add_test(tc, test_options_swap_areas_add_up);
+    tcase_add_test(tc, test_options_too_many_swap_areas_are_refused);
+    tcase_add_loop_test(tc, test_options_wrong_is_one_line_that_says_what_is_right, 0, ARRAY_LEN(wrong));
+    tcase_add_test(tc, test_options_help_needs_nothing_else_to_be_right);
+    tcase_add_test(tc, test_options_long_text_is_refused_whole);
+    tcase_add_test(tc, test_options_default_workload_fits_every_memory);
+    tcase_add_test(tc, test_diag_keeps_the_first_and_is_one_line);
+    tcase_add_test(tc, test_suggest_finds_near_words_only);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Views from the memory manager to the text: a small memory host over the fake one, asked for every view, directly and
+ * through the API on a socket.
+ */
+#include "tests/fake/fake_host.h"
+#include "vmm/api.h"
+#include "vmm/client.h"
+#include "vmm/render.h"
+#include "vmm/socket.h"
+#include "vmm/source.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MIB (UINT64_C(1) << 20)
+#define VM_BYTES (16 * MIB)
+#define NR_TOUCHED 600u /* pages */
+
+struct rig {
+    struct fake_host *fh;
+    struct mm_host *host;
+    struct mm_thread *thread;
+    struct mm_vm *vm;
+    struct source source;
+    char directory[32];
+};
+
+static void touch(struct rig *rig, gfn_t gfn)
+{
+    vmid_t id = mm_vm_id(rig->vm);
+    uint64_t word = gfn * UINT64_C(0x9e3779b97f4a7c15);
+
+    while (fake_host_guest_write(rig->fh, id, gfn, 64, &word, sizeof(word)) == -EFAULT)
+        ck_assert_int_eq(mm_fault(rig->thread, rig->vm, gpa_of(gfn), MM_FAULT_WRITE), 0);
+}
+
+static void set_up(struct rig *rig)
+{
+    const struct mm_config config = {
+        .budget_bytes = 8 * MIB, .zram = {.algo = ZRAM_LZ4, .limit_bytes = 4 * MIB}, .fault_around_pages = 1};
+    const struct mm_region region = {.start = {0}, .bytes = VM_BYTES};
+
+    rig->fh = fake_host_create(mm_arena_slots(config.budget_bytes));
+    ck_assert_int_eq(mm_host_create(&config, fake_host_ops(rig->fh), rig->fh, fake_host_arena(rig->fh), &rig->host), 0);
+    ck_assert_int_eq(mm_thread_create(rig->host, &rig->thread), 0);
+    ck_assert_int_eq(mm_vm_create(rig->host, &region, 1, &rig->vm), 0);
+    fake_host_add_vm(rig->fh, mm_vm_id(rig->vm), VM_BYTES / PAGE_BYTES);
+    ck_assert_int_eq(source_init(&rig->source, rig->host, "lz4", 2), 0);
+    source_vm_add(&rig->source, "vm0", rig->vm);
+    for (gfn_t gfn = 0; gfn < NR_TOUCHED; gfn++)
+        touch(rig, gfn);
+    strcpy(rig->directory, "/tmp/ebb-views-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(rig->directory));
+}
+
+static void tear_down(struct rig *rig)
+{
+    vmid_t id = mm_vm_id(rig->vm);
+
+    source_vm_gone(&rig->source, "vm0");
+    mm_vm_destroy(rig->thread, rig->vm);
+    fake_host_remove_vm(rig->fh, id);
+    mm_thread_destroy(rig->thread);
+    mm_host_destroy(rig->host);
+    source_fini(&rig->source);
+    fake_host_destroy(rig->fh);
+    rmdir(rig->directory);
+}
+
+static uint64_t number(const json_t *object, const char *name)
+{
+    const json_t *value = json_object_get(object, name);
+
+    ck_assert_msg(json_is_integer(value), "%s is missing", name);
+    return (uint64_t)json_integer_value(value);
+}
+
+static json_t *get(struct rig *rig, const char *view)
+{
+    struct diag diag = {0};
+    json_t *json = source_view(&rig->source, view, NULL, strcmp(view, "page") == 0 ? "0x1000" : NULL, &diag);
+
+    ck_assert_msg(json != NULL, "%s: %s", view, diag.text);
+    return json;
+}
+
+START_TEST(test_views_vmstat_counts_what_happened)
+{
+    struct rig rig;
+    set_up(&rig);
+    json_t *vmstat = get(&rig, "vmstat");
+    ck_assert_uint_eq(number(vmstat, "pgfault"), NR_TOUCHED);
+    ck_assert_uint_eq(number(vmstat, "pgfault_zero"), NR_TOUCHED);
+    ck_assert_uint_eq(number(vmstat, "nr_active_anon"), NR_TOUCHED);
+    ck_assert_uint_eq(json_object_size(vmstat), 5 + NR_VM_EVENTS);
+    json_decref(vmstat);
+    tear_down(&rig);
+}
+END_TEST
+
+START_TEST(test_views_regions_and_stage2_sum_up_to_the_memory)
+{
+    struct rig rig;
+    set_up(&rig);
+    mm_reclaim(rig.thread, rig.vm, 100, true);
+    json_t *regions = get(&rig, "regions"), *stage2 = get(&rig, "stage2"), *free_view = get(&rig, "free");
+    json_t *row = json_array_get(json_object_get(json_array_get(json_object_get(regions, "vms"), 0), "regions"), 0);
+    json_t *vm = json_array_get(json_object_get(stage2, "vms"), 0);
+    uint64_t sum = 0, sum2 = 0;
+    char name[32];
+    for (unsigned s = 0; s < NR_VIEW_STATES; s++) {
+        snprintf(name, sizeof(name), "%s_pages", view_state_names[s]);
+        sum += number(row, name);
+        sum2 += number(vm, name);
+    }
+    ck_assert_uint_eq(sum, VM_BYTES / PAGE_BYTES);
+    ck_assert_uint_eq(sum2, VM_BYTES / PAGE_BYTES);
+    ck_assert_uint_gt(number(row, "zram_pages"), 0);
+    ck_assert_uint_eq(number(row, "absent_pages"), VM_BYTES / PAGE_BYTES - NR_TOUCHED);
+    vm = json_array_get(json_object_get(free_view, "vms"), 0);
+    ck_assert_uint_eq(number(vm, "zram_bytes"), number(row, "zram_pages") * PAGE_BYTES);
+    ck_assert_uint_eq(number(json_object_get(free_view, "budget"), "total_bytes"), 8 * MIB);
+    json_decref(regions);
+    json_decref(stage2);
+    json_decref(free_view);
+    tear_down(&rig);
+}
+END_TEST
+
+START_TEST(test_views_lru_ages_sum_up_to_the_resident_pages)
+{
+    struct rig rig;
+    uint64_t sum = 0;
+    set_up(&rig);
+    json_t *lru = get(&rig, "lru"), *vm = json_array_get(json_object_get(lru, "vms"), 0);
+    json_t *ages = json_object_get(vm, "resident_pages_by_age");
+    for (size_t i = 0; i < json_array_size(ages); i++)
+        sum += (uint64_t)json_integer_value(json_array_get(ages, i));
+    ck_assert_uint_eq(number(vm, "sampled_one_of_pages"), 1);
+    ck_assert_uint_eq(sum, NR_TOUCHED);
+    json_decref(lru);
+    tear_down(&rig);
+}
+END_TEST
+
+START_TEST(test_views_page_says_where_it_is)
+{
+    struct diag diag = {0};
+    struct rig rig;
+    set_up(&rig);
+    json_t *page = source_view(&rig.source, "page", "vm0", "0x1000", &diag);
+    ck_assert_str_eq(json_string_value(json_object_get(page, "state")), "resident");
+    json_decref(page);
+    page = source_view(&rig.source, "page", NULL, "16773120", &diag);
+    ck_assert_str_eq(json_string_value(json_object_get(page, "state")), "absent");
+    json_decref(page);
+    tear_down(&rig);
+}
+END_TEST
+
+static const struct {
+    const char *view, *vm, *gpa;
+    enum exit_code code;
+    const char *says;
+} refused[] = {
+    {"vmstats", NULL, NULL, EXIT_USAGE, "did you mean vmstat?"},
+    {"xyzzy", NULL, NULL, EXIT_USAGE, "show help"},
+    {"page", NULL, NULL, EXIT_USAGE, "address"},
+    {"page", NULL, "", EXIT_USAGE, "address"},
+    {"page", NULL, "0x", EXIT_USAGE, "address"},
+    {"page", NULL, "12z", EXIT_USAGE, "address"},
+    {"page", NULL, "-1", EXIT_USAGE, "address"},
+    {"page", NULL, "0x1000000", EXIT_USAGE, "no memory"},
+    {"page", NULL, "0xffffffffffffffff", EXIT_USAGE, "no mem"},
+    {"page", "vm7", "0", EXIT_USAGE, "vm7"},
+    {"page", NULL, "0x1ffffffffffffffff", EXIT_USAGE, "addr"},
+};
+
+START_TEST(test_views_wrong_requests_are_refused)
+{
+    struct diag diag = {0};
+    struct rig rig;
+    set_up(&rig);
+    ck_assert_ptr_null(source_view(&rig.source, refused[_i].view, refused[_i].vm, refused[_i].gpa, &diag));
+    ck_assert_int_eq(diag.code, refused[_i].code);
+    ck_assert_msg(strstr(diag.text, refused[_i].says), "\"%s\" does not say \"%s\"", diag.text, refused[_i].says);
+    tear_down(&rig);
+}
+END_TEST
+
+START_TEST(test_views_a_vm_that_is_gone_is_left_out)
+{
+    struct diag diag = {0};
+    struct rig rig;
+    set_up(&rig);
+    source_vm_gone(&rig.source, "vm0");
+    json_t *view = get(&rig, "regions");
+    ck_assert_uint_eq(json_array_size(json_object_get(view, "vms")), 0);
+    json_decref(view);
+    ck_assert_ptr_null(source_view(&rig.source, "page", NULL, "0", &diag));
+    ck_assert_uint_eq(source_reclaim(&rig.source, rig.thread, 10), 0);
+    tear_down(&rig);
+}
+END_TEST
+
+START_TEST(test_views_without_a_memory_manager_say_why)
+{
+    struct diag diag = {0};
+    struct source source;
+    ck_assert_int_eq(source_init(&source, NULL, NULL, 1), 0);
+    ck_assert_ptr_null(source_view(&source, "vmstat", NULL, NULL, &diag));
+    ck_assert_int_eq(diag.code, EXIT_GUEST);
+    ck_assert_ptr_nonnull(strstr(diag.text, "--backend kernel"));
+    source_fini(&source);
+}
+END_TEST
+
+START_TEST(test_views_text_that_is_not_utf8_is_kept_readable)
+{
+    json_t *text = view_text("a\xff"
+                             "b");
+    ck_assert_str_eq(json_string_value(text), "a?b");
+    json_decref(text);
+    text = view_text("gr\xc3\xbc\xc3\x9f");
+    ck_assert_str_eq(json_string_value(text), "gr\xc3\xbc\xc3\x9f");
+    json_decref(text);
+}
+END_TEST
+
+START_TEST(test_views_every_one_renders)
+{
+    struct rig rig;
+    set_up(&rig);
+    mm_reclaim(rig.thread, rig.vm, 100, true);
+    for (const struct view_name *view = source_views; view->name; view++) {
+        char *text = NULL;
+        size_t bytes = 0;
+        FILE *out = open_memstream(&text, &bytes);
+        json_t *json = get(&rig, view->name);
+        ck_assert_int_eq(render_view(view->name, json, out), 0);
+        fclose(out);
+        if (strcmp(view->name, "swaps") != 0)
+            ck_assert_msg(bytes > 40, "%s: %s", view->name, text);
+        for (char *at = text; (at = strstr(at, " \n")); at++)
+            ck_abort_msg("%s: blanks at a line's end", view->name);
+        json_decref(json);
+        free(text);
+    }
+    tear_down(&rig);
+}
+END_TEST
+
+/* --- through the API ---------------------------------------------------------------------------------------- */
+
+struct served {
+    struct rig rig;
+    struct control control;
+    struct api *api;
+    char path[64];
+};
+
+static void serve(struct served *s)
+{
+    struct diag diag = {0};
+
+    set_up(&s->rig);
+    s->control = (struct control){.mh = NULL, .source = &s->rig.source};
+    snprintf(s->path, sizeof(s->path), "%s/api.sock", s->rig.directory);
+    int fd = socket_listen(s->path, &diag);
+    ck_assert_msg(fd >= 0, "%s", diag.text);
+    ck_assert_msg(api_start(fd, &s->control, &s->api, &diag) == 0, "%s", diag.text);
+}
+
+static void stop_serving(struct served *s)
+{
+    api_stop(s->api);
+    unlink(s->path);
+    tear_down(&s->rig);
+}
+
+START_TEST(test_api_serves_every_view)
+{
+    struct diag diag = {0};
+    struct served s;
+    json_t *json;
+    char path[64];
+    serve(&s);
+    for (const struct view_name *view = source_views; view->name; view++) {
+        snprintf(path, sizeof(path), "/memory/%s%s", view->name, strcmp(view->name, "page") == 0 ? "?gpa=0x2000" : "");
+        ck_assert_msg(client_request(s.path, "GET", path, NULL, &json, &diag) == 0, "%s: %s", path, diag.text);
+        ck_assert(json_is_object(json));
+        json_decref(json);
+    }
+    ck_assert_int_eq(client_request(s.path, "GET", "/", NULL, &json, &diag), 0);
+    ck_assert_ptr_nonnull(json_object_get(json_object_get(json, "PUT"), "/memory/reclaim"));
+    json_decref(json);
+    stop_serving(&s);
+}
+END_TEST
+
+static const struct {
+    const char *method, *path, *body, *says;
+} faults[] = {
+    {"GET", "/memory/vmstats", NULL, "did you mean vmstat?"},
+    {"GET", "/etc/passwd", NULL, "GET / lists"},
+    {"GET", "/memory/", NULL, "GET / lists"},
+    {"GET", "/memory/page?gpa=x", NULL, "address"},
+    {"GET", "/memory/reclaim", NULL, "PUT"},
+    {"PUT", "/memory/vmstat", "{}", "GET"},
+    {"PUT", "/memory/swapon", "{}", "path"},
+    {"PUT", "/memory/swapon", "{\"path\": 7}", "path"},
+    {"PUT", "/memory/swapon", "{\"path\": \"a\", \"size_bytes\": -1}", "size_bytes"},
+    {"PUT", "/memory/swapon", "{\"path\": \"a\", \"priority\": 40000}", "priority"},
+    {"PUT", "/memory/swapoff", "[]", "JSON object"},
+    {"PUT", "/memory/reclaim", "{\"bytes\": \"1M\"}", "bytes"},
+    {"PUT", "/memory/reclaim", NULL, "JSON object"},
+    {"DELETE", "/memory/vmstat", NULL, "GET"},
+};
+
+START_TEST(test_api_wrong_requests_get_a_fault_message)
+{
+    struct diag diag = {0};
+    struct served s;
+    json_t *json, *body = faults[_i].body ? json_loads(faults[_i].body, 0, NULL) : NULL;
+    serve(&s);
+    ck_assert_int_eq(client_request(s.path, faults[_i].method, faults[_i].path, body, &json, &diag), -1);
+    ck_assert_msg(strstr(diag.text, faults[_i].says), "\"%s\" does not say \"%s\"", diag.text, faults[_i].says);
+    ck_assert_int_eq(diag.code, EXIT_USAGE);
+    json_decref(body);
+    stop_serving(&s);
+}
+END_TEST
+
+START_TEST(test_api_a_request_that_is_too_long_is_refused_and_the_next_served)
+{
+    struct diag diag = {0};
+    struct served s;
+    json_t *json, *body = json_object();
+    char *text = calloc(1, 8192);
+    serve(&s);
+    memset(text, 'a', 8000);
+    json_object_set_new(body, "path", json_string(text));
+    ck_assert_int_eq(client_request(s.path, "PUT", "/memory/swapon", body, &json, &diag), -1);
+    ck_assert_ptr_nonnull(strstr(diag.text, "longer than"));
+    diag.text[0] = '\0';
+    ck_assert_int_eq(client_request(s.path, "GET", "/memory/vmstat", NULL, &json, &diag), 0);
+    json_decref(json);
+    json_decref(body);
+    free(text);
+    stop_serving(&s);
+}
+END_TEST
+
+START_TEST(test_socket_in_use_is_refused_and_a_dead_one_replaced)
+{
+    char path[64], directory[] = "/tmp/ebb-socket-XXXXXX";
+    struct diag diag = {0}, busy = {0}, other = {0}, gone = {0};
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(path, sizeof(path), "%s/api.sock", directory);
+    int fd = socket_listen(path, &diag);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(socket_listen(path, &busy), -1);
+    ck_assert_int_eq(busy.code, EXIT_USAGE);
+    ck_assert_ptr_nonnull(strstr(busy.text, "in use"));
+    close(fd);
+    ck_assert_int_eq(socket_connect(path, &gone), -1);
+    fd = socket_listen(path, &diag);
+    ck_assert_int_ge(fd, 0);
+    struct stat st;
+    ck_assert_int_eq(stat(path, &st), 0);
+    ck_assert_int_eq(st.st_mode & 0777, 0600);
+    close(fd);
+    unlink(path);
+    fclose(fopen(path, "w"));
+    ck_assert_int_eq(socket_listen(path, &other), -1);
+    ck_assert_ptr_nonnull(strstr(other.text, "no socket"));
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(rmdir(directory), 0);
+}
+END_TEST
+
+START_TEST(test_socket_path_of_108_bytes_is_too_long)
+{
+    char path[200];
+    struct diag diag = {0};
+    memset(path, 'a', sizeof(path));
+    memcpy(path, "/tmp/", 5);
+    path[108] = '\0';
+    ck_assert_int_eq(socket_listen(path, &diag), -1);
+    ck_assert_ptr_nonnull(strstr(diag.text, "longer than 107"));
+    ck_assert_int_eq(diag.code, EXIT_USAGE);
+    path[107] = '\0';
+    diag.text[0] = '\0';
+    int fd = socket_listen(path, &diag);
+    ck_assert_msg(fd >= 0, "%s", diag.text);
+    close(fd);
+    unlink(path);
+}
+END_TEST
+
+static void add_views(TCase *tc)
+{
+    tcase_add_test(tc, test_views_vmstat_counts_what_happened);
+    tcase_add_test(tc, test_views_regions_and_stage2_sum_up_to_the_memory);
+    tcase_add_test(tc, test_views_lru_ages_sum_up_to_the_resident_pages);
+    tcase_add_test(tc, test_views_page_says_where_it_is);
+    tcase_add_loop_test(tc, test_views_wrong_requests_are_refused, 0, ARRAY_LEN(refused));
+    tcase_add_test(tc, test_views_a_vm_that_is_gone_is_left_out);
+    tcase_add_test(tc, test_views_without_a_memory_manager_say_why);
+    tcase_add_test(tc, test_views_text_that_is_not_utf8_is_kept_readable);
+    tcase_add_test(tc, test_views_every_one_renders);
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("views");
+    TCase *views = tcase_create("views"), *api = tcase_create("api");
+    add_views(views);
+    tcase_add_test(api, test_api_serves_every_view);
+    tcase_add_loop_test(api, test_api_wrong_requests_get_a_fault_message, 0, ARRAY_LEN(faults));
+    tcase_add_test(api, test_api_a_request_that_is_too_long_is_refused_and_the_next_served);
+    tcase_add_test(api, test_socket_in_use_is_refused_and_a_dead_one_replaced);
+    tcase_add_test(api, test_socket_path_of_108_bytes_is_too_long);
+    suite_add_tcase(suite, views);
+    suite_add_tcase(suite, api);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
