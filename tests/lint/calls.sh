@@ -25,7 +25,7 @@ forbid() {
 }
 
 forbid "only vmm/ opens /dev/kvm" '"/dev/kvm"' '^vmm/' mm devices tools
-forbid "only host memory speaks userfaultfd" '\<(UFFDIO_[A-Z]+|SYS_userfaultfd|__NR_userfaultfd)\>' \
+forbid "only host memory speaks userfaultfd" '^[^"]*\<(UFFDIO_[A-Z]+|SYS_userfaultfd|__NR_userfaultfd)\>' \
     "$hostmem" mm devices vmm tools
 forbid "only host memory advises the kernel" '\<(process_)?madvise *\(' "$hostmem" \
     mm devices vmm tools
