@@ -279,18 +279,6 @@ vmid_t mm_vm_id(const struct mm_vm *vm)
     return vm->id;
 }
 
-/* Gives up what one entry names; resident pages are the caller's. */
-static void entry_forget(struct mm_thread *thread, const struct s2_entry *entry)
-{
-    struct mm_host *host = thread->host;
-    if (entry->state == S2_STANDBY && lru_forget_standby(host, (fn_t)entry->payload))
-        thread_free_page(thread, (fn_t)entry->payload);
-    else if (entry->state == S2_ZRAM)
-        zram_free(host->zram, entry->payload);
-    else if (entry->state == S2_SWAP)
-        swap_free(host->swap, swap_ref_unpack(entry->payload));
-}
-
 /* Every page of the block is given up. Caller holds block.lock. */
 static void block_forget(struct mm_thread *thread, struct block *block)
 {
@@ -303,7 +291,7 @@ static void block_forget(struct mm_thread *thread, struct block *block)
     if (entry.state == S2_TABLE) {
         for (unsigned i = 0; i < BLOCK_PAGES; i++) {
             entry = pte_read(block, i);
-            entry_forget(thread, &entry);
+            thread_forget_entry(thread, &entry);
             pte_write(block, i, &entry, &absent);
         }
     } else {

@@ -162,6 +162,11 @@ int pool_alloc_filled(struct pool *pool, unsigned order, bool may_populate, fn_t
     return zone_alloc(&pool->zones[POOL_HUGE], order, PLANE_FILLED, out);
 }
 
+int pool_alloc_run(struct pool *pool, unsigned order, fn_t *out)
+{
+    return zone_alloc(&pool->zones[POOL_NORMAL], order, PLANE_FILLED, out);
+}
+
 int pool_prefill(struct pool *pool, uint32_t nr)
 {
     struct zone *normal = &pool->zones[POOL_NORMAL];
@@ -194,15 +199,24 @@ int pool_alloc_empty(struct pool *pool, uint32_t nr, fn_t *out, uint32_t *got)
     }
 }
 
+static void free_run(struct pool *pool, fn_t fn, uint32_t nr, enum plane plane)
+{
+    /* zone_free leaves the marks of a block that was never taken apart */
+    if (nr == BLOCK_PAGES && fn % BLOCK_PAGES == 0)
+        zone_free(zone_of(pool, fn), fn, BLOCK_ORDER, plane);
+    else
+        zone_free_range(zone_of(pool, fn), fn, nr, plane);
+}
+
 void pool_free_filled(struct pool *pool, fn_t fn, uint32_t nr)
 {
     count(pool, EV_pgfree, nr);
-    zone_free_range(zone_of(pool, fn), fn, nr, PLANE_FILLED);
+    free_run(pool, fn, nr, PLANE_FILLED);
 }
 
 void pool_free_empty(struct pool *pool, fn_t fn, uint32_t nr)
 {
-    zone_free_range(zone_of(pool, fn), fn, nr, PLANE_EMPTY);
+    free_run(pool, fn, nr, PLANE_EMPTY);
 }
 
 int pool_alloc_block(struct pool *pool, bool may_populate, fn_t *out)

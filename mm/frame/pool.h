@@ -68,6 +68,8 @@ void pool_uncharge(struct pool *pool, uint32_t nr);
  * Without @may_populate only what is filled already is looked at and no host_ops is called: for callers with locks.
  */
 must_check int pool_alloc_filled(struct pool *pool, unsigned order, bool may_populate, fn_t *out);
+/* A run of 2^order filled pages that may be moved out singly, from what is free now; never part of a huge page. -ENOMEM. */
+must_check int pool_alloc_run(struct pool *pool, unsigned order, fn_t *out);
 /* At least @nr single filled pages stand ready afterwards, or -ENOMEM: what a store needs is made before its locks are
  * taken. */
 must_check int pool_prefill(struct pool *pool, uint32_t nr);

@@ -140,6 +140,8 @@ must_check int block_prepare_table(struct block *block);
 
 /* A single filled page is no longer used by this thread. */
 void thread_free_page(struct mm_thread *thread, fn_t fn);
+/* What an entry names, other than a page in the guest, is given up. Caller holds block.lock and writes the entry. */
+void thread_forget_entry(struct mm_thread *thread, const struct s2_entry *entry);
 /* At least one page charged to the thread; reclaims. -ENOMEM: nothing more can be had. No lock held. */
 must_check int thread_charge(struct mm_thread *thread, uint32_t nr);
 

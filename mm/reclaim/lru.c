@@ -216,3 +216,14 @@ void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags)
     if (orphan)
         thread_free_page(thread, fn);
 }
+
+void thread_forget_entry(struct mm_thread *thread, const struct s2_entry *entry)
+{
+    struct mm_host *host = thread->host;
+    if (entry->state == S2_STANDBY && lru_forget_standby(host, (fn_t)entry->payload))
+        thread_free_page(thread, (fn_t)entry->payload);
+    else if (entry->state == S2_ZRAM)
+        zram_free(host->zram, entry->payload);
+    else if (entry->state == S2_SWAP)
+        swap_free(host->swap, swap_ref_unpack(entry->payload));
+}

@@ -17,7 +17,7 @@
 #define SWAP_MAX_IO 64u /* pages in one swap_write or swap_read */
 #define SWAP_NAME_BYTES 256
 
-/* A page in swap. Packs into the 53-bit payload of a stage-2 entry: area 5 bits, slot 40. */
+/* A page in swap. Packs into the 49-bit payload of a stage-2 entry: area 5 bits, slot 40. */
 struct swap_ref {
     uint8_t area;
     uint64_t slot;
