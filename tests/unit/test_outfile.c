@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/outfile.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct place {
+    char directory[32], path[64];
+    struct outfile file;
+    struct diag diag;
+};
+
+static void set_up(struct place *p)
+{
+    memset(p, 0, sizeof(*p));
+    strcpy(p->directory, "/tmp/ebb-outfile-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(p->directory));
+    snprintf(p->path, sizeof(p->path), "%s/out.json", p->directory);
+}
+
+/* Files in the directory. */
+static unsigned count(const struct place *p)
+{
+    unsigned nr = 0;
+    struct dirent *entry;
+    DIR *dir = opendir(p->directory);
+
+    while ((entry = readdir(dir)))
+        nr += entry->d_name[0] != '.';
+    closedir(dir);
+    return nr;
+}
+
+static void tear_down(struct place *p)
+{
+    unlink(p->path);
+    ck_assert_uint_eq(count(p), 0);
+    ck_assert_int_eq(rmdir(p->directory), 0);
+}
+
+static int commit(struct place *p, int value)
+{
+    json_t *json = json_pack("{s:i}", "value", value);
+    int error = outfile_commit(&p->file, json, &p->diag);
+
+    json_decref(json);
+    return error;
+}
+
+static int value(const struct place *p)
+{
+    json_t *json = json_load_file(p->path, 0, NULL);
+    int out = (int)json_integer_value(json_object_get(json, "value"));
+
+    json_decref(json);
+    return out;
+}
+
+START_TEST(test_outfile_appears_at_the_commit_only)
+{
+    struct place p;
+    set_up(&p);
+    ck_assert_msg(outfile_open(p.path, &p.file, &p.diag) == 0, "%s", p.diag.text);
+    ck_assert_uint_eq(count(&p), 0);
+    ck_assert_int_eq(commit(&p, 7), 0);
+    ck_assert_int_eq(value(&p), 7);
+    ck_assert_uint_eq(count(&p), 1);
+    tear_down(&p);
+}
+END_TEST
+
+START_TEST(test_outfile_replaces_the_old_one_whole)
+{
+    struct place p;
+    set_up(&p);
+    for (int i = 1; i < 4; i++) {
+        ck_assert_int_eq(outfile_open(p.path, &p.file, &p.diag), 0);
+        ck_assert_int_eq(commit(&p, i), 0);
+        ck_assert_int_eq(value(&p), i);
+    }
+    ck_assert_uint_eq(count(&p), 1);
+    tear_down(&p);
+}
+END_TEST
+
+START_TEST(test_outfile_cancel_leaves_what_was_there)
+{
+    struct place p;
+    set_up(&p);
+    ck_assert_int_eq(outfile_open(p.path, &p.file, &p.diag), 0);
+    outfile_cancel(&p.file);
+    outfile_cancel(&p.file);
+    ck_assert_uint_eq(count(&p), 0);
+    ck_assert_int_eq(outfile_open(p.path, &p.file, &p.diag), 0);
+    ck_assert_int_eq(commit(&p, 1), 0);
+    ck_assert_int_eq(outfile_open(p.path, &p.file, &p.diag), 0);
+    outfile_cancel(&p.file);
+    ck_assert_int_eq(value(&p), 1);
+    tear_down(&p);
+}
+END_TEST
+
+START_TEST(test_outfile_through_a_link_writes_its_target)
+{
+    char link_path[64];
+    struct place p;
+    struct stat st;
+    set_up(&p);
+    snprintf(link_path, sizeof(link_path), "%s/link", p.directory);
+    ck_assert_int_eq(outfile_open(p.path, &p.file, &p.diag), 0);
+    ck_assert_int_eq(commit(&p, 1), 0);
+    ck_assert_int_eq(symlink(p.path, link_path), 0);
+    ck_assert_int_eq(outfile_open(link_path, &p.file, &p.diag), 0);
+    ck_assert_int_eq(commit(&p, 2), 0);
+    ck_assert_int_eq(value(&p), 2);
+    ck_assert_int_eq(lstat(link_path, &st), 0);
+    ck_assert(S_ISLNK(st.st_mode));
+    unlink(link_path);
+    tear_down(&p);
+}
+END_TEST
+
+START_TEST(test_outfile_device_stays_a_device)
+{
+    struct place p;
+    struct stat st;
+    set_up(&p);
+    ck_assert_int_eq(outfile_open("/dev/null", &p.file, &p.diag), 0);
+    ck_assert_int_eq(commit(&p, 1), 0);
+    ck_assert_int_eq(stat("/dev/null", &st), 0);
+    ck_assert(S_ISCHR(st.st_mode));
+    tear_down(&p);
+}
+END_TEST
+
+START_TEST(test_outfile_full_device_is_told)
+{
+    struct place p;
+    set_up(&p);
+    ck_assert_int_eq(outfile_open("/dev/full", &p.file, &p.diag), 0);
+    ck_assert_int_eq(commit(&p, 1), -1);
+    ck_assert_int_eq(p.diag.code, EXIT_GUEST);
+    ck_assert_ptr_nonnull(strstr(p.diag.text, "No space"));
+    tear_down(&p);
+}
+END_TEST
+
+static const char *const refused[] = {"", "/", "/missing-directory/out.json", "/dev/null/out.json", "/proc/out.json"};
+
+START_TEST(test_outfile_that_cannot_be_written_is_found_at_once)
+{
+    struct place p;
+    set_up(&p);
+    const char *path = *refused[_i] ? refused[_i] : p.directory;
+    ck_assert_int_eq(outfile_open(path, &p.file, &p.diag), -1);
+    ck_assert_int_eq(p.diag.code, EXIT_USAGE);
+    outfile_cancel(&p.file);
+    tear_down(&p);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("outfile");
+    TCase *tc = tcase_create("outfile");
+    tcase_add_test(tc, test_outfile_appears_at_the_commit_only);
+    tcase_add_test(tc, test_outfile_replaces_the_old_one_whole);
+    tcase_add_test(tc, test_outfile_cancel_leaves_what_was_there);
+    tcase_add_test(tc, test_outfile_through_a_link_writes_its_target);
+    tcase_add_test(tc, test_outfile_device_stays_a_device);
+    tcase_add_test(tc, test_outfile_full_device_is_told);
+    tcase_add_loop_test(tc, test_outfile_that_cannot_be_written_is_found_at_once, 0,
+                        (int)(sizeof(refused) / sizeof(refused[0])));
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
