@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bad input and a host that lacks something, from outside: the exit code, exactly one line on standard error that says
+ * what is wrong, nothing left behind. No guest runs here.
+ */
+#include "mm/base/types.h"
+#include "tests/fake/program.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static void expect_fault(const struct program *p, int code, const char *says)
+{
+    ck_assert_msg(p->code == code, "exit code %d, not %d: %s", p->code, code, p->err_text);
+    ck_assert_msg(program_lines(p->err_text) == 1, "not one line: %s", p->err_text);
+    ck_assert_msg(strncmp(p->err_text, "ebb: ", 5) == 0, "%s", p->err_text);
+    ck_assert_msg(strstr(p->err_text, says), "\"%s\" does not say \"%s\"", p->err_text, says);
+    ck_assert_msg(!*p->out_text, "on standard output: %s", p->out_text);
+}
+
+static const struct {
+    const char *line, *says;
+} wrong[] = {
+    {"", "ebb help"},
+    {"rnu", "did you mean run?"},
+    {"frobnicate", "ebb help"},
+    {"run --budget 0", "8M"},
+    {"run --budget 4M", "8M"},
+    {"run --memory 0", "256M"},
+    {"run --memory 3M", "32 MiB"},
+    {"run --memory 100M1", "is not a size"},
+    {"run --memory 65M", "66M"},
+    {"run --memory 1024T", "address space"},
+    {"run --vms 256 --memory 256G", "--budget"},
+    {"run --vms 200 --memory 200G --budget 2T", "memory"},
+    {"run --memroy 64M", "--memory"},
+    {"run --swap", "needs a value"},
+    {"run --swap .", "directory"},
+    {"run --swap ./,size=64M", "directory"},
+    {"run --swap a.swap", "size"},
+    {"run --swap a.swap,size=4K", "64 KiB"},
+    {"run --swap missing/a.swap,size=64M", "missing"},
+    {"run --swap /dev/null", "/dev/null"},
+    {"run --swap a.swap,size=64M --json /missing/out.json", "--json"},
+    {"run --json .", "directory"},
+    {"run --json out/", "directory"},
+    {"run --json /proc/out.json", "--json"},
+    {"run --api .", "no socket"},
+    {"run --api missing/api.sock", "missing"},
+    {"run --api "
+     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+     "longer than 107"},
+    {"run --workload jump:1M", "jump"},
+    {"run --workload 'fill:1G;verify'", "fill"},
+    {"show", "ebb show help"},
+    {"show vmstats", "did you mean vmstat?"},
+    {"show free zram", "one view"},
+    {"show page", "address"},
+    {"show page 12z", "address"},
+    {"show free --api missing.sock", "missing.sock"},
+    {"show free --apo x", "ebb help show"},
+    {"swapon", "one swap file"},
+    {"swapon a,size=x --api missing.sock", "size"},
+    {"swapoff a --api missing.sock", "missing.sock"},
+    {"reclaim much --api missing.sock", "64M"},
+    {"reclaim 0 --api missing.sock", "64M"},
+    {"help rnu", "did you mean run?"},
+    {"version please", "too many"},
+};
+
+START_TEST(test_cli_wrong_usage_is_one_line_and_code_2)
+{
+    struct program p;
+    program_init(&p);
+    program_run(&p, wrong[_i].line);
+    expect_fault(&p, 2, wrong[_i].says);
+    program_fini(&p, NULL);
+}
+END_TEST
+
+static const struct {
+    const char *line, *says;
+} helps[] = {
+    {"help", "ebb show free"},     {"--help", "ebb run"},           {"-h", "ebb run"},
+    {"help run", "--budget SIZE"}, {"run --help", "--budget SIZE"}, {"run --workload help", "fill"},
+    {"help show", "vmstat"},       {"show --help", "vmstat"},       {"show help", "buddyinfo"},
+    {"swapon --help", "size="},    {"swapoff --help", "exit code"}, {"reclaim -h", "64M"},
+    {"version", "ebb "},           {"--version", "ebb "},
+};
+
+START_TEST(test_cli_help_is_on_standard_output_and_code_0)
+{
+    struct program p;
+    program_init(&p);
+    program_run(&p, helps[_i].line);
+    ck_assert_int_eq(p.code, 0);
+    ck_assert_str_eq(p.err_text, "");
+    ck_assert_msg(strstr(p.out_text, helps[_i].says), "%s", p.out_text);
+    program_fini(&p, NULL);
+}
+END_TEST
+
+START_TEST(test_cli_swap_file_that_is_no_swap_is_left_alone)
+{
+    char path[160], text[64] = "";
+    struct program p;
+    program_init(&p);
+    FILE *file = fopen(program_path(&p, "notes.txt", path), "w");
+    fputs("not to be lost\n", file);
+    fclose(file);
+    program_run(&p, "run --swap notes.txt,size=64M");
+    expect_fault(&p, 2, "notes.txt");
+    file = fopen(path, "r");
+    ck_assert_ptr_nonnull(fgets(text, sizeof(text), file));
+    fclose(file);
+    ck_assert_str_eq(text, "not to be lost\n");
+    program_fini(&p, "notes.txt");
+}
+END_TEST
+
+START_TEST(test_cli_api_socket_in_use_is_refused)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct program p;
+    program_init(&p);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    program_path(&p, "busy.sock", address.sun_path);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(listen(fd, 1), 0);
+    program_run(&p, "run --api busy.sock");
+    expect_fault(&p, 2, "in use");
+    ck_assert_int_eq(access(address.sun_path, F_OK), 0);
+    close(fd);
+    program_fini(&p, "busy.sock");
+}
+END_TEST
+
+/* --- hosts that lack something: a mount namespace of the child's own, or another user ----------------------- */
+
+static bool own_mounts(void)
+{
+    return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
+static bool small_disk(void)
+{
+    return own_mounts() && mkdir("disk", 0700) == 0 && mount("small", "disk", "tmpfs", 0, "size=1m") == 0;
+}
+
+static bool no_devices(void)
+{
+    return own_mounts() && mount("empty", "/dev", "tmpfs", 0, "size=64k") == 0;
+}
+
+/* /dev/kvm is there and is something else. */
+static bool kvm_is_a_file(void)
+{
+    return own_mounts() && access("/dev/kvm", F_OK) == 0 && mount("/dev/null", "/dev/kvm", NULL, MS_BIND, NULL) == 0;
+}
+
+static bool other_user(void)
+{
+    return setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0;
+}
+
+/* @keep: what the preparation itself leaves in the directory. */
+static void expect_with(program_prepare *prepare, const char *line, int code, const char *says)
+{
+    char path[160];
+    struct program p;
+    program_init(&p);
+    p.prepare = prepare;
+    program_run(&p, line);
+    rmdir(program_path(&p, "disk", path));
+    if (p.cannot_prepare)
+        printf("SKIP: `ebb %s`: the host cannot be made so; needs root\n", line);
+    else
+        expect_fault(&p, code, says);
+    program_fini(&p, NULL);
+}
+
+START_TEST(test_cli_full_disk_is_found_before_the_run)
+{
+    expect_with(small_disk, "run --swap disk/a.swap,size=64M", 3, "a.swap");
+}
+END_TEST
+
+START_TEST(test_cli_without_dev_kvm_says_so)
+{
+    expect_with(no_devices, "run --api none --budget 16M --memory 32M --workload fill:8M", 3, "/dev/");
+}
+END_TEST
+
+START_TEST(test_cli_dev_kvm_that_is_not_kvm_says_so)
+{
+    expect_with(kvm_is_a_file, "run --api none --budget 16M --memory 32M --workload fill:8M", 3, "/dev/kvm");
+}
+END_TEST
+
+START_TEST(test_cli_user_without_rights_is_told_which)
+{
+    expect_with(other_user, "run --api none --budget 16M --memory 32M --workload fill:8M", 3, "");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("cli");
+    TCase *usage = tcase_create("usage"), *host = tcase_create("host");
+    tcase_set_timeout(usage, 150);
+    tcase_set_timeout(host, 150);
+    tcase_add_loop_test(usage, test_cli_wrong_usage_is_one_line_and_code_2, 0, ARRAY_LEN(wrong));
+    tcase_add_loop_test(usage, test_cli_help_is_on_standard_output_and_code_0, 0, ARRAY_LEN(helps));
+    tcase_add_test(usage, test_cli_swap_file_that_is_no_swap_is_left_alone);
+    tcase_add_test(usage, test_cli_api_socket_in_use_is_refused);
+    tcase_add_test(host, test_cli_full_disk_is_found_before_the_run);
+    tcase_add_test(host, test_cli_without_dev_kvm_says_so);
+    tcase_add_test(host, test_cli_dev_kvm_that_is_not_kvm_says_so);
+    tcase_add_test(host, test_cli_user_without_rights_is_told_which);
+    suite_add_tcase(suite, usage);
+    suite_add_tcase(suite, host);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
