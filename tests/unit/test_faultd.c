@@ -189,9 +189,9 @@ static void take_run(struct tiny *tiny, struct rng *rng, uint32_t nr_pages)
 }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define NR_TAKES 200
+#define NR_TAKES 150
 #else
-#define NR_TAKES 1000
+#define NR_TAKES 400
 #endif
 
 static void writers_against_taker(int transport, unsigned nr_writers, unsigned nr_fault_threads, uint32_t nr_pages)
