@@ -96,7 +96,7 @@ START_TEST(test_zpool_class_table_serves_every_length)
         ck_assert_uint_gt(class->fallback, c);
         ck_assert_uint_lt(pool.classes[class->fallback].order, class->order);
     }
-    ck_assert_uint_eq(pool.nr_classes, 51);
+    ck_assert_uint_eq(pool.nr_classes, 44);
     ck_assert_uint_eq(pool.classes[pool.nr_classes - 1].object_bytes, ZPOOL_MAX_OBJECT_BYTES);
 }
 END_TEST
