@@ -435,6 +435,35 @@ START_TEST(test_swapfile_in_use_is_refused)
 }
 END_TEST
 
+/* Descriptors run out: rings are refused first, then the file. */
+START_TEST(test_swapfile_without_rings_works_and_without_descriptors_is_refused)
+{
+    struct rlimit limit = {.rlim_max = RLIM_INFINITY};
+    struct swap_area_stat stat;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    rlim_t before = limit.rlim_cur;
+    int next = dup(0);
+    ck_assert_int_ge(next, 0);
+    close(next);
+    limit.rlim_cur = (rlim_t)next;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    int err = swapfile_add(set, path, AREA_BYTES, -1, 0, &diag);
+    limit.rlim_cur = before;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_int_eq(err, -1);
+    ck_assert_int_eq(diag.code, EXIT_HOST);
+
+    limit.rlim_cur = (rlim_t)next + 1;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    add_ok(path, AREA_BYTES, 0);
+    limit.rlim_cur = before;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_uint_eq(swap_stat(set, &stat, 1), 1);
+    ck_assert_ptr_nonnull(strstr(stat.transport, "pread, "));
+    round_trip(AREA_PAGES - 1);
+}
+END_TEST
+
 START_TEST(test_swapfile_failed_allocations_leave_nothing)
 {
     unsigned fds = nr_fds();
@@ -588,6 +617,7 @@ int main(void)
     add_loop(made, test_swapfile_made_is_private_and_has_its_room_and_header, 2);
     add_loop(made, test_swapfile_of_a_killed_process_leaves_nothing, 2);
     tcase_add_test(made, test_swapfile_discard_gives_room_back);
+    tcase_add_test(made, test_swapfile_without_rings_works_and_without_descriptors_is_refused);
     tcase_add_test(made, test_swapfile_failed_allocations_leave_nothing);
     suite_add_tcase(suite, made);
 
