@@ -78,7 +78,7 @@ static bool compact_store(struct mm_host *host)
         stat.mem_used_bytes - MIN_OF(stat.mem_used_bytes, stat.compr_data_bytes) <
             stat.mem_used_bytes / COMPACT_WASTE_SHARE)
         return false;
-    return zram_compact(host->zram, relocate, host, COMPACT_PAGES) == COMPACT_PAGES;
+    return zram_compact(host->zram, relocate, host, COMPACT_PAGES) >= COMPACT_PAGES;
 }
 
 bool mm_housekeep(struct mm_thread *thread)
