@@ -7,11 +7,12 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 /* Pages read before the block's lock is let go. */
 #define SWAPOFF_BATCH 32u
-/* Evictions that had a slot when the area was disabled commit within a pass or two. */
-#define SWAPOFF_PASSES 16u
+/* Evictions that had a slot when the area was disabled commit when their write is done: passes of a millisecond each. */
+#define SWAPOFF_PASSES 5000u
 
 struct swapoff {
     struct mm_thread *thread;
@@ -150,7 +151,10 @@ int mm_swapoff(struct mm_thread *thread, const char *name)
         err = empty_area(&s);
         if (!err && (err = swap_area_remove(s.host->swap, s.area)) != -EBUSY)
             break;
-        err = err == -EBUSY ? 0 : err;
+        if (err == -EBUSY) {
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+            err = 0;
+        }
     }
     if (swap_area_find(s.host->swap, name) == s.area && !err)
         err = -EBUSY;
