@@ -12,6 +12,7 @@
 #define VMM_WORKLOAD_H
 
 #include "guest-images/ebbguest/abi.h"
+#include "mm/base/types.h"
 #include "vmm/diag.h"
 
 #define WORKLOAD_MAX_STEPS EBB_MAX_STEPS
@@ -28,9 +29,16 @@ struct workload_step_result {
     uint64_t ns; /* host time */
 };
 
-/* 0, or -1 with diag (EXIT_USAGE): which step, which word, what would be right. @memory_bytes: sizes are checked
- * against it. */
-int workload_parse(const char *text, uint64_t memory_bytes, struct workload *out, struct diag *diag);
+/*
+ * workload_parse - 0, or -1 with diag (EXIT_USAGE): which step, which word, what would be right; *out is unchanged.
+ * @memory_bytes: of the VM, EBB_MIN_MEMORY_BYTES or more; sizes are checked against what its kernel leaves.
+ */
+must_check int workload_parse(const char *text, uint64_t memory_bytes, struct workload *out, struct diag *diag);
+/* Text of `--workload help`, several lines. */
 const char *workload_help(void);
+/* "fill"; @kind below EBB_NR_STEP_KINDS. */
+const char *workload_step_name(uint32_t kind);
+/* Memory below the hole and from EBB_HIGH_GPA on, for a VM of @memory_bytes. */
+void workload_split_memory(uint64_t memory_bytes, uint64_t *low_bytes, uint64_t *high_bytes);
 
 #endif

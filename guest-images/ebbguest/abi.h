@@ -141,9 +141,10 @@ struct ebb_shared {
     /* first page: written by the host before the machine starts */
     uint64_t magic;
     uint64_t low_bytes, high_bytes; /* memory from 0, and from EBB_HIGH_GPA */
+    uint64_t seed;                  /* of all content */
     uint32_t nr_cpus, nr_steps;
     struct ebb_step steps[EBB_MAX_STEPS];
-    uint8_t unused[4096 - 32 - EBB_MAX_STEPS * sizeof(struct ebb_step)];
+    uint8_t unused[4096 - 40 - EBB_MAX_STEPS * sizeof(struct ebb_step)];
     struct ebb_vcpu_shared vcpu[EBB_MAX_CPUS];
 };
 _Static_assert(sizeof(struct ebb_shared) == 4096 * (1 + EBB_MAX_CPUS), "parameters and one page a vCPU");

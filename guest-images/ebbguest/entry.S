@@ -73,7 +73,7 @@ rom_start:
     push    %rcx
     iretq
 
-/* int 0x80 from ring 3: eax = GATE_*, edi, rsi. Changes rdx and rax. */
+/* From ring 3: eax = GATE_*, edi, rsi. Changes rdx and rax. */
 gate:
     cmp     $GATE_OUT_BYTE, %eax
     ja      2f
@@ -150,11 +150,13 @@ idt_pointer:
 idt:
     .set    vector, 0
     .rept   32
+    .if     vector == GATE_VECTOR
+    idt_gate (gate - rom_start), 0xee
+    .else
     idt_gate (stubs - rom_start + vector * 16), 0x8e
+    .endif
     .set    vector, vector + 1
     .endr
-    .fill   (GATE_VECTOR - 32) * 16, 1, 0
-    idt_gate (gate - rom_start), 0xee
 idt_end:
 
 /* Page tables to start with. Memory has its own as soon as the kernel has made them. */

@@ -85,6 +85,7 @@ void memory_init(struct kernel *k)
     uint64_t dma32 = EBB_META_GPA + ebb_meta_bytes(low, high);
 
     k->nr_cpus = host->nr_cpus;
+    k->seed = host->seed;
     k->nr_slots = (uint32_t)ebb_usable_pages(low, high);
     at = make_page_tables(k, at, low, high);
     k->frames = (struct frame *)(uintptr_t)at;

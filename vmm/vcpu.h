@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vcpu: one vCPU and the thread that runs it. Exits go to the bus; anything else ends the machine.
+ *
+ * To leave KVM_RUN the vCPU is kicked: kvm_run.immediate_exit makes the next KVM_RUN return at once, a signal
+ * interrupts the present one, also while it waits in the kernel for a missing page.
+ */
+#ifndef VMM_VCPU_H
+#define VMM_VCPU_H
+
+#include "vmm/bus.h"
+#include "vmm/kvm.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* What all vCPUs of a machine share. Outlives their threads. */
+struct vcpu_env {
+    struct bus *bus;
+    atomic_bool *stop; /* leave the loop */
+    /* The vCPU cannot go on; one line why. In its thread; sets stop. */
+    void (*on_failure)(void *ctx, const char *reason);
+    /* The loop has ended, last thing that the thread does. */
+    void (*on_leave)(void *ctx);
+    void *ctx;
+};
+
+struct vcpu {
+    struct kvm_vcpu kvm;
+    unsigned index;
+    const struct vcpu_env *env;
+    pthread_t thread;
+    bool has_thread;
+    /* written by the thread alone, read after it was joined */
+    uint64_t nr_io, nr_mmio, nr_other;
+};
+
+/* Installs the handler of the kick signal, which does nothing; once or many times. */
+void vcpu_prepare_signals(void);
+
+/* @kvm: open and with its entry set; the vCPU's from now on. */
+void vcpu_init(struct vcpu *vcpu, const struct kvm_vcpu *kvm, unsigned index, const struct vcpu_env *env);
+/* Joined first. Closes the KVM vCPU. */
+void vcpu_fini(struct vcpu *vcpu);
+
+/* @cpu: the only CPU for the thread, or THREAD_ANY_CPU. 0, or -1 with diag. */
+must_check int vcpu_start(struct vcpu *vcpu, const char *name, int cpu, struct diag *diag);
+/* After *stop was set: makes the thread see it. Any thread, also the vCPU's own. Started, not yet joined. */
+void vcpu_kick(struct vcpu *vcpu);
+void vcpu_join(struct vcpu *vcpu);
+
+#endif
