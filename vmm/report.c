@@ -181,6 +181,7 @@ static json_t *vm_json(const struct report *report, const struct report_vm *vm)
     view_put(o, "memory_bytes", vm->memory_bytes);
     view_put(o, "pages_verified", vm->result.pages_verified);
     view_put(o, "pages_bad", vm->result.pages_bad);
+    view_put(o, "boot_ns", vm->result.boot_ns);
     view_put(o, "run_ns", vm->result.run_ns);
     if (vm->has_mm) {
         view_put(o, "resident_bytes", vm->stat.resident_bytes);
@@ -201,6 +202,7 @@ static json_t *vm_json(const struct report *report, const struct report_vm *vm)
     view_put(o, "io_exits", vm->result.nr_exits_io);
     view_put(o, "mmio_exits", vm->result.nr_exits_mmio);
     view_put(o, "other_exits", vm->result.nr_exits_other);
+    view_put(o, "unanswered_exits", vm->result.nr_unanswered);
     json_object_set_new(o, "steps", steps_json(&vm->result));
     return o;
 }

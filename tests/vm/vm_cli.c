@@ -146,6 +146,31 @@ START_TEST(test_cli_api_socket_in_use_is_refused)
 }
 END_TEST
 
+START_TEST(test_cli_sockets_of_dead_processes_are_removed_and_its_own_too)
+{
+    /* The largest number that Linux gives a process is one less. */
+    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/run/ebb/4194304.sock"};
+    char own[64];
+    struct program p;
+    if (geteuid() != 0) {
+        printf("SKIP: sockets in /run/ebb: needs root\n");
+        return;
+    }
+    program_init(&p);
+    mkdir("/run/ebb", 0700);
+    unlink(address.sun_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    close(fd);
+    program_run(&p, "run --swap .");
+    expect_fault(&p, 2, "directory");
+    ck_assert_int_eq(access(address.sun_path, F_OK), -1);
+    snprintf(own, sizeof(own), "/run/ebb/%ld.sock", (long)p.pid);
+    ck_assert_int_eq(access(own, F_OK), -1);
+    program_fini(&p, NULL);
+}
+END_TEST
+
 /* --- hosts that lack something: a mount namespace of the child's own, or another user ----------------------- */
 
 static bool own_mounts(void)
@@ -224,6 +249,7 @@ int main(void)
     tcase_add_loop_test(usage, test_cli_help_is_on_standard_output_and_code_0, 0, ARRAY_LEN(helps));
     tcase_add_test(usage, test_cli_swap_file_that_is_no_swap_is_left_alone);
     tcase_add_test(usage, test_cli_api_socket_in_use_is_refused);
+    tcase_add_test(usage, test_cli_sockets_of_dead_processes_are_removed_and_its_own_too);
     tcase_add_test(host, test_cli_full_disk_is_found_before_the_run);
     tcase_add_test(host, test_cli_without_dev_kvm_says_so);
     tcase_add_test(host, test_cli_dev_kvm_that_is_not_kvm_says_so);

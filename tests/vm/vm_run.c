@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `ebb run` from outside, with guests: what the JSON says, that the budget holds, that signals stop it, that one VM's
+ * failure is its own, that a running one can be looked into and told what to do, and that nothing is left behind.
+ */
+#include "mm/base/types.h"
+#include "tests/fake/program.h"
+
+#include <check.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIB (UINT64_C(1) << 20)
+/* What the process may need beyond the budget: fixed, and for each VM. */
+#define OVERHEAD_BYTES (24 * MIB)
+#define OVERHEAD_VM_BYTES MIB
+
+static uint64_t number(const json_t *object, const char *name)
+{
+    const json_t *value = json_object_get(object, name);
+
+    ck_assert_msg(json_is_integer(value) && json_integer_value(value) >= 0, "%s is missing or no number", name);
+    return (uint64_t)json_integer_value(value);
+}
+
+static const char *text(const json_t *object, const char *name)
+{
+    const char *value = json_string_value(json_object_get(object, name));
+
+    ck_assert_msg(value != NULL, "%s is missing or no text", name);
+    return value;
+}
+
+static json_t *load(const struct program *p, const char *name)
+{
+    char path[160];
+    json_error_t error;
+    json_t *json = json_load_file(program_path(p, name, path), JSON_REJECT_DUPLICATES, &error);
+
+    ck_assert_msg(json != NULL, "%s: %s\n%s%s", name, error.text, p->out_text, p->err_text);
+    return json;
+}
+
+static void check_faults(const json_t *vm, const char *kind)
+{
+    const json_t *hist = json_object_get(json_object_get(vm, "fault_ns"), kind);
+
+    ck_assert_uint_le(number(hist, "p50"), number(hist, "p99"));
+    ck_assert_uint_le(number(hist, "p99"), number(hist, "max"));
+    ck_assert(number(hist, "count") > 0 || number(hist, "max") == 0);
+}
+
+/* A VM whose pages are all right, and whose memory is all accounted for. */
+static void check_vm(const json_t *vm, uint64_t memory_bytes)
+{
+    static const char *const places[] = {"resident_bytes",  "standby_bytes", "zram_bytes",    "swap_bytes",
+                                         "untouched_bytes", "balloon_bytes", "poisoned_bytes"};
+    uint64_t sum = 0;
+
+    ck_assert_str_eq(text(vm, "result"), "ok");
+    ck_assert_uint_eq(number(vm, "memory_bytes"), memory_bytes);
+    ck_assert_uint_gt(number(vm, "pages_verified"), 0);
+    ck_assert_uint_eq(number(vm, "pages_bad"), 0);
+    for (size_t i = 0; i < ARRAY_LEN(places); i++)
+        sum += number(vm, places[i]);
+    ck_assert_uint_eq(sum, memory_bytes);
+    check_faults(vm, "minor");
+    check_faults(vm, "major");
+}
+
+/* Everything that --json promises, for a run that went well. */
+static void check_result(const json_t *json, unsigned nr_vms, uint64_t memory_bytes, const char *transport)
+{
+    static const char *const vmstat[] = {"pgfault", "pgmajfault", "pswpin", "pswpout", "pgsteal_kswapd", "allocstall"};
+    static const char *const zram[] = {"orig_data_bytes", "compr_data_bytes", "mem_used_bytes", "same_pages",
+                                       "huge_pages"};
+    const json_t *vms = json_object_get(json, "vms");
+
+    ck_assert_str_eq(text(json, "result"), "ok");
+    if (transport)
+        ck_assert_str_eq(text(json, "transport"), transport);
+    ck_assert_uint_le(number(json, "peak_resident_bytes"),
+                      number(json, "budget_bytes") + OVERHEAD_BYTES + nr_vms * OVERHEAD_VM_BYTES);
+    ck_assert_uint_gt(number(json, "metadata_bytes"), 0);
+    for (size_t i = 0; i < ARRAY_LEN(vmstat); i++)
+        number(json_object_get(json, "vmstat"), vmstat[i]);
+    for (size_t i = 0; i < ARRAY_LEN(zram); i++)
+        number(json_object_get(json, "zram"), zram[i]);
+    ck_assert(json_is_array(json_object_get(json, "swaps")));
+    ck_assert_uint_eq(json_array_size(vms), nr_vms);
+    for (unsigned i = 0; i < nr_vms; i++)
+        check_vm(json_array_get(vms, i), memory_bytes);
+}
+
+static const struct {
+    const char *line, *transport;
+    unsigned nr_vms;
+    uint64_t memory_mib;
+} good[] = {
+    {"run --memory 64M --workload 'fill:40M,pattern=text;verify'", NULL, 1, 64},
+    {"run --memory 64M --budget 20M --zram 8M --swap a.swap,size=128M --transport move "
+     "--workload 'fill:40M,pattern=mixed;zipf:40M,ops=3000,write=30;verify'",
+     "move", 1, 64},
+    {"run --memory 64M --budget 20M --zram 8M --swap a.swap,size=128M --transport copy "
+     "--workload 'fill:40M,pattern=mixed;zipf:40M,ops=3000,write=30;verify'",
+     "copy", 1, 64},
+    {"run --memory 64M --cpus 2 --budget 20M --swap a.swap,size=128M --no-thp --readahead 1 --fault-around 1 "
+     "--workload 'fill:40M,pattern=random;zipf:40M,ops=2000;verify'",
+     NULL, 1, 64},
+    {"run --memory 64M --budget 24M --zram 20M,algo=zstd,level=3 --pin none "
+     "--workload 'fill:40M,pattern=text;stream:40M,passes=1;verify'",
+     NULL, 1, 64},
+    {"run --memory 48M --vms 2 --budget 32M --zram 12M --swap a.swap,size=64M,prio=1 --swap b.swap,size=64M,prio=2 "
+     "--workload 'fill:24M,pattern=mixed;zipf:24M,ops=1000;verify'",
+     NULL, 2, 48},
+};
+
+START_TEST(test_run_verifies_every_page_and_says_where_all_is)
+{
+    char line[512];
+    struct program p;
+    if (!program_has_kvm("run"))
+        return;
+    program_init(&p);
+    snprintf(line, sizeof(line), "%s --json out.json", good[_i].line);
+    program_run(&p, line);
+    ck_assert_msg(p.code == 0, "exit code %d\n%s%s", p.code, p.out_text, p.err_text);
+    ck_assert_str_eq(p.err_text, "");
+    ck_assert_ptr_nonnull(strstr(p.out_text, "Result: ok"));
+    json_t *json = load(&p, "out.json");
+    check_result(json, good[_i].nr_vms, good[_i].memory_mib * MIB, good[_i].transport);
+    json_decref(json);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
+START_TEST(test_run_json_to_standard_output_is_all_there_is_on_it)
+{
+    struct program p;
+    if (!program_has_kvm("run --json -"))
+        return;
+    program_init(&p);
+    program_run(&p, "run --memory 32M --quiet --json - --workload 'fill:8M;verify'");
+    ck_assert_msg(p.code == 0, "exit code %d\n%s", p.code, p.err_text);
+    ck_assert_str_eq(p.err_text, "");
+    json_t *json = json_loads(p.out_text, JSON_REJECT_DUPLICATES, NULL);
+    ck_assert_msg(json != NULL, "no JSON: %s", p.out_text);
+    check_result(json, 1, 32 * MIB, NULL);
+    json_decref(json);
+    program_fini(&p, NULL);
+}
+END_TEST
+
+START_TEST(test_run_out_of_memory_stops_the_vm_and_says_what_is_full)
+{
+    struct program p;
+    if (!program_has_kvm("out of memory"))
+        return;
+    program_init(&p);
+    program_run(&p, "run --memory 64M --budget 16M --zram 4M --swap a.swap,size=8M --json out.json "
+                    "--workload 'fill:48M,pattern=random;verify'");
+    ck_assert_msg(p.code == 1, "exit code %d\n%s%s", p.code, p.out_text, p.err_text);
+    ck_assert_msg(program_lines(p.err_text) == 1, "not one line: %s", p.err_text);
+    ck_assert_msg(strstr(p.err_text, "ebb: vm0: out of memory: budget 16 MiB, zram 4 MiB and swap"), "%s", p.err_text);
+    json_t *json = load(&p, "out.json");
+    ck_assert_ptr_nonnull(strstr(text(json, "result"), "out of memory"));
+    json_decref(json);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
+/* --- while it runs ------------------------------------------------------------------------------------------- */
+
+static void nap(void)
+{
+    const struct timespec step = {.tv_nsec = 20000000};
+
+    nanosleep(&step, NULL);
+}
+
+/* Runs another ebb in the same directory; p stays as it is. */
+static void ask(const struct program *p, const char *line, struct program *answer)
+{
+    *answer = *p;
+    answer->out = memfd_create("answer", MFD_CLOEXEC);
+    answer->err = memfd_create("fault", MFD_CLOEXEC);
+    program_run(answer, line);
+    close(answer->out);
+    close(answer->err);
+}
+
+/* Starts @line, which has --api a.sock and fills first, and waits until at least @mib MiB are filled. */
+static void start_and_wait(struct program *p, const char *line, uint64_t mib)
+{
+    struct program answer;
+
+    program_init(p);
+    program_start(p, line);
+    for (int i = 0; i < 1500; i++) {
+        uint64_t used = 0;
+        ask(p, "show free --json --api a.sock", &answer);
+        json_t *json = json_loads(answer.out_text, 0, NULL);
+        const json_t *vm = json_array_get(json_object_get(json, "vms"), 0);
+        if (vm)
+            used = number(vm, "memory_bytes") - number(vm, "untouched_bytes");
+        json_decref(json);
+        if (used >= mib * MIB)
+            return;
+        nap();
+    }
+    kill(p->pid, SIGKILL);
+    ck_abort_msg("the guest never filled %u MiB", (unsigned)mib);
+}
+
+#define IDLE_RUN                                                                                                       \
+    "run --memory 64M --budget 24M --zram 8M --swap a.swap,size=128M --api a.sock --json out.json "                    \
+    "--workload 'fill:40M,pattern=mixed;idle:600s;verify'"
+
+static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+
+START_TEST(test_run_signal_stops_it_with_the_closing_table)
+{
+    struct program p;
+    if (!program_has_kvm("signals"))
+        return;
+    start_and_wait(&p, IDLE_RUN, 40);
+    kill(p.pid, signals[_i]);
+    program_wait(&p);
+    ck_assert_msg(p.code == 0, "exit code %d\n%s%s", p.code, p.out_text, p.err_text);
+    ck_assert_ptr_nonnull(strstr(p.out_text, "Result: stopped"));
+    ck_assert_ptr_nonnull(strstr(p.out_text, "never touched"));
+    json_t *json = load(&p, "out.json");
+    ck_assert_str_eq(text(json, "result"), "stopped");
+    json_decref(json);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
+START_TEST(test_run_killed_leaves_no_swap_file)
+{
+    char path[160];
+    struct program p;
+    if (!program_has_kvm("kill -9"))
+        return;
+    start_and_wait(&p, IDLE_RUN, 40);
+    kill(p.pid, SIGKILL);
+    program_wait(&p);
+    ck_assert_int_eq(p.code, -SIGKILL);
+    ck_assert_int_eq(access(program_path(&p, "a.swap", path), F_OK), -1);
+    ck_assert_int_eq(access(program_path(&p, "out.json", path), F_OK), -1);
+    /* The socket's file cannot go by itself; whoever comes next at its place replaces it. */
+    program_run(&p, "run --memory 32M --api a.sock --workload fill:8M");
+    ck_assert_msg(p.code == 0, "%s", p.err_text);
+    program_fini(&p, NULL);
+}
+END_TEST
+
+START_TEST(test_run_shows_every_view_while_it_runs)
+{
+    static const char *const views[] = {"vmstat", "zoneinfo", "buddyinfo", "slabinfo", "lru",           "zram",
+                                        "swaps",  "stage2",   "regions",   "free",     "page 0x1000000"};
+    struct program p, answer;
+    char line[128];
+    if (!program_has_kvm("show"))
+        return;
+    start_and_wait(&p, IDLE_RUN, 40);
+    for (size_t i = 0; i < 2 * ARRAY_LEN(views); i++) {
+        snprintf(line, sizeof(line), "show %s --api a.sock%s", views[i / 2], i % 2 ? " --json" : "");
+        ask(&p, line, &answer);
+        ck_assert_msg(answer.code == 0, "%s: %s", line, answer.err_text);
+        ck_assert_str_eq(answer.err_text, "");
+        ck_assert_msg(strlen(answer.out_text) > 20, "%s: %s", line, answer.out_text);
+        json_t *json = i % 2 ? json_loads(answer.out_text, 0, NULL) : NULL;
+        ck_assert_msg(i % 2 == 0 || json, "%s: no JSON", line);
+        json_decref(json);
+    }
+    kill(p.pid, SIGTERM);
+    program_wait(&p);
+    ck_assert_int_eq(p.code, 0);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
+START_TEST(test_run_takes_and_gives_back_a_swap_area_while_it_runs)
+{
+    struct program p, answer;
+    if (!program_has_kvm("swapon, swapoff"))
+        return;
+    start_and_wait(&p, IDLE_RUN, 40);
+    ask(&p, "swapon b.swap,size=128M,prio=5 --api a.sock", &answer);
+    ck_assert_msg(answer.code == 0, "%s", answer.err_text);
+    ask(&p, "swapon b.swap,size=128M --api a.sock", &answer);
+    ck_assert_int_eq(answer.code, 2);
+    ck_assert_uint_eq(program_lines(answer.err_text), 1);
+    ask(&p, "swapoff a.swap --api a.sock", &answer);
+    ck_assert_msg(answer.code == 0, "%s", answer.err_text);
+    ask(&p, "show swaps --api a.sock", &answer);
+    ck_assert_ptr_null(strstr(answer.out_text, "a.swap"));
+    ck_assert_ptr_nonnull(strstr(answer.out_text, "b.swap"));
+    ask(&p, "swapoff a.swap --api a.sock", &answer);
+    ck_assert_int_eq(answer.code, 2);
+    ck_assert_ptr_nonnull(strstr(answer.err_text, "ebb show swaps"));
+    ask(&p, "reclaim 4M --api a.sock", &answer);
+    ck_assert_msg(answer.code == 0, "%s", answer.err_text);
+    ck_assert_ptr_nonnull(strstr(answer.out_text, "reclaimed"));
+    ask(&p, "show lru --api nowhere.sock", &answer);
+    ck_assert_int_eq(answer.code, 2);
+    kill(p.pid, SIGTERM);
+    program_wait(&p);
+    ck_assert_int_eq(p.code, 0);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
+START_TEST(test_run_swapoff_that_does_not_fit_changes_nothing)
+{
+    struct program p, answer;
+    if (!program_has_kvm("swapoff that does not fit"))
+        return;
+    start_and_wait(&p,
+                   "run --memory 64M --budget 16M --swap a.swap,size=128M --api a.sock "
+                   "--workload 'fill:40M,pattern=random;idle:600s;verify'",
+                   40);
+    ask(&p, "swapoff a.swap --api a.sock", &answer);
+    ck_assert_int_eq(answer.code, 1);
+    ck_assert_msg(program_lines(answer.err_text) == 1, "%s", answer.err_text);
+    ck_assert_ptr_nonnull(strstr(answer.err_text, "do not fit"));
+    ask(&p, "show swaps --api a.sock", &answer);
+    ck_assert_ptr_nonnull(strstr(answer.out_text, "a.swap"));
+    kill(p.pid, SIGTERM);
+    program_wait(&p);
+    ck_assert_int_eq(p.code, 0);
+    program_fini(&p, NULL);
+}
+END_TEST
+
+START_TEST(test_run_kernel_backend_gives_the_same_result)
+{
+    struct program p;
+    if (!program_has_kvm("--backend kernel"))
+        return;
+    program_init(&p);
+    program_run(&p, "run --backend kernel --memory 64M --budget 64M --json out.json "
+                    "--workload 'fill:32M,pattern=mixed;verify'");
+    if (p.code == 3 && program_lines(p.err_text) == 1) {
+        printf("SKIP: --backend kernel: %s", p.err_text);
+        program_fini(&p, NULL);
+        return;
+    }
+    ck_assert_msg(p.code == 0, "exit code %d\n%s%s", p.code, p.out_text, p.err_text);
+    json_t *json = load(&p, "out.json");
+    const json_t *vm = json_array_get(json_object_get(json, "vms"), 0);
+    ck_assert_str_eq(text(json, "result"), "ok");
+    ck_assert_str_eq(text(json, "transport"), "kernel");
+    ck_assert_uint_gt(number(vm, "pages_verified"), 0);
+    ck_assert_uint_eq(number(vm, "pages_bad"), 0);
+    ck_assert(json_is_null(json_object_get(vm, "standby_bytes")));
+    ck_assert(json_is_null(json_object_get(json, "vmstat")));
+    json_decref(json);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("run");
+    TCase *runs = tcase_create("runs"), *live = tcase_create("live");
+    tcase_set_timeout(runs, 150);
+    tcase_set_timeout(live, 150);
+    tcase_add_loop_test(runs, test_run_verifies_every_page_and_says_where_all_is, 0, ARRAY_LEN(good));
+    tcase_add_test(runs, test_run_json_to_standard_output_is_all_there_is_on_it);
+    tcase_add_test(runs, test_run_out_of_memory_stops_the_vm_and_says_what_is_full);
+    tcase_add_test(runs, test_run_kernel_backend_gives_the_same_result);
+    tcase_add_loop_test(live, test_run_signal_stops_it_with_the_closing_table, 0, ARRAY_LEN(signals));
+    tcase_add_test(live, test_run_killed_leaves_no_swap_file);
+    tcase_add_test(live, test_run_shows_every_view_while_it_runs);
+    tcase_add_test(live, test_run_takes_and_gives_back_a_swap_area_while_it_runs);
+    tcase_add_test(live, test_run_swapoff_that_does_not_fit_changes_nothing);
+    suite_add_tcase(suite, runs);
+    suite_add_tcase(suite, live);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
