@@ -211,13 +211,30 @@ static void advise_arena(struct hostmem *hm)
     madvise(hm->arena, hm->arena_bytes, hm->config.move ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
-static int probe_populate(struct hostmem *hm, struct diag *diag)
+/* Page tables of this process, kB; 0 when unknown. */
+static unsigned long page_tables_kb(void)
 {
+    char text[4096] = {0};
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t got = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    const char *line = got > 0 ? strstr(text, "VmPTE:") : NULL;
+    return line ? strtoul(line + strlen("VmPTE:"), NULL, 10) : 0;
+}
+
+/* Tries on one page what the rest relies on. */
+static int probe_arena(struct hostmem *hm, struct diag *diag)
+{
+    madvise(hm->arena, BLOCK_BYTES, MADV_NOHUGEPAGE);
     if (madvise(hm->arena, PAGE_BYTES, MADV_POPULATE_WRITE) < 0)
         return diag_set(diag, EXIT_HOST,
                         errno == EINVAL ? "this kernel is too old: Linux 5.14 or later is needed"
                                         : "no memory for the arena's first page");
+    unsigned long before = page_tables_kb();
     madvise(hm->arena, BLOCK_BYTES, MADV_DONTNEED);
+    hm->frees_tables = page_tables_kb() < before;
     return 0;
 }
 
@@ -229,6 +246,8 @@ static int arena_open(struct hostmem *hm, struct diag *diag)
         return diag_set(diag, EXIT_HOST, "no address space for an arena of %llu MiB: use a smaller --budget",
                         (unsigned long long)(hm->arena_bytes >> 20));
     madvise(hm->zeros, HOSTMEM_COPY_PAGES * PAGE_BYTES, MADV_NOHUGEPAGE);
+    if (probe_arena(hm, diag))
+        return -1;
     advise_arena(hm);
     hm->uffd = uffd_open(hm->config.move ? UFFD_FEATURE_MOVE : UFFD_FEATURE_PAGEFAULT_FLAG_WP);
     if (hm->uffd < 0)
@@ -241,7 +260,7 @@ static int arena_open(struct hostmem *hm, struct diag *diag)
         if (hm->pagemap < 0)
             return diag_set(diag, EXIT_HOST, "/proc/self/pagemap: %s: --transport copy needs it", strerror(errno));
     }
-    return probe_populate(hm, diag);
+    return 0;
 }
 
 int hostmem_create(const struct hostmem_config *config, struct hostmem **out, struct diag *diag)
@@ -286,14 +305,24 @@ void hostmem_destroy(struct hostmem *hm)
 
 /* --- VMs --- */
 
+/*
+ * Whether the kernel may try huge pages in guest memory. Yes: the first fault of an empty block zeroes 2 MiB, then asks
+ * userfaultfd, and throws them away (mm/huge_memory.c, __do_huge_pmd_anonymous_page): 40 us and more in the vCPU. No:
+ * the fault makes a page table first, over which a huge page cannot be moved: hostmem_block_clear mends that where it
+ * can. Copying places no huge pages.
+ */
+static void advise_guest(const struct hostmem_vm *vm)
+{
+    bool huge = vm->hm->config.move && !vm->hm->frees_tables;
+    madvise(vm->range.base, vm->range.bytes + vm->range.tail_bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
 static int vm_open(struct hostmem_vm *vm, struct diag *diag)
 {
     bool move = vm->hm->config.move;
     struct guest_range *range = &vm->range;
     vm->stop_page = range->base + range->bytes;
-    /* Advised against huge pages, the first fault of a block would make its page table before userfaultfd is asked, and a
-     * 2 MiB move into it would be split: 500 us instead of 1.4 us. khugepaged leaves blocks with holes alone here. */
-    madvise(range->base, range->bytes + range->tail_bytes, move ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    advise_guest(vm);
     vm->uffd = uffd_open(move ? UFFD_FEATURE_MOVE : UFFD_FEATURE_PAGEFAULT_FLAG_WP);
     if (vm->uffd < 0)
         return diag_set(diag, EXIT_HOST, "userfaultfd for a VM: %s", strerror(-vm->uffd));

@@ -59,7 +59,8 @@ struct hostmem {
     struct hostmem_config config;
     char *arena;
     uint64_t arena_bytes;
-    char *zeros; /* HOSTMEM_COPY_PAGES pages, never written: all are the kernel's one zero page */
+    bool frees_tables; /* MADV_DONTNEED of a whole block frees its page table: Linux 6.14, CONFIG_PT_RECLAIM */
+    char *zeros;       /* HOSTMEM_COPY_PAGES pages, never written: all are the kernel's one zero page */
     int uffd;
     int pagemap;                     /* copying transport: which guest pages are present; else -1 */
     atomic_uchar *tables;            /* by block of the arena */
@@ -106,10 +107,10 @@ static inline struct hostmem_vm *hostmem_vm_get(const struct hostmem *hm, vmid_t
 char *hostmem_guest(const struct hostmem_vm *vm, gfn_t gfn, uint32_t nr);
 
 /*
- * hostmem_block_clear - a whole empty block is about to get a huge page: without its page table, if it has one, for
- * over a page table the kernel would split the huge page, 400 us. MADV_DONTNEED of an empty block frees the table
- * (Linux 6.14, CONFIG_PT_RECLAIM) in 1.5 us; @tables says when that can be spared.
- * hostmem_block_note - pages [page, page + nr) of a range change by less than whole huge pages: table expected.
+ * hostmem_block_clear - a whole empty block is about to get a huge page: without its page table, if it may have one,
+ * for over a page table the kernel would split the huge page, 400 us. MADV_DONTNEED of an empty block frees the table
+ * in 1.5 us, where frees_tables is true. hostmem_block_note - a part of pages [page, page + nr) of a range changes, not
+ * a whole huge page: its blocks have tables.
  */
 void hostmem_block_clear(char *base, atomic_uchar *tables, uint64_t page);
 void hostmem_block_note(atomic_uchar *tables, uint64_t page, uint32_t nr);

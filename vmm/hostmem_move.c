@@ -39,7 +39,10 @@ int hostmem_move_place(struct hostmem_vm *vm, gfn_t gfn, fn_t fn, uint32_t nr, u
 {
     struct hostmem *hm = vm->hm;
     char *guest = hostmem_guest(vm, gfn, nr), *slot = hostmem_slot(hm, fn);
-    prepare(vm->range.base, vm->tables, (uint64_t)(guest - vm->range.base) / PAGE_BYTES, hm->tables, fn, nr);
+    uint64_t page = (uint64_t)(guest - vm->range.base) / PAGE_BYTES;
+    if (whole_block(page, nr)) /* the fault that wants the block has made one */
+        hostmem_block_note(vm->tables, page, nr);
+    prepare(vm->range.base, vm->tables, page, hm->tables, fn, nr);
     *done = 0;
     for (;;) {
         uint64_t bytes, offset = *done * PAGE_BYTES;
