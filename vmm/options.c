@@ -433,7 +433,7 @@ static int check_sizes(const struct parse *p)
         return diag_set(p->diag, EXIT_USAGE,
                         "the VMs' memory is more than the largest budget; give --budget, at most %s",
                         size_text(a, MAX_BUDGET_BYTES));
-    if (o->mm.zram.limit_bytes > o->mm.budget_bytes)
+    if (o->backend == BACKEND_EBB && o->mm.zram.limit_bytes > o->mm.budget_bytes)
         return diag_set(p->diag, EXIT_USAGE, "--zram %s is more than the budget of %s, in which it counts; take less",
                         size_text(a, o->mm.zram.limit_bytes), size_text(b, o->mm.budget_bytes));
     return 0;
@@ -446,7 +446,8 @@ static void fill_demonstration(struct run_options *o)
 
     o->demonstration = true;
     o->mm.budget_bytes = DEMO_BUDGET_BYTES;
-    if (o->backend == BACKEND_KERNEL) { /* no swap file: zram has to hold the rest */
+    if (o->backend == BACKEND_KERNEL) { /* no swap file: zram, which the kernel counts apart, has to hold the rest */
+        o->mm.budget_bytes = 2 * DEMO_BUDGET_BYTES;
         o->mm.zram.limit_bytes = 4 * DEMO_ZRAM_BYTES;
         return;
     }

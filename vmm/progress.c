@@ -87,9 +87,11 @@ void progress_text(struct progress *progress, struct machine *const *machines, u
         return;
     int used = nr > 1 ? snprintf(out, PROGRESS_BYTES, "%u of %u VMs running, last vm%u: ", running, nr, at) : 0;
     int len = step_word(workload->text, last.step, &word);
-    used += snprintf(out + used, PROGRESS_BYTES - (size_t)used, "step %u/%u %.*s %.0f%%  %s/s", last.step + 1,
-                     workload->nr_steps, len, word, last.total ? 100.0 * (double)last.done / (double)last.total : 0.0,
-                     count_text(count, rate(progress, machines[at], &last)));
+    used += snprintf(out + used, PROGRESS_BYTES - (size_t)used, "step %u/%u %.*s %.0f%%", last.step + 1,
+                     workload->nr_steps, len, word, last.total ? 100.0 * (double)last.done / (double)last.total : 0.0);
+    uint64_t per_second = rate(progress, machines[at], &last);
+    if (per_second && used < PROGRESS_BYTES)
+        used += snprintf(out + used, PROGRESS_BYTES - (size_t)used, "  %s/s", count_text(count, per_second));
     if (mm && used < PROGRESS_BYTES)
         add_memory(mm, out + used, PROGRESS_BYTES - (size_t)used);
 }

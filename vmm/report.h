@@ -22,6 +22,7 @@ struct report_vm {
     struct mm_vm_stat stat;
     struct hist minor, major;
     uint64_t resident_bytes; /* as the kernel counts */
+    bool gone;               /* gave its memory back before the end: its places are not the host's of the end */
 };
 
 struct report {

@@ -12,8 +12,9 @@
 
 #define MAX_ROWS 8 /* VMs and steps that get a line of their own; --json has all */
 
-/* All VMs together. */
+/* All VMs together; places without those that gave their memory back before the end. */
 struct totals {
+    unsigned nr_gone;
     uint64_t memory_bytes, pages_verified, pages_bad, resident_bytes;
     struct mm_vm_stat stat;
     struct hist minor, major;
@@ -23,9 +24,14 @@ static void sum_up(const struct report *report, struct totals *t)
 {
     for (unsigned i = 0; i < report->nr_vms; i++) {
         const struct report_vm *vm = &report->vms[i];
-        t->memory_bytes += vm->memory_bytes;
         t->pages_verified += vm->result.pages_verified;
         t->pages_bad += vm->result.pages_bad;
+        hist_merge(&t->minor, &vm->minor);
+        hist_merge(&t->major, &vm->major);
+        t->nr_gone += vm->gone;
+        if (vm->gone)
+            continue;
+        t->memory_bytes += vm->memory_bytes;
         t->resident_bytes += vm->resident_bytes;
         t->stat.resident_bytes += vm->stat.resident_bytes;
         t->stat.standby_bytes += vm->stat.standby_bytes;
@@ -34,8 +40,6 @@ static void sum_up(const struct report *report, struct totals *t)
         t->stat.untouched_bytes += vm->stat.untouched_bytes;
         t->stat.balloon_bytes += vm->stat.balloon_bytes;
         t->stat.poisoned_bytes += vm->stat.poisoned_bytes;
-        hist_merge(&t->minor, &vm->minor);
-        hist_merge(&t->major, &vm->major);
     }
 }
 
@@ -73,7 +77,8 @@ static int print_places(const struct report *report, const struct totals *t, FIL
     char remark[96], used[SIZE_TEXT];
     struct table table;
 
-    fprintf(out, "Where %s memory is\n", report->nr_vms == 1 ? "the guest's" : "the guests'");
+    fprintf(out, "Where %s memory is%s\n", report->nr_vms == 1 ? "the guest's" : "the guests'",
+            t->nr_gone ? " (without those that failed: they gave it back)" : "");
     table_init(&table, "lrrl");
     place(&table, report->nr_vms == 1 ? "the guest believes it has" : "the guests believe they have", t->memory_bytes,
           t->memory_bytes, "");

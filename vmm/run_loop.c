@@ -56,6 +56,7 @@ static void on_end(struct run *run, unsigned index)
     if (machine_join(vm->machine)->state != MACHINE_FAILED || run->nr_vms == 1)
         return;
     report_add_vm(run->report, index, vm->name, vm->machine, run->mh);
+    run->report->vms[index].gone = true;
     screen_error(&run->screen, run->report->vms[index].failure);
     source_vm_gone(&run->source, vm->name);
     machine_destroy(vm->machine);
