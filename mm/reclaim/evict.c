@@ -42,7 +42,8 @@ static bool commit(struct mm_thread *thread, fn_t fn, enum s2_state state, uint6
     }
     lock_release(&block->lock);
     vm_put(vm);
-    thread_free_page(thread, fn);
+    /* not to this thread's own list: the store may need it for the next page */
+    pool_free_filled(&host->pool, fn, 1);
     return !orphan;
 }
 

@@ -214,7 +214,7 @@ void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags)
     lock_release(&lru->lock);
     vm_put(vm);
     if (orphan)
-        thread_free_page(thread, fn);
+        pool_free_filled(&host->pool, fn, 1);
 }
 
 void thread_forget_entry(struct mm_thread *thread, const struct s2_entry *entry)
