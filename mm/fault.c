@@ -53,6 +53,33 @@ static int place_copy(struct fault *f, unsigned index, const void *src, uint32_t
     return err;
 }
 
+/* ---- sequences ---- */
+
+/*
+ * The window of a fault that comes where the last one's ended: twice as long as that was. 0: it is not one of a sequence.
+ * The last block's sequence goes on in this one.
+ */
+static uint32_t sequence_window(const struct fault *f)
+{
+    const struct block *block = f->block;
+    uint32_t last = 0;
+    if (block->ra_next == f->index && f->index > 0) {
+        last = block->ra_window;
+    } else if (f->index == 0 && block->start >= BLOCK_PAGES) {
+        const struct block *before = vm_block(block->vm, block->start - BLOCK_PAGES);
+        if (before && __atomic_load_n(&before->ra_next, __ATOMIC_RELAXED) == BLOCK_PAGES)
+            last = __atomic_load_n(&before->ra_window, __ATOMIC_RELAXED);
+    }
+    return last * 2;
+}
+
+/* Pages [first, first + nr) came in by this fault. */
+static void sequence_note(struct fault *f, unsigned first, uint32_t nr)
+{
+    __atomic_store_n(&f->block->ra_next, (uint16_t)(first + nr), __ATOMIC_RELAXED);
+    __atomic_store_n(&f->block->ra_window, (uint8_t)nr, __ATOMIC_RELAXED);
+}
+
 /* ---- first touch ---- */
 
 static bool may_fault_huge(const struct fault *f)
@@ -95,17 +122,20 @@ static int fault_zero_huge(struct fault *f)
     return 0;
 }
 
-/* The absent pages around the fault that come in with it: inside an aligned window, and all charged. */
+/* The absent pages around the fault that come in with it: inside an aligned window, or a sequence's next ones. */
 static void absent_window(const struct fault *f, unsigned *first, unsigned *end)
 {
-    const struct mm_host *host = f->host;
-    unsigned around = pool_nr_free(&host->pool) < host->pool.wmark[WMARK_MIN] ? 1 : host->config.fault_around_pages;
-    unsigned start = f->index & ~(around - 1), stop = start + around;
+    const struct pool *pool = &f->host->pool;
+    unsigned around = f->host->config.fault_around_pages, window = sequence_window(f);
+    if (window == 0)
+        window = pool_nr_free(pool) < pool->wmark[WMARK_LOW] ? 1 : around;
+    unsigned start = window > around ? f->index : f->index & ~(window - 1);
+    unsigned stop = MIN_OF(start + window, BLOCK_PAGES), most = MIN_OF(f->thread->charged, MM_BUFFER_PAGES);
     *first = f->index;
     *end = f->index + 1;
-    while (*end < stop && *end - *first < f->thread->charged && pte_read(f->block, *end).state == S2_ABSENT)
+    while (*end < stop && *end - *first < most && pte_read(f->block, *end).state == S2_ABSENT)
         (*end)++;
-    while (*first > start && *end - *first < f->thread->charged && pte_read(f->block, *first - 1).state == S2_ABSENT)
+    while (*first > start && *end - *first < most && pte_read(f->block, *first - 1).state == S2_ABSENT)
         (*first)--;
 }
 
@@ -129,6 +159,7 @@ static int fault_zero(struct fault *f)
     uint32_t done;
     int err = place_copy(f, first, host->zeros, end - first, &done);
     enter_resident(f, first, done);
+    sequence_note(f, first, done);
     return f->index < first + done ? 0 : err;
 }
 
@@ -168,29 +199,6 @@ static int refault_huge(struct fault *f, struct s2_entry entry)
 }
 
 /* ---- pages with content: standby, zram, swap ---- */
-
-/*
- * Pages to bring in from @index on: the window doubles while each fault comes where the last window ended, and is one
- * page otherwise. The last block's sequence goes on in this one.
- */
-static uint32_t readahead_window(struct fault *f)
-{
-    struct block *block = f->block;
-    uint32_t window = 1, last = 0;
-    if (block->ra_next == f->index && f->index > 0) {
-        last = block->ra_window;
-    } else if (f->index == 0 && block->start >= BLOCK_PAGES) {
-        const struct block *before = vm_block(block->vm, block->start - BLOCK_PAGES);
-        if (before && __atomic_load_n(&before->ra_next, __ATOMIC_RELAXED) == BLOCK_PAGES)
-            last = __atomic_load_n(&before->ra_window, __ATOMIC_RELAXED);
-    }
-    if (last > 0) {
-        window = MIN_OF(last * 2, f->host->config.readahead_pages);
-        event_add(f->host, EV_swap_ra_hit, last - 1);
-    }
-    window = MIN_OF(window, f->thread->charged);
-    return MIN_OF(window, BLOCK_PAGES - f->index);
-}
 
 /* Pages of the window whose slots follow that of its @first page, read to @to. Returns how many are good. */
 static uint32_t load_swap(struct fault *f, uint32_t first, uint32_t window, char *to)
@@ -249,8 +257,7 @@ static void came_back(struct fault *f, uint32_t nr)
         thread_forget_entry(f->thread, &entry);
     }
     enter_resident(f, f->index, nr);
-    __atomic_store_n(&f->block->ra_next, (uint16_t)(f->index + nr), __ATOMIC_RELAXED);
-    __atomic_store_n(&f->block->ra_window, (uint8_t)nr, __ATOMIC_RELAXED);
+    sequence_note(f, f->index, nr);
     event_add(f->host, EV_swap_ra, nr - 1);
 }
 
@@ -276,6 +283,18 @@ static int come_back_moved(struct fault *f, uint32_t window, fn_t run, uint32_t 
     }
     pool_free_filled(&host->pool, run + done, run_pages - done);
     return done ? 0 : err;
+}
+
+/* Pages to bring in from the fault on. */
+static uint32_t readahead_window(struct fault *f)
+{
+    uint32_t window = sequence_window(f);
+    if (window == 0)
+        return 1;
+    event_add(f->host, EV_swap_ra_hit, window / 2 - 1);
+    window = MIN_OF(window, f->host->config.readahead_pages);
+    window = MIN_OF(window, MAX_OF(1u, f->thread->charged));
+    return MIN_OF(window, BLOCK_PAGES - f->index);
 }
 
 static int come_back(struct fault *f, struct s2_entry entry)
@@ -339,7 +358,7 @@ int mm_fault(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, unsigned fla
     if (!f.block)
         return -EFAULT;
     f.index = f.gfn & (BLOCK_PAGES - 1);
-    int err = thread_charge(thread, 1);
+    int err = thread_charge(thread);
     if (err)
         return err;
     lock_acquire(&f.block->lock);

@@ -142,7 +142,10 @@ must_check int block_prepare_table(struct block *block);
 void thread_free_page(struct mm_thread *thread, fn_t fn);
 /* What an entry names, other than a page in the guest, is given up. Caller holds block.lock and writes the entry. */
 void thread_forget_entry(struct mm_thread *thread, const struct s2_entry *entry);
-/* At least one page charged to the thread; reclaims. -ENOMEM: nothing more can be had. No lock held. */
-must_check int thread_charge(struct mm_thread *thread, uint32_t nr);
+/*
+ * thread_charge - MM_CHARGE_BATCH pages are charged to the thread, or at least one where no more can be had; reclaims.
+ * -ENOMEM: not even one. No lock held.
+ */
+must_check int thread_charge(struct mm_thread *thread);
 
 #endif

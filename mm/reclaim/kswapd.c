@@ -32,14 +32,16 @@ bool mm_kswapd(struct mm_thread *thread)
     return freed_all > 0;
 }
 
-/* Free pages above min, or at least a page that can be charged. -ENOMEM: nothing is left to reclaim. */
-static int direct_reclaim(struct mm_thread *thread)
+/* Free pages above min, or @freed pages more than before. -ENOMEM: nothing is left to reclaim. */
+static int direct_reclaim(struct mm_thread *thread, uint32_t *freed)
 {
     struct mm_host *host = thread->host;
     uint32_t dry = 0;
+    *freed = 0;
     event_add(host, EV_allocstall, 1);
     while (pool_nr_free(&host->pool) < host->pool.wmark[WMARK_MIN]) {
-        if (reclaim_round(thread, DIRECT_ROUND, dry >= ROUNDS_BEFORE_FORCE, RECLAIM_DIRECT)) {
+        *freed = reclaim_round(thread, DIRECT_ROUND, dry >= ROUNDS_BEFORE_FORCE, RECLAIM_DIRECT);
+        if (*freed) {
             __atomic_store_n(&host->kswapd_failed, false, __ATOMIC_RELAXED);
             return 0;
         }
@@ -51,25 +53,41 @@ static int direct_reclaim(struct mm_thread *thread)
     return 0;
 }
 
-int thread_charge(struct mm_thread *thread, uint32_t nr)
+/* @batch pages, or one. True: the thread has some. */
+static bool charge_some(struct mm_thread *thread, uint32_t batch)
+{
+    for (uint32_t nr = batch;; nr = 1) {
+        if (!pool_charge(&thread->host->pool, nr)) {
+            thread->charged += nr;
+            return true;
+        }
+        if (nr == 1)
+            return thread->charged > 0;
+    }
+}
+
+int thread_charge(struct mm_thread *thread)
 {
     struct mm_host *host = thread->host;
-    while (thread->charged < nr) {
-        uint32_t free_pages = pool_nr_free(&host->pool);
-        if (free_pages < host->pool.wmark[WMARK_LOW] && !__atomic_load_n(&host->kswapd_failed, __ATOMIC_RELAXED))
+    const uint32_t *wmark = host->pool.wmark;
+    while (thread->charged < MM_CHARGE_BATCH) {
+        uint32_t free_pages = pool_nr_free(&host->pool), batch = MM_CHARGE_BATCH, freed;
+        if (free_pages < wmark[WMARK_LOW] && !__atomic_load_n(&host->kswapd_failed, __ATOMIC_RELAXED))
             host->ops->kick(host->ops_ctx, MM_KSWAPD);
-        /* the last pages are for reclaim itself; a thread gets them only when there is nothing to reclaim */
-        int stuck = free_pages < host->pool.wmark[WMARK_MIN] ? direct_reclaim(thread) : 0;
-        uint32_t batch = stuck ? nr : MAX_OF(nr, MM_CHARGE_BATCH);
-        if (!pool_charge(&host->pool, batch)) {
-            thread->charged += batch;
-            continue;
+        /*
+         * The pages below min are for reclaim itself: zram needs memory to make memory. A thread gets a quarter of what
+         * it reclaimed, as the store may keep three (zram.h), and of the rest only when nothing can be reclaimed.
+         */
+        int stuck = 0;
+        if (free_pages < wmark[WMARK_MIN]) {
+            if (thread->charged > 0)
+                return 0;
+            stuck = direct_reclaim(thread, &freed);
+            batch = MAX_OF(freed / 4, 1u);
         }
-        if (!pool_charge(&host->pool, nr)) {
-            thread->charged += nr;
-            continue;
-        }
-        if (stuck || direct_reclaim(thread))
+        if (charge_some(thread, batch))
+            return 0;
+        if (stuck || direct_reclaim(thread, &freed))
             return -ENOMEM;
         wait_for_isolated(host);
     }
