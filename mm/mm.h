@@ -112,6 +112,19 @@ struct mm_host_stat {
     uint64_t event[NR_VM_EVENTS];
 };
 void mm_host_stat(struct mm_host *host, struct mm_host_stat *out);
+/*
+ * What can be done with the pages of the budget when room is needed, in the order in which it is done:
+ *   free          nothing is in the way
+ *   discardable   content that can be made again: the stock of zeroed frames
+ *   syncable      has a home on a disk; written back if dirty, then dropped (virtual disks' pages)
+ *   swappable     pages of guests, in the guest or standby: compressed or written to swap
+ *   unreclaimable the store's own pages, pages on their way to a store, metadata of the pool
+ */
+enum mm_page_class { MM_FREE, MM_DISCARDABLE, MM_SYNCABLE, MM_SWAPPABLE, MM_UNRECLAIMABLE, MM_NR_PAGE_CLASSES };
+extern const char *const mm_page_class_names[MM_NR_PAGE_CLASSES];
+/* Pages of the budget by class; racy, they sum to the budget up to pages in flight. */
+void mm_page_classes(struct mm_host *host, uint64_t pages[MM_NR_PAGE_CLASSES]);
+
 /* NULL when there is no store. */
 struct zram *mm_zram(struct mm_host *host);
 

@@ -98,6 +98,24 @@ void mm_host_stat(struct mm_host *host, struct mm_host_stat *out)
         out->event[i] = counter_read(&host->event[i]);
 }
 
+const char *const mm_page_class_names[MM_NR_PAGE_CLASSES] = {
+    [MM_FREE] = "free",           [MM_DISCARDABLE] = "discardable",     [MM_SYNCABLE] = "syncable",
+    [MM_SWAPPABLE] = "swappable", [MM_UNRECLAIMABLE] = "unreclaimable",
+};
+
+void mm_page_classes(struct mm_host *host, uint64_t pages[MM_NR_PAGE_CLASSES])
+{
+    const struct pool *pool = &host->pool;
+    uint64_t known = 0, stock = __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED) * (uint64_t)BLOCK_PAGES;
+    pages[MM_DISCARDABLE] = stock;
+    pages[MM_FREE] = MAX_OF(pool_nr_free(pool), stock) - stock;
+    pages[MM_SYNCABLE] = 0; /* pages of virtual disks, of which there are none */
+    pages[MM_SWAPPABLE] = counter_read(&host->nr_resident) + counter_read(&host->lru.nr_standby);
+    for (unsigned i = 0; i < MM_UNRECLAIMABLE; i++)
+        known += pages[i];
+    pages[MM_UNRECLAIMABLE] = MAX_OF(pool->budget_pages, known) - known;
+}
+
 unsigned mm_zone_stat(struct mm_host *host, struct mm_zone_stat *out, unsigned max)
 {
     unsigned nr = MIN_OF(max, (unsigned)POOL_NR_ZONES);
