@@ -279,6 +279,9 @@ static int come_back_moved(struct fault *f, uint32_t window, fn_t run, uint32_t 
     int err = nr ? host->ops->place(host->ops_ctx, f->block->vm->id, f->gfn, run, nr, &done) : lost(f);
     if (done) {
         pool_free_empty(&host->pool, run, done);
+        /* these pages instead of those that were charged for the window: the watermarks see either alike */
+        f->thread->charged -= done;
+        pool_uncharge(&host->pool, done);
         came_back(f, done);
     }
     pool_free_filled(&host->pool, run + done, run_pages - done);
