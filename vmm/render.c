@@ -150,6 +150,21 @@ static int render_slabinfo(const json_t *json, FILE *out)
     return finish(&table, 0, out);
 }
 
+/* Classes in the order in which they are reclaimed. */
+static int render_pageclass(const json_t *json, FILE *out)
+{
+    const json_t *classes = json_object_get(json, "classes");
+    struct table table;
+
+    table_init(&table, "lr");
+    titles(&table, "class pages");
+    for (size_t i = 0; i < json_array_size(classes); i++) {
+        table_cell(&table, "%s", text(json_array_get(classes, i), "name"));
+        put_number(&table, json_array_get(classes, i), "pages");
+    }
+    return finish(&table, 0, out);
+}
+
 /* Resident pages by age, one row an age that occurs. */
 static int render_ages(const json_t *vm, FILE *out)
 {
@@ -364,7 +379,7 @@ int render_view(const char *view, const json_t *json, FILE *out)
         {"vmstat", render_vmstat},     {"zoneinfo", render_zoneinfo}, {"buddyinfo", render_buddyinfo},
         {"slabinfo", render_slabinfo}, {"lru", render_lru},           {"zram", render_zram},
         {"swaps", render_swaps},       {"stage2", render_stage2},     {"regions", render_regions},
-        {"free", render_free},         {"page", render_page},
+        {"free", render_free},         {"page", render_page},         {"pageclass", render_pageclass},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)

@@ -187,6 +187,14 @@ static json_t *make_lru(const struct request *r)
     return view;
 }
 
+static json_t *make_pageclass(const struct request *r)
+{
+    uint64_t pages[MM_NR_PAGE_CLASSES];
+
+    mm_page_classes(r->source->mm, pages);
+    return view_pageclass(pages);
+}
+
 static json_t *make_zram(const struct request *r)
 {
     struct zram *zram = mm_zram(r->source->mm);
@@ -278,8 +286,8 @@ static json_t *make_page(const struct request *r)
 }
 
 static json_t *(*const makers[])(const struct request *) = {
-    make_vmstat, make_zoneinfo, make_buddyinfo, make_slabinfo, make_lru,  make_zram,
-    make_swaps,  make_stage2,   make_regions,   make_free,     make_page,
+    make_vmstat, make_zoneinfo, make_buddyinfo, make_slabinfo, make_lru,  make_pageclass,
+    make_zram,   make_swaps,    make_stage2,    make_regions,  make_free, make_page,
 };
 
 /* In the order of makers[]. */
@@ -289,6 +297,7 @@ const struct view_name source_views[] = {
     {"buddyinfo", "free blocks by order, with and without physical pages"},
     {"slabinfo", "caches of the memory manager's own objects"},
     {"lru", "active blocks, standby pages, ages"},
+    {"pageclass", "what can be done with the budget's pages, in the order of reclaim"},
     {"zram", "the compressed store: what it holds and what it costs"},
     {"swaps", "swap areas and their use"},
     {"stage2", "guest page tables: size, and pages by state"},

@@ -159,6 +159,18 @@ json_t *view_lru(const struct mm_host_stat *host, const struct view_vm_stat *vms
     return o;
 }
 
+json_t *view_pageclass(const uint64_t pages[MM_NR_PAGE_CLASSES])
+{
+    json_t *o = json_object(), *list = add_list(o, "classes");
+
+    for (unsigned i = 0; i < MM_NR_PAGE_CLASSES; i++) {
+        json_t *row = add_row(list);
+        put_text(row, "name", mm_page_class_names[i]);
+        view_put(row, "pages", pages[i]);
+    }
+    return o;
+}
+
 json_t *view_zram(const char *algo, const struct zram_stat *stat, const struct zram_class_stat *classes, unsigned nr)
 {
     json_t *o = json_object(), *list;

@@ -49,6 +49,7 @@ json_t *view_zoneinfo(const struct mm_host_stat *host, const struct mm_zone_stat
 json_t *view_buddyinfo(const struct mm_zone_stat *zones, unsigned nr);
 json_t *view_slabinfo(const struct slab_stat *caches, unsigned nr);
 json_t *view_lru(const struct mm_host_stat *host, const struct view_vm_stat *vms, unsigned nr);
+json_t *view_pageclass(const uint64_t pages[MM_NR_PAGE_CLASSES]);
 /* @algo: NULL when there is no store; then @stat is zeros and @nr is 0. */
 json_t *view_zram(const char *algo, const struct zram_stat *stat, const struct zram_class_stat *classes, unsigned nr);
 json_t *view_swaps(const struct swap_area_stat *areas, unsigned nr);
