@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -155,6 +156,12 @@ static void *vcpu_thread(void *arg)
     sigemptyset(&kick);
     sigaddset(&kick, kick_signal());
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+    /*
+     * A batch thread that is woken does not preempt who wakes it: the fault thread gives its locks back and sleeps before
+     * this one runs on. Without it a fault's locks were held for as long as the guest then ran, 40 us instead of 8.
+     * Not allowed to: no harm.
+     */
+    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
     /* Acquire: partner is the release of whoever set it. */
     while (!atomic_load_explicit(vcpu->env->stop, memory_order_acquire))
         run_once(vcpu);
