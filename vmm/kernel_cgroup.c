@@ -228,6 +228,14 @@ void kernel_cgroup_sweep(const struct kernel_cgroup *cg)
         closedir(dir);
 }
 
+void kernel_cgroup_refresh(const struct kernel_cgroup *cg)
+{
+    char one[2];
+    int err = sysfile_read(one, sizeof(one), "%s/%s/memory.stat", cg->base, cg->name);
+
+    (void)err; /* one byte is enough: the sum is made before the text */
+}
+
 uint64_t kernel_cgroup_usage_bytes(const struct kernel_cgroup *cg)
 {
     return sysfile_number("%s/%s/%s", cg->base, cg->name, cg->v2 ? "memory.current" : "memory.usage_in_bytes");

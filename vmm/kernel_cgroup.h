@@ -31,6 +31,9 @@ void kernel_cgroup_remove(const struct kernel_cgroup *cg);
 /* Removes the groups in base that belong to processes which are gone. */
 void kernel_cgroup_sweep(const struct kernel_cgroup *cg);
 
+/* Makes the kernel sum up the group's figures. */
+void kernel_cgroup_refresh(const struct kernel_cgroup *cg);
+
 uint64_t kernel_cgroup_usage_bytes(const struct kernel_cgroup *cg);
 uint64_t kernel_cgroup_peak_bytes(const struct kernel_cgroup *cg);
 uint64_t kernel_cgroup_limit_hits(const struct kernel_cgroup *cg);
