@@ -65,13 +65,14 @@ static uint64_t now_ns(void)
 /* --- the end --------------------------------------------------------------------------------------- */
 
 /* The first call decides how the machine has ended. Any thread; does not wait for the vCPUs. */
-static void end(struct machine *m, enum machine_state state, const char *reason)
+static void end(struct machine *m, enum machine_state state, int error, const char *reason)
 {
     pthread_mutex_lock(&m->lock);
     if (!m->ended) {
         m->ended = true;
         m->end_ns = now_ns();
         m->result.state = state;
+        m->result.error = error;
         snprintf(m->result.reason, sizeof(m->result.reason), "%s", reason);
         /* Release: partner is the acquire in the vCPU loop. */
         atomic_store_explicit(&m->stop, true, memory_order_release);
@@ -84,12 +85,12 @@ static void end(struct machine *m, enum machine_state state, const char *reason)
 
 static void on_guest_exit(void *ctx, const char *error)
 {
-    end(ctx, error ? MACHINE_FAILED : MACHINE_DONE, error ? error : "");
+    end(ctx, error ? MACHINE_FAILED : MACHINE_DONE, 0, error ? error : "");
 }
 
 static void on_vcpu_failure(void *ctx, const char *reason)
 {
-    end(ctx, MACHINE_FAILED, reason);
+    end(ctx, MACHINE_FAILED, 0, reason);
 }
 
 /* @nr threads are not in their loop any more. The last ones make done_fd readable. */
@@ -119,7 +120,7 @@ static void on_fatal_fault(void *ctx, int err, gpa_t gpa)
     else if (err == -EIO)
         what = "its content could not be read back from the store or the swap area";
     snprintf(reason, sizeof(reason), "page gpa 0x%" PRIx64 ": %s", gpa.v & ~(PAGE_BYTES - 1), what);
-    end(m, MACHINE_FAILED, reason);
+    end(m, MACHINE_FAILED, err, reason);
     memhost_vm_release_waiters(m->memory);
 }
 
@@ -302,7 +303,7 @@ int machine_start(struct machine *m, struct diag *diag)
 
 void machine_stop(struct machine *m)
 {
-    end(m, MACHINE_STOPPED, "stopped");
+    end(m, MACHINE_STOPPED, 0, "stopped");
 }
 
 int machine_done_fd(const struct machine *m)

@@ -27,6 +27,7 @@ enum machine_state { MACHINE_RUNNING, MACHINE_DONE, MACHINE_FAILED, MACHINE_STOP
 struct machine_result {
     enum machine_state state;
     char reason[240]; /* FAILED: one line. Bad pages are a failure, too: the first one is named */
+    int error;        /* FAILED for want of a page: -ENOMEM, -EIO or -EFAULT; else 0 */
     uint64_t pages_verified, pages_bad;
     uint64_t nr_exits_io, nr_exits_mmio, nr_exits_other;
     uint64_t nr_unanswered; /* accesses to ports and addresses where nothing is */

@@ -53,7 +53,7 @@ static void describe_failure(struct report_vm *vm, const char *name, struct memh
     const struct machine_result *result = &vm->result;
     char full[160];
 
-    if (result->state == MACHINE_FAILED && vm->has_mm && strstr(result->reason, "zram and swap are full")) {
+    if (result->state == MACHINE_FAILED && vm->has_mm && result->error == -ENOMEM) {
         explain_no_memory(full, sizeof(full), mh);
         snprintf(vm->failure, sizeof(vm->failure),
                  "%s: out of memory: %s; give more with --budget, --zram or --swap FILE,size=SIZE", name, full);
