@@ -2,7 +2,7 @@
 /*
  * mm_check: the invariants across structures.
  *
- *   budget  = uncharged + filled slots + resident pages + charges held by threads       (threads' part: <= slack)
+ *   budget  = uncharged + filled slots + resident pages + charges held by threads       (threads' part: 3 batches each)
  *   entries = frames: a STANDBY entry names a frame that names it back, each once
  *   counts  of every block, VM and list are what its entries say
  */
@@ -80,9 +80,9 @@ static bool check_budget(struct mm_host *host, const struct tally *tally, const 
     *why = "mm: more pages than the budget has";
     if (sum > pool->budget_pages)
         return false;
-    /* what is missing is with threads: charges and per-thread lists */
+    /* what is missing is with threads: less than two batches of charges, and one on the list */
     *why = "mm: pages of the budget are lost";
-    return pool->budget_pages - sum <= 64 * (MM_CHARGE_BATCH + 256);
+    return pool->budget_pages - sum <= (uint64_t)host->nr_threads * 3 * host->thread_batch;
 }
 
 bool mm_check(struct mm_host *host, const char **why)

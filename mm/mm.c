@@ -102,6 +102,7 @@ int mm_host_create(const struct mm_config *config, const struct host_ops *ops, v
     if (!host)
         return -ENOMEM;
     host->config = checked;
+    host->thread_batch = MIN_OF(MAX_OF(budget_pages / 256, MM_BATCH_MIN), MM_BATCH_MAX);
     host->ops = ops;
     host->ops_ctx = ops_ctx;
     lru_init(&host->lru);
@@ -156,7 +157,7 @@ int mm_thread_create(struct mm_host *host, struct mm_thread **out)
     if (!thread)
         return -ENOMEM;
     thread->host = host;
-    pcp_init(&thread->pcp, &host->pool.zones[POOL_NORMAL], 0, 0);
+    pcp_init(&thread->pcp, &host->pool.zones[POOL_NORMAL], host->thread_batch, host->thread_batch / 2);
     thread->buffer = aligned_alloc(PAGE_BYTES, MM_BUFFER_PAGES * PAGE_BYTES);
     int err = thread->buffer ? 0 : -ENOMEM;
     if (!err && host->zram)
@@ -166,12 +167,14 @@ int mm_thread_create(struct mm_host *host, struct mm_thread **out)
         free(thread);
         return err;
     }
+    __atomic_add_fetch(&host->nr_threads, 1, __ATOMIC_RELAXED);
     *out = thread;
     return 0;
 }
 
 void mm_thread_destroy(struct mm_thread *thread)
 {
+    __atomic_sub_fetch(&thread->host->nr_threads, 1, __ATOMIC_RELAXED);
     pcp_drain(&thread->pcp);
     pool_uncharge(&thread->host->pool, thread->charged);
     if (thread->zram)

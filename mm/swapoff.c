@@ -32,18 +32,19 @@ static int fits(struct swapoff *s)
     for (unsigned i = 0; i < nr; i++)
         if (!strcmp(stat[i].name, s->name))
             need = stat[i].used_bytes;
-    room += swap_nr_free(s->host->swap) * PAGE_BYTES;
+        else if (stat[i].enabled)
+            room += stat[i].size_bytes - stat[i].used_bytes;
     /* what is in zram compresses; taking the store's room as raw bytes refuses only what is doubtful */
     if (zram.mem_limit_bytes > zram.mem_used_bytes)
         room += 2 * (zram.mem_limit_bytes - zram.mem_used_bytes);
     return need <= room ? 0 : -ENOMEM;
 }
 
-/* Frames for @nr pages, or as many as there are. */
+/* Frames for @nr pages, or as many as faults and reclaim do not need. */
 static unsigned alloc_frames(struct pool *pool, fn_t fn[], void *pages[], unsigned nr)
 {
     unsigned got = 0;
-    while (got < nr && !pool_alloc_filled(pool, 0, true, &fn[got])) {
+    while (got < nr && pool_nr_free(pool) > pool->wmark[WMARK_LOW] && !pool_alloc_filled(pool, 0, true, &fn[got])) {
         pages[got] = pool_page(pool, fn[got]);
         got++;
     }
@@ -116,6 +117,8 @@ static int empty_block(struct swapoff *s, struct block *block)
         lock_acquire(&block->lock);
         more = empty_some_locked(s, block, &index);
         lock_release(&block->lock);
+        if (__atomic_load_n(&s->host->swapoff_yield, __ATOMIC_RELAXED))
+            return -ENOMEM;
         if (more == -ENOMEM && dry < 8) {
             /* room is made without the lock: these pages go on into zram or another area */
             dry = reclaim_round(s->thread, 2 * SWAPOFF_BATCH, dry > 4, RECLAIM_DIRECT) ? 0 : dry + 1;
@@ -139,26 +142,35 @@ static int empty_area(struct swapoff *s)
     return err;
 }
 
+/* Passes until the area is empty and gone: evictions that had slots when it was disabled may fill them yet. */
+static int empty_and_remove(struct swapoff *s)
+{
+    for (unsigned pass = 0; pass < SWAPOFF_PASSES; pass++) {
+        int err = empty_area(s);
+        if (!err)
+            err = swap_area_remove(s->host->swap, s->area);
+        if (err != -EBUSY)
+            return err;
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    return -EBUSY;
+}
+
 int mm_swapoff(struct mm_thread *thread, const char *name)
 {
-    struct swapoff s = {
-        .thread = thread, .host = thread->host, .name = name, .area = swap_area_find(thread->host->swap, name)};
+    struct mm_host *host = thread->host;
+    struct swapoff s = {.thread = thread, .host = host, .name = name, .area = swap_area_find(host->swap, name)};
     if (s.area < 0)
         return s.area;
-    swap_area_enable(s.host->swap, s.area, false);
     int err = fits(&s);
-    for (unsigned pass = 0; pass < SWAPOFF_PASSES && !err; pass++) {
-        err = empty_area(&s);
-        if (!err && (err = swap_area_remove(s.host->swap, s.area)) != -EBUSY)
-            break;
-        if (err == -EBUSY) {
-            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-            err = 0;
-        }
-    }
-    if (swap_area_find(s.host->swap, name) == s.area && !err)
-        err = -EBUSY;
     if (err)
-        swap_area_enable(s.host->swap, s.area, true);
+        return err;
+    if (__atomic_add_fetch(&host->nr_swapoffs, 1, __ATOMIC_RELAXED) == 1)
+        __atomic_store_n(&host->swapoff_yield, false, __ATOMIC_RELAXED);
+    swap_area_enable(host->swap, s.area, false);
+    err = empty_and_remove(&s);
+    if (err)
+        swap_area_enable(host->swap, s.area, true);
+    __atomic_sub_fetch(&host->nr_swapoffs, 1, __ATOMIC_RELAXED);
     return err;
 }

@@ -12,15 +12,6 @@
 /* Filled pages that a store may need for one batch: 32 incompressible-but-stored pages and one zspage. */
 #define STORE_PAGES 4u
 
-static bool store_has_room(const struct mm_host *host)
-{
-    struct zram_stat stat;
-    if (!host->zram)
-        return false;
-    zram_stat(host->zram, &stat);
-    return stat.mem_used_bytes < stat.mem_limit_bytes;
-}
-
 /*
  * The content of isolated frame @fn is stored as @state, @payload: its entry says so from now on and the frame is free.
  * False: its guest took it back meanwhile; the stored copy is the caller's to drop.
@@ -47,8 +38,8 @@ static bool commit(struct mm_thread *thread, fn_t fn, enum s2_state state, uint6
     return !orphan;
 }
 
-/* To zram what it takes; what it refuses is kept in fn[0, *nr). Returns frames freed. */
-static uint32_t store_zram(struct mm_thread *thread, fn_t fn[], uint8_t flags[], unsigned *nr)
+/* To zram what it takes until it is @full; what it refuses is kept in fn[0, *nr). Returns frames freed. */
+static uint32_t store_zram(struct mm_thread *thread, fn_t fn[], uint8_t flags[], unsigned *nr, bool *full)
 {
     struct mm_host *host = thread->host;
     unsigned kept = 0;
@@ -59,10 +50,11 @@ static uint32_t store_zram(struct mm_thread *thread, fn_t fn[], uint8_t flags[],
     for (unsigned i = 0; i < *nr; i++) {
         const struct frame *frame = &host->pool.frames[fn[i]];
         uint64_t payload;
-        err = -E2BIG;
-        if (!(flags[i] & FRAME_F_INCOMPRESSIBLE))
+        err = *full ? -ENOSPC : -E2BIG;
+        if (!*full && !(flags[i] & FRAME_F_INCOMPRESSIBLE))
             err = zram_store(host->zram, thread->zram, frame->vm, frame->gfn, pool_page(&host->pool, fn[i]), &payload);
         if (err) {
+            *full = err == -ENOSPC;
             flags[kept] = flags[i] | (err == -E2BIG ? FRAME_F_INCOMPRESSIBLE : 0);
             fn[kept++] = fn[i];
             continue;
@@ -128,27 +120,31 @@ static void advance_epoch(struct mm_host *host, uint32_t stored)
 uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer who)
 {
     struct mm_host *host = thread->host;
+    bool zram_full = !host->zram, swap = swap_nr_free(host->swap) > 0;
     uint32_t freed = 0;
     /* one round over the list: what no store takes goes to the head and is not met again */
-    uint64_t left = counter_read(&host->lru.nr_standby);
-    while (freed < pages && left > 0) {
+    uint64_t left = counter_read(&host->lru.nr_standby) - (swap ? 0 : counter_read(&host->lru.nr_refused));
+    while (freed < pages && left > 0 && (!zram_full || swap)) {
         fn_t fn[EVICT_BATCH];
         uint8_t flags[EVICT_BATCH];
         unsigned want = (unsigned)MIN_OF((uint64_t)MIN_OF(EVICT_BATCH, pages - freed), left);
-        unsigned isolated = lru_isolate(thread, fn, flags, want), nr = isolated;
+        unsigned isolated = lru_isolate(thread, swap, fn, flags, want), nr = isolated;
         if (!nr)
             break;
+        uint32_t stored = 0;
         left -= nr;
-        if (store_has_room(host))
-            freed += store_zram(thread, fn, flags, &nr);
+        if (!zram_full)
+            stored = store_zram(thread, fn, flags, &nr, &zram_full);
         if (nr > 0)
-            freed += store_swap(thread, fn, flags, &nr);
+            stored += store_swap(thread, fn, flags, &nr);
         for (unsigned i = 0; i < nr; i++)
             lru_putback(thread, fn[i], flags[i]);
+        event_add(host, who == RECLAIM_KSWAPD ? EV_pgsteal_kswapd : EV_pgsteal_direct, stored);
         lru_isolate_done(host, isolated);
-        advance_epoch(host, isolated - nr);
+        advance_epoch(host, stored);
+        freed += stored;
+        swap = swap_nr_free(host->swap) > 0;
     }
-    event_add(host, who == RECLAIM_KSWAPD ? EV_pgsteal_kswapd : EV_pgsteal_direct, freed);
     return freed;
 }
 
@@ -157,8 +153,11 @@ uint32_t reclaim_round(struct mm_thread *thread, uint32_t pages, bool force, enu
     struct mm_host *host = thread->host;
     uint64_t pct = host->config.standby_pct ? host->config.standby_pct : STANDBY_PCT_DEFAULT;
     uint64_t want = counter_read(&host->nr_resident) * pct / 100 + pages;
-    uint64_t have = counter_read(&host->lru.nr_standby), scanned = 0;
-    if (have < want)
+    uint64_t have = counter_read(&host->lru.nr_standby), refused = counter_read(&host->lru.nr_refused), scanned = 0;
+    bool swap = swap_nr_free(host->swap) > 0;
+    if (!swap)
+        have -= MIN_OF(have, refused); /* pages that can go nowhere do not stand for those that can */
+    if (have < want && (host->zram || swap))
         lru_deactivate(thread, (uint32_t)(want - have), force, &scanned);
     event_add(host, who == RECLAIM_KSWAPD ? EV_pgscan_kswapd : EV_pgscan_direct, scanned);
     return evict_standby(thread, pages, who);

@@ -22,8 +22,9 @@
 #define MM_MAX_VMS 4096
 /* Pages a thread's buffer holds; the largest readahead and fault-around. */
 #define MM_BUFFER_PAGES 64u
-/* Charges a thread takes from the pool at once. */
-#define MM_CHARGE_BATCH 32u
+/* Charges a thread takes from the pool at once, and pages it keeps to itself: at most so many, and 1/256 of the budget. */
+#define MM_BATCH_MIN 8u
+#define MM_BATCH_MAX 32u
 
 struct block {
     struct mm_lock lock;
@@ -60,8 +61,10 @@ struct mm_lru {
     struct block *active_head, *active_tail; /* tail is scanned next */
     uint64_t nr_active;                      /* blocks */
     struct frame_list standby;               /* head youngest; entries are pages or 2 MiB frames */
-    uint64_t nr_standby;                     /* pages; read racily */
+    struct frame_list refused;               /* standby pages that zram refused: FRAME_F_INCOMPRESSIBLE; same order */
+    uint64_t nr_standby, nr_refused;         /* pages, those refused included in both; read racily */
     uint32_t nr_isolated;                    /* pages between standby and a store; atomic */
+    uint32_t nr_evictions;                   /* batches that are done, whatever came of them; atomic */
     uint32_t epoch, epoch_pages;             /* age.h; pages stored in this epoch; atomic */
 };
 
@@ -74,12 +77,16 @@ struct mm_host {
     struct swap_set *swap;
     struct mm_lru lru;
     struct slab_cache tables; /* level-1..4 tables */
+    uint32_t thread_batch;    /* MM_BATCH_MIN..MAX */
+    uint32_t nr_threads;      /* mm_threads there are; atomic */
     void *zeros;              /* MM_BUFFER_PAGES pages of zeros, never written: no memory behind them */
     uint64_t metadata_bytes;  /* slab pages; atomic */
     uint64_t nr_resident;     /* pages in guests; atomic */
     uint64_t event[NR_VM_EVENTS];
     uint32_t idle_rounds; /* housekeeper's own */
     bool kswapd_failed;   /* it found nothing to reclaim and is not woken; atomic */
+    uint32_t nr_swapoffs; /* under way; atomic */
+    bool swapoff_yield;   /* a fault needs the room of the area that one empties: it gives up; atomic */
     struct mm_lock vms_lock;
     /* guarded by vms_lock for writing, and by lru.lock too */
     struct mm_vm *vms[MM_MAX_VMS];
@@ -143,7 +150,7 @@ void thread_free_page(struct mm_thread *thread, fn_t fn);
 /* What an entry names, other than a page in the guest, is given up. Caller holds block.lock and writes the entry. */
 void thread_forget_entry(struct mm_thread *thread, const struct s2_entry *entry);
 /*
- * thread_charge - MM_CHARGE_BATCH pages are charged to the thread, or at least one where no more can be had; reclaims.
+ * thread_charge - a batch of pages is charged to the thread, or at least one where no more can be had; reclaims.
  * -ENOMEM: not even one. No lock held.
  */
 must_check int thread_charge(struct mm_thread *thread);

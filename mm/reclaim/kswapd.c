@@ -11,11 +11,26 @@
 /* Rounds without a page before ages stop to protect, and before there is nothing to be had. */
 #define ROUNDS_BEFORE_FORCE 4u
 #define ROUNDS_BEFORE_OOM 8u
+/* How long a thread sleeps for others to free what they are at. Chosen, unmeasured. */
+#define WAIT_NS 50000
 
-static void wait_for_isolated(struct mm_host *host)
+static void wait_for_others(void)
 {
-    if (__atomic_load_n(&host->lru.nr_isolated, __ATOMIC_RELAXED))
-        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = WAIT_NS}, NULL);
+}
+
+/* Until one of the evictions under way is done: a write may take its time, and then there is a page or there is not. */
+static void wait_for_eviction(const struct mm_lru *lru)
+{
+    uint32_t before = __atomic_load_n(&lru->nr_evictions, __ATOMIC_RELAXED);
+    while (__atomic_load_n(&lru->nr_isolated, __ATOMIC_RELAXED) &&
+           __atomic_load_n(&lru->nr_evictions, __ATOMIC_RELAXED) == before)
+        wait_for_others();
+}
+
+static uint64_t nr_stolen(const struct mm_host *host)
+{
+    return counter_read(&host->event[EV_pgsteal_kswapd]) + counter_read(&host->event[EV_pgsteal_direct]);
 }
 
 bool mm_kswapd(struct mm_thread *thread)
@@ -40,15 +55,22 @@ static int direct_reclaim(struct mm_thread *thread, uint32_t *freed)
     *freed = 0;
     event_add(host, EV_allocstall, 1);
     while (pool_nr_free(&host->pool) < host->pool.wmark[WMARK_MIN]) {
+        bool swapoff = __atomic_load_n(&host->nr_swapoffs, __ATOMIC_RELAXED) > 0;
+        uint64_t stolen = nr_stolen(host);
         *freed = reclaim_round(thread, DIRECT_ROUND, dry >= ROUNDS_BEFORE_FORCE, RECLAIM_DIRECT);
         if (*freed) {
             __atomic_store_n(&host->kswapd_failed, false, __ATOMIC_RELAXED);
             return 0;
         }
-        if (__atomic_load_n(&host->lru.nr_isolated, __ATOMIC_RELAXED))
-            wait_for_isolated(host);
-        else if (++dry >= ROUNDS_BEFORE_OOM)
-            return -ENOMEM;
+        wait_for_eviction(&host->lru);
+        dry = nr_stolen(host) == stolen ? dry + 1 : 0;
+        if (dry >= ROUNDS_BEFORE_OOM) {
+            if (!swapoff)
+                return -ENOMEM;
+            /* the area that is being emptied has the room */
+            __atomic_store_n(&host->swapoff_yield, true, __ATOMIC_RELAXED);
+            wait_for_others();
+        }
     }
     return 0;
 }
@@ -70,8 +92,8 @@ int thread_charge(struct mm_thread *thread)
 {
     struct mm_host *host = thread->host;
     const uint32_t *wmark = host->pool.wmark;
-    while (thread->charged < MM_CHARGE_BATCH) {
-        uint32_t free_pages = pool_nr_free(&host->pool), batch = MM_CHARGE_BATCH, freed;
+    while (thread->charged < host->thread_batch) {
+        uint32_t free_pages = pool_nr_free(&host->pool), batch = host->thread_batch, freed;
         if (free_pages < wmark[WMARK_LOW] && !__atomic_load_n(&host->kswapd_failed, __ATOMIC_RELAXED))
             host->ops->kick(host->ops_ctx, MM_KSWAPD);
         /*
@@ -89,7 +111,8 @@ int thread_charge(struct mm_thread *thread)
             return 0;
         if (stuck || direct_reclaim(thread, &freed))
             return -ENOMEM;
-        wait_for_isolated(host);
+        if (!freed)
+            wait_for_others();
     }
     return 0;
 }

@@ -10,6 +10,7 @@ void lru_init(struct mm_lru *lru)
     *lru = (struct mm_lru){0};
     lock_init(&lru->lock, LOCK_LRU);
     frame_list_init(&lru->standby);
+    frame_list_init(&lru->refused);
 }
 
 void lru_fini(struct mm_lru *lru)
@@ -94,6 +95,27 @@ uint32_t lru_deactivate(struct mm_thread *thread, uint32_t pages, bool force, ui
     return taken;
 }
 
+/* The standby frame @fn comes to the head of the list that its flags name, or leaves that list. */
+static void link_frame_locked(struct mm_host *host, fn_t fn)
+{
+    struct mm_lru *lru = &host->lru;
+    const struct frame *frame = &host->pool.frames[fn];
+    bool refused = frame->flags & FRAME_F_INCOMPRESSIBLE;
+    frame_list_push_head(refused ? &lru->refused : &lru->standby, host->pool.frames, fn);
+    counter_add(&lru->nr_standby, frame->flags & FRAME_F_HUGE ? (int64_t)BLOCK_PAGES : 1);
+    counter_add(&lru->nr_refused, refused);
+}
+
+static void unlink_frame_locked(struct mm_host *host, fn_t fn)
+{
+    struct mm_lru *lru = &host->lru;
+    const struct frame *frame = &host->pool.frames[fn];
+    bool refused = frame->flags & FRAME_F_INCOMPRESSIBLE;
+    frame_list_remove(refused ? &lru->refused : &lru->standby, host->pool.frames, fn);
+    counter_add(&lru->nr_standby, frame->flags & FRAME_F_HUGE ? -(int64_t)BLOCK_PAGES : -1);
+    counter_add(&lru->nr_refused, -(int64_t)refused);
+}
+
 bool lru_forget_standby(struct mm_host *host, fn_t fn)
 {
     struct mm_lru *lru = &host->lru;
@@ -101,8 +123,7 @@ bool lru_forget_standby(struct mm_host *host, fn_t fn)
     lock_acquire(&lru->lock);
     bool mine = frame->use == FRAME_STANDBY;
     if (mine) {
-        frame_list_remove(&lru->standby, host->pool.frames, fn);
-        counter_add(&lru->nr_standby, frame->flags & FRAME_F_HUGE ? -(int64_t)BLOCK_PAGES : -1);
+        unlink_frame_locked(host, fn);
         frame->use = FRAME_USED;
         frame->flags = 0;
     } else {
@@ -118,8 +139,7 @@ void lru_enter_standby_huge(struct mm_host *host, fn_t fn)
     lock_acquire(&host->lru.lock);
     head->use = FRAME_STANDBY;
     head->flags = FRAME_F_HUGE;
-    frame_list_push_head(&host->lru.standby, host->pool.frames, fn);
-    counter_add(&host->lru.nr_standby, BLOCK_PAGES);
+    link_frame_locked(host, fn);
     lock_release(&host->lru.lock);
 }
 
@@ -165,14 +185,16 @@ static void split_tail_locked(struct mm_host *host, fn_t fn)
     lock_acquire(&lru->lock);
 }
 
-unsigned lru_isolate(struct mm_thread *thread, fn_t out[], uint8_t flags[], unsigned max)
+unsigned lru_isolate(struct mm_thread *thread, bool swap, fn_t out[], uint8_t flags[], unsigned max)
 {
     struct mm_host *host = thread->host;
     struct mm_lru *lru = &host->lru;
     unsigned nr = 0;
     lock_acquire(&lru->lock);
-    while (nr < max && lru->standby.tail != FN_NONE) {
-        fn_t fn = lru->standby.tail;
+    while (nr < max) {
+        fn_t fn = swap && lru->refused.nr ? lru->refused.tail : lru->standby.tail;
+        if (fn == FN_NONE)
+            break;
         struct frame *frame = &host->pool.frames[fn];
         if (frame->flags & FRAME_F_HUGE) {
             if (nr > 0)
@@ -180,8 +202,7 @@ unsigned lru_isolate(struct mm_thread *thread, fn_t out[], uint8_t flags[], unsi
             split_tail_locked(host, fn);
             continue;
         }
-        frame_list_remove(&lru->standby, host->pool.frames, fn);
-        counter_add(&lru->nr_standby, -1);
+        unlink_frame_locked(host, fn);
         frame->use = FRAME_WRITEBACK;
         __atomic_add_fetch(&lru_frame_vm(host, fn)->nr_users, 1, __ATOMIC_RELAXED);
         flags[nr] = frame->flags;
@@ -194,6 +215,7 @@ unsigned lru_isolate(struct mm_thread *thread, fn_t out[], uint8_t flags[], unsi
 
 void lru_isolate_done(struct mm_host *host, unsigned nr)
 {
+    __atomic_add_fetch(&host->lru.nr_evictions, 1, __ATOMIC_RELAXED);
     __atomic_sub_fetch(&host->lru.nr_isolated, nr, __ATOMIC_RELAXED);
 }
 
@@ -208,8 +230,7 @@ void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags)
     if (!orphan) {
         frame->use = FRAME_STANDBY;
         frame->flags = (uint8_t)(frame->flags | flags) & 15u;
-        frame_list_push_head(&lru->standby, host->pool.frames, fn);
-        counter_add(&lru->nr_standby, 1);
+        link_frame_locked(host, fn);
     }
     lock_release(&lru->lock);
     vm_put(vm);

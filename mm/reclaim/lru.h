@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The two lists.
+ * The lists.
  *
  *   active    2 MiB blocks that have pages in the guest, scanned from the tail, each going back to the head
  *   standby   frames at home with their content intact, in the order they came; the tail is evicted
+ *   refused   standby frames that zram cannot take: they wait for a swap area with room and are in nobody's way
  *
  *              scan, cold: take                           tail: store or write
  *     active -----------------------> standby -----------------------------------> zram, swap
@@ -72,11 +73,12 @@ uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, boo
 uint32_t lru_deactivate(struct mm_thread *thread, uint32_t pages, bool force, uint64_t *scanned);
 
 /*
- * lru_isolate - up to @max pages from the tail of standby become FRAME_WRITEBACK, off the list, and their VMs are held
+ * lru_isolate - up to @max pages from the tail of standby, or of refused while @swap has room and there are any,
+ * become FRAME_WRITEBACK, off the list, and their VMs are held
  * (vm_put each). flags[i]: FRAME_F_INCOMPRESSIBLE or 0. 2 MiB frames are split on the way. Returns how many; lru_isolate_done says when the last is dealt
  * with.
  */
-unsigned lru_isolate(struct mm_thread *thread, fn_t out[], uint8_t flags[], unsigned max);
+unsigned lru_isolate(struct mm_thread *thread, bool swap, fn_t out[], uint8_t flags[], unsigned max);
 void lru_isolate_done(struct mm_host *host, unsigned nr);
 /* An isolated page that could not be stored goes back to the head, with @flags added, unless its guest took it back. */
 void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags);

@@ -76,6 +76,22 @@ static void *guest_main(void *arg)
     return NULL;
 }
 
+static void add_disk(struct stress *s, unsigned number)
+{
+    if (swap_area_add(mm_swap_set(s->host), number ? "one" : "zero", "file", SWAP_SLOTS, -1, &fake_swap_backend,
+                      fake_swap_create(SWAP_SLOTS)) < 0)
+        abort();
+}
+
+/* Another disk comes, and the one there is goes, if faults let it. */
+static void exchange_disks(struct stress *s, struct mm_thread *thread)
+{
+    unsigned old = swap_area_find(mm_swap_set(s->host), "zero") < 0;
+    add_disk(s, !old);
+    if (mm_swapoff(thread, old ? "one" : "zero") && mm_swapoff(thread, old ? "zero" : "one"))
+        __atomic_add_fetch(&s->errors, 1, __ATOMIC_RELAXED);
+}
+
 static void *worker_main(void *arg)
 {
     struct stress *s = arg;
@@ -89,12 +105,8 @@ static void *worker_main(void *arg)
         mm_housekeep(thread);
         mm_reclaim(thread, s->vm[rng_below(&rng, 2)], rng_below(&rng, 700), rng_below(&rng, 2));
         mm_host_stat(s->host, &stat);
-        if (rng_below(&rng, 8) == 0 && mm_swapoff(thread, "disk") == 0) {
-            int area = swap_area_add(mm_swap_set(s->host), "disk", "file", SWAP_SLOTS, -1, &fake_swap_backend,
-                                     fake_swap_create(SWAP_SLOTS));
-            if (area < 0)
-                abort();
-        }
+        if (rng_below(&rng, 8) == 0)
+            exchange_disks(s, thread);
     }
     mm_thread_destroy(thread);
     return NULL;
@@ -110,9 +122,7 @@ static void run(const struct mm_config *config)
     pthread_t threads[NR_GUESTS + 1];
     fake_host_set_budget(s.fh, (uint32_t)(config->budget_bytes / PAGE_BYTES));
     ck_assert_int_eq(mm_host_create(config, fake_host_ops(s.fh), s.fh, fake_host_arena(s.fh), &s.host), 0);
-    ck_assert_int_ge(swap_area_add(mm_swap_set(s.host), "disk", "file", SWAP_SLOTS, -1, &fake_swap_backend,
-                                   fake_swap_create(SWAP_SLOTS)),
-                     0);
+    add_disk(&s, 0);
     for (unsigned i = 0; i < 2; i++) {
         ck_assert_int_eq(mm_vm_create(s.host, &region, 1, &s.vm[i]), 0);
         fake_host_add_vm(s.fh, mm_vm_id(s.vm[i]), VM_PAGES);
