@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "tests/fake/fail_alloc.h"
 #include "tests/fake/program.h"
 #include "vmm/machine.h"
 
@@ -237,6 +238,34 @@ START_TEST(test_machine_bad_config_is_refused)
 }
 END_TEST
 
+START_TEST(test_machine_create_survives_each_failed_allocation)
+{
+    struct memhost_config host = {.backend = BACKEND_EBB, .mm = {.budget_bytes = MEMORY_BYTES}};
+    struct workload workload;
+    struct diag diag = {0};
+    struct memhost *mh;
+    struct machine *machine;
+    struct machine_config config = {
+        .name = "test", .memory_bytes = MEMORY_BYTES, .nr_cpus = 2, .workload = &workload, .on_line = keep_line};
+    bool failed = true;
+
+    ck_assert_msg(memhost_create(&host, &mh, &diag) == 0, "%s", diag.text);
+    ck_assert_int_eq(workload_parse("fill:1M", MEMORY_BYTES, &workload, &diag), 0);
+    for (long n = 1; failed; n++) {
+        diag = (struct diag){0};
+        fail_alloc_at(n);
+        int err = machine_create(mh, &config, &machine, &diag);
+        failed = fail_alloc_fired();
+        fail_alloc_at(-1);
+        ck_assert_msg(!failed || err == -1, "allocation %ld", n);
+        ck_assert_msg(failed || err == 0, "%s", diag.text);
+        ck_assert_int_eq(failed, diag.text[0] != 0);
+    }
+    machine_destroy(machine);
+    memhost_destroy(mh);
+}
+END_TEST
+
 /* --- falsified pages ------------------------------------------------------------------------------- */
 
 enum { TORN, SWAPPED, LOST, STALE, OTHER, NR_VICTIMS };
@@ -391,6 +420,7 @@ int main(void)
     tcase_add_loop_test(stop, test_machine_stops_at_any_moment, 0, 2 * (int)ARRAY_LEN(stops));
     tcase_add_test(stop, test_machine_destroy_without_stop_stops);
     tcase_add_test(stop, test_machine_bad_config_is_refused);
+    tcase_add_test(stop, test_machine_create_survives_each_failed_allocation);
     suite_add_tcase(suite, stop);
     tcase_set_timeout(wrong, 120);
     tcase_add_loop_test(wrong, test_machine_falsified_pages_are_found_and_named, 0, 3);
