@@ -74,6 +74,7 @@ static int touch_body(void *ctx, int command, double out[HARNESS_MAX_OUT])
     if (arm->next + TOUCH_BLOCKS > arm->blocks)
         return -1;
     wait_for_stock(arm);
+    harness_warm(4 * TOUCH_BLOCKS * BLOCK_BYTES);
     double sample[TOUCH_BLOCKS];
     uint64_t cpu = cpu_ns();
     for (unsigned i = 0; i < TOUCH_BLOCKS; i++) {

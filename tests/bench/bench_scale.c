@@ -41,6 +41,7 @@ static int set_up(struct scale_arm *arm)
     };
     struct diag diag = {0};
 
+    harness_warm(total);
     if (memhost_create(&config, &arm->mh, &diag))
         goto fail;
     for (unsigned i = 0; i < arm->nr_vms; i++) {
@@ -198,7 +199,8 @@ static void run_series(const struct harness *h, bool by_vms)
     for (; index <= last; index++) {
         unsigned nr_vms = by_vms ? 1u << index : 1;
         uint64_t vm_bytes = by_vms ? bytes : bytes << index;
-        if (nr_vms * vm_bytes > memory_limit() || !measure_median(h, nr_vms, vm_bytes, h->quick ? 1 : 3, cost))
+        unsigned repeats = h->quick || nr_vms * vm_bytes > 2048 * MIB ? 1 : 3;
+        if (nr_vms * vm_bytes > memory_limit() || !measure_median(h, nr_vms, vm_bytes, repeats, cost))
             break;
         print_cost(h, nr_vms, vm_bytes, cost);
         note(&growth, index, cost);

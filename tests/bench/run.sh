@@ -10,23 +10,10 @@ cd "$(dirname "$0")/../.." || exit 1
 
 out=build/bench
 lines=$out/lines.jsonl
-quick=
-for arg in "$@"; do
-    [ "$arg" != --quick ] || quick=1
-done
 if [ "$(id -u)" != 0 ]; then
     echo "make bench needs root: memory cgroups, zram and userfaultfd" >&2
     exit 1
 fi
-
-# Once a boot: a virtual machine's host backs memory when it is touched first.
-touch_ram() {
-    local boot
-    boot=$(cat /proc/sys/kernel/random/boot_id)
-    [ "$(cat $out/touched 2>/dev/null)" != "$boot" ] || return 0
-    echo "touching all free RAM, which may take minutes"
-    $out/bench_touch_ram && echo "$boot" >$out/touched
-}
 
 describe() {
     echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) CPUs," \
@@ -37,7 +24,6 @@ describe() {
 }
 
 describe
-[ -n "$quick" ] || touch_ram
 : >$lines
 failed=0
 for program in store block zipf vm scale; do
