@@ -33,6 +33,17 @@ static uint64_t nr_stolen(const struct mm_host *host)
     return counter_read(&host->event[EV_pgsteal_kswapd]) + counter_read(&host->event[EV_pgsteal_direct]);
 }
 
+/*
+ * What could be reclaimed is what the guests run on, and the rest has nowhere to go: swap is full and zram refused it.
+ * Going on would take and give back the same few pages for ever, each time with success.
+ */
+static bool only_thrashing_left(struct mm_host *host)
+{
+    uint64_t pages = counter_read(&host->nr_resident) + counter_read(&host->lru.nr_standby);
+    uint64_t refused = counter_read(&host->lru.nr_refused);
+    return pages < refused + host->pool.wmark[WMARK_MIN] && swap_nr_free(host->swap) == 0;
+}
+
 bool mm_kswapd(struct mm_thread *thread)
 {
     struct mm_host *host = thread->host;
@@ -42,6 +53,8 @@ bool mm_kswapd(struct mm_thread *thread)
         uint32_t freed = reclaim_round(thread, KSWAPD_ROUND, dry >= ROUNDS_BEFORE_FORCE, RECLAIM_KSWAPD);
         dry = freed ? 0 : dry + 1;
         freed_all += freed;
+        if (only_thrashing_left(host))
+            dry = ROUNDS_BEFORE_OOM;
     }
     __atomic_store_n(&host->kswapd_failed, dry >= ROUNDS_BEFORE_OOM, __ATOMIC_RELAXED);
     return freed_all > 0;
@@ -55,6 +68,8 @@ static int direct_reclaim(struct mm_thread *thread, uint32_t *freed)
     *freed = 0;
     event_add(host, EV_allocstall, 1);
     while (pool_nr_free(&host->pool) < host->pool.wmark[WMARK_MIN]) {
+        if (only_thrashing_left(host))
+            return -ENOMEM;
         bool swapoff = __atomic_load_n(&host->nr_swapoffs, __ATOMIC_RELAXED) > 0;
         uint64_t stolen = nr_stolen(host);
         *freed = reclaim_round(thread, DIRECT_ROUND, dry >= ROUNDS_BEFORE_FORCE, RECLAIM_DIRECT);

@@ -34,6 +34,28 @@ START_TEST(test_mm_incompressible_pages_leave_once_swap_is_added)
 }
 END_TEST
 
+/* A guest that runs on ten pages, which compress, and writes ever more that does not. */
+START_TEST(test_mm_only_the_hot_pages_reclaimable_is_out_of_memory_not_thrashing)
+{
+    const struct mm_config config = {.budget_bytes = 8 * MIB, .zram = {.limit_bytes = 2 * MIB}, .thp = false};
+    struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 1);
+    int err = 0;
+    mm_rig_swapon(rig, "small", 256);
+    mm_rig_fill(rig, 0, 10, TEXT);
+    for (gfn_t gfn = 10; gfn < rig->nr_pages && !err; gfn++) {
+        for (gfn_t hot = 0; hot < 10 && !err; hot++)
+            err = mm_rig_touch(rig, 0, hot);
+        err = err ? err : mm_rig_write(rig, 0, gfn, RANDOM);
+    }
+    ck_assert_int_eq(err, -ENOMEM);
+    /* far fewer than the accesses: the hot pages were not taken again and again */
+    struct mm_host_stat stat;
+    mm_host_stat(rig->host, &stat);
+    ck_assert_uint_lt(stat.event[EV_pgmajfault], 2000);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_sequence_in_long_windows_leaves_the_reserve)
 {
     struct mm_rig *rig = mm_rig_create(&zram_only, 24 * MIB, 1);
@@ -138,6 +160,7 @@ int main(void)
     tcase_set_timeout(cases, 60);
     tcase_add_test(cases, test_mm_incompressible_pages_do_not_hide_compressible_ones);
     tcase_add_test(cases, test_mm_incompressible_pages_leave_once_swap_is_added);
+    tcase_add_test(cases, test_mm_only_the_hot_pages_reclaimable_is_out_of_memory_not_thrashing);
     tcase_add_test(cases, test_mm_sequence_in_long_windows_leaves_the_reserve);
     tcase_add_test(cases, test_mm_sequence_in_long_windows_wakes_kswapd_at_the_low_watermark);
     tcase_add_test(cases, test_mm_first_touch_in_small_budget_leaves_the_reserve);
