@@ -50,6 +50,8 @@ static int relocate(void *ctx, vmid_t id, gfn_t gfn, uint64_t payload)
     struct block *block = vm ? vm_block(vm, gfn) : NULL;
     if (block && !lock_try(&block->lock))
         block = NULL;
+    if (block)
+        vm_get(vm);
     lock_release(&host->lru.lock);
     if (!block)
         return -EAGAIN;
@@ -65,6 +67,7 @@ static int relocate(void *ctx, vmid_t id, gfn_t gfn, uint64_t payload)
         err = 0;
     }
     lock_release(&block->lock);
+    vm_put(vm);
     return err;
 }
 

@@ -307,6 +307,22 @@ static void block_forget(struct mm_thread *thread, struct block *block)
     pool_uncharge(&host->pool, resident);
 }
 
+/*
+ * Takes the VM out of the host's table, unless somebody holds it still: evictions that isolated a page before it was
+ * forgotten, the store's compaction. They find it under lru.lock.
+ */
+static bool vm_remove(struct mm_vm *vm)
+{
+    struct mm_host *host = vm->host;
+    lock_acquire(&host->lru.lock);
+    /* pairs with vm_put */
+    bool idle = __atomic_load_n(&vm->nr_users, __ATOMIC_ACQUIRE) == 0;
+    if (idle)
+        host->vms[vm->id] = NULL;
+    lock_release(&host->lru.lock);
+    return idle;
+}
+
 void mm_vm_destroy(struct mm_thread *thread, struct mm_vm *vm)
 {
     struct mm_host *host = vm->host;
@@ -318,12 +334,8 @@ void mm_vm_destroy(struct mm_thread *thread, struct mm_vm *vm)
             block_forget(thread, block);
             lock_release(&block->lock);
         }
-    /* evictions that isolated a page of this VM before it was forgotten still name it; pairs with vm_put */
-    while (__atomic_load_n(&vm->nr_users, __ATOMIC_ACQUIRE))
+    while (!vm_remove(vm))
         nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
-    lock_acquire(&host->lru.lock);
-    host->vms[vm->id] = NULL;
-    lock_release(&host->lru.lock);
     lock_release(&host->vms_lock);
     vm_free(vm);
 }

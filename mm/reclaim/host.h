@@ -51,7 +51,7 @@ struct mm_vm {
     struct block *blocks[MM_MAX_REGIONS]; /* one array a region */
     struct stage2 stage2;
     uint64_t nr_pages[S2_TABLE]; /* by state; atomic */
-    uint32_t nr_users;           /* evictions under way that name this VM; raised under lru.lock; atomic */
+    uint32_t nr_users;           /* evictions and moves under way that name this VM; raised under lru.lock; atomic */
     struct hist minor, major;
 };
 

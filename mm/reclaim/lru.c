@@ -162,6 +162,11 @@ struct mm_vm *lru_frame_vm(struct mm_host *host, fn_t fn)
     return __atomic_load_n(&host->vms[host->pool.frames[fn].vm], __ATOMIC_RELAXED);
 }
 
+void vm_get(struct mm_vm *vm)
+{
+    __atomic_add_fetch(&vm->nr_users, 1, __ATOMIC_RELAXED);
+}
+
 void vm_put(struct mm_vm *vm)
 {
     /* pairs with the acquire in mm_vm_destroy */
@@ -174,7 +179,7 @@ static void split_tail_locked(struct mm_host *host, fn_t fn)
     struct mm_lru *lru = &host->lru;
     struct mm_vm *vm = lru_frame_vm(host, fn);
     struct block *block = vm_block(vm, host->pool.frames[fn].gfn);
-    __atomic_add_fetch(&vm->nr_users, 1, __ATOMIC_RELAXED);
+    vm_get(vm);
     lock_release(&lru->lock);
     lock_acquire(&block->lock);
     struct s2_entry entry = pmd_read(block);
@@ -204,7 +209,7 @@ unsigned lru_isolate(struct mm_thread *thread, bool swap, fn_t out[], uint8_t fl
         }
         unlink_frame_locked(host, fn);
         frame->use = FRAME_WRITEBACK;
-        __atomic_add_fetch(&lru_frame_vm(host, fn)->nr_users, 1, __ATOMIC_RELAXED);
+        vm_get(lru_frame_vm(host, fn));
         flags[nr] = frame->flags;
         out[nr++] = fn;
     }

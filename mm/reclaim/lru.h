@@ -84,6 +84,8 @@ void lru_isolate_done(struct mm_host *host, unsigned nr);
 void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags);
 /* The VM that lru_isolate held for @fn. */
 struct mm_vm *lru_frame_vm(struct mm_host *host, fn_t fn);
+/* mm_vm_destroy waits for whoever holds the VM. Get: under lru.lock, while the VM is in its host's table. */
+void vm_get(struct mm_vm *vm);
 void vm_put(struct mm_vm *vm);
 
 #endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* VMs that come and go while the workers, and reclaim by hand, deal with the pages of all. */
+#include "tests/unit/mm_rig.h"
+#include "tests/unit/model_rng.h"
+
+#include <pthread.h>
+
+#define NR_ROUNDS 60u
+#define NR_WRITTEN 700u
+
+struct churn {
+    struct mm_rig *rig;
+    int stop, wrong; /* atomic */
+};
+
+static void *workers_main(void *arg)
+{
+    struct churn *churn = arg;
+    struct mm_thread *thread = churn->rig->thread[1];
+    while (!__atomic_load_n(&churn->stop, __ATOMIC_RELAXED)) {
+        mm_housekeep(thread);
+        mm_kswapd(thread);
+        mm_reclaim(thread, NULL, 64, true);
+    }
+    return NULL;
+}
+
+/* One VM, from its first page to its end. Every other page goes and returns, so that the store has holes. */
+static void one_life(struct churn *churn, struct rng *rng)
+{
+    struct mm_rig *rig = churn->rig;
+    const struct mm_region region = {.start = {0}, .bytes = 256 * MIB};
+    uint64_t page[PAGE_BYTES / 8];
+    struct mm_vm *vm;
+    if (mm_vm_create(rig->host, &region, 1, &vm))
+        abort();
+    vmid_t id = mm_vm_id(vm);
+    fake_host_add_vm(rig->fh, id, (uint32_t)(region.bytes / PAGE_BYTES));
+    for (gfn_t gfn = 0; gfn < NR_WRITTEN; gfn++) {
+        rig_make_page(page, gfn, rng_below(rng, 2) ? TEXT : HALF);
+        while (fake_host_guest_write(rig->fh, id, gfn, 0, page, (uint32_t)PAGE_BYTES))
+            if (mm_fault(rig->thread[2], vm, gpa_of(gfn), MM_FAULT_WRITE))
+                abort();
+    }
+    mm_reclaim(rig->thread[2], vm, NR_WRITTEN, true);
+    for (gfn_t gfn = 0; gfn < NR_WRITTEN; gfn += 2)
+        if (mm_fault(rig->thread[2], vm, gpa_of(gfn), 0))
+            abort();
+    mm_vm_destroy(rig->thread[2], vm);
+    fake_host_remove_vm(rig->fh, id);
+}
+
+START_TEST(test_mm_vms_come_and_go_beside_the_workers)
+{
+    const struct mm_config config = {.budget_bytes = 12 * MIB, .zram = {.limit_bytes = 8 * MIB}};
+    struct mm_rig *rig = mm_rig_create(&config, 8 * MIB, 3);
+    struct churn churn = {.rig = rig};
+    struct rng rng = {(uint64_t)_i + 5};
+    pthread_t workers;
+    ck_assert_int_eq(pthread_create(&workers, NULL, workers_main, &churn), 0);
+    mm_rig_fill(rig, 0, 1800, TEXT);
+    for (unsigned round = 0; round < NR_ROUNDS; round++) {
+        one_life(&churn, &rng);
+        gfn_t gfn = (gfn_t)rng_below(&rng, 1700);
+        for (unsigned i = 0; i < 100; i++)
+            mm_rig_verify(rig, 0, gfn + i);
+    }
+    __atomic_store_n(&churn.stop, 1, __ATOMIC_RELAXED);
+    pthread_join(workers, NULL);
+    for (gfn_t gfn = 0; gfn < 1800; gfn++)
+        mm_rig_verify(rig, 0, gfn);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("mm_vms_threads");
+    TCase *cases = tcase_create("cases");
+    tcase_set_timeout(cases, 240);
+    tcase_add_loop_test(cases, test_mm_vms_come_and_go_beside_the_workers, 0, 2);
+    suite_add_tcase(suite, cases);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
