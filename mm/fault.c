@@ -31,14 +31,13 @@ struct fault {
 /* Pages [index, index + nr) are in the guest now. */
 static void enter_resident(struct fault *f, unsigned index, uint32_t nr)
 {
-    uint32_t epoch = __atomic_load_n(&f->host->lru.epoch, __ATOMIC_RELAXED);
     for (unsigned i = index; i < index + nr; i++) {
         struct s2_entry old = pte_read(f->block, i);
         struct s2_entry new = {.state = S2_RESIDENT, .perm = S2_RWX};
         if (old.state == S2_STANDBY)
             new.age = age_from_standby(old.age);
         else if (old.state != S2_ABSENT)
-            new.age = age_from_store(old.age, old.stamp, epoch);
+            new.age = evict_age_back(f->host, &old);
         pte_write(f->block, i, &old, &new);
     }
     lru_add_block(f->host, f->block);

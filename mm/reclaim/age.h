@@ -34,9 +34,15 @@ static inline uint8_t age_when_stored(uint8_t age)
     return age > 0 ? (uint8_t)(age - 1) : 0;
 }
 
+/* The page was stored in this epoch or the last one. */
+static inline bool age_was_mistake(uint8_t stamp, uint32_t epoch)
+{
+    return ((epoch - stamp) & S2_STAMP_MAX) <= 1;
+}
+
 static inline uint8_t age_from_store(uint8_t age, uint8_t stamp, uint32_t epoch)
 {
-    return ((epoch - stamp) & S2_STAMP_MAX) <= 1 ? (uint8_t)MIN_OF(age + AGE_MISTAKE_STEP, AGE_TOP) : 0;
+    return age_was_mistake(stamp, epoch) ? (uint8_t)MIN_OF(age + AGE_MISTAKE_STEP, AGE_TOP) : 0;
 }
 
 #endif

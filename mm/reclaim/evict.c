@@ -7,6 +7,8 @@
 
 /* Pages isolated at once: one write request of neighbouring slots, one lock round. */
 #define EVICT_BATCH 32u
+/* An epoch is thrashing when all but an eighth of what was stored was wanted again soon. Chosen, unmeasured. */
+#define THRASHING_SHARE 8u
 /* Standby as a share of resident pages. docs/decisions/002. */
 #define STANDBY_PCT_DEFAULT 5u
 /* Filled pages that a store may need for one batch: 32 incompressible-but-stored pages and one zspage. */
@@ -55,7 +57,11 @@ static uint32_t store_zram(struct mm_thread *thread, fn_t fn[], uint8_t flags[],
             err = zram_store(host->zram, thread->zram, frame->vm, frame->gfn, pool_page(&host->pool, fn[i]), &payload);
         if (err) {
             *full = err == -ENOSPC;
-            flags[kept] = flags[i] | (err == -E2BIG ? FRAME_F_INCOMPRESSIBLE : 0);
+            if (err == -E2BIG && !(flags[i] & FRAME_F_INCOMPRESSIBLE)) {
+                flags[i] |= FRAME_F_INCOMPRESSIBLE;
+                counter_add(&host->lru.nr_refusals, 1);
+            }
+            flags[kept] = flags[i];
             fn[kept++] = fn[i];
             continue;
         }
@@ -110,11 +116,25 @@ static uint32_t store_swap(struct mm_thread *thread, fn_t fn[], uint8_t flags[],
 
 static void advance_epoch(struct mm_host *host, uint32_t stored)
 {
-    uint32_t pages = __atomic_add_fetch(&host->lru.epoch_pages, stored, __ATOMIC_RELAXED);
+    struct mm_lru *lru = &host->lru;
+    uint32_t pages = __atomic_add_fetch(&lru->epoch_pages, stored, __ATOMIC_RELAXED);
     if (pages < counter_read(&host->nr_resident) / 2)
         return;
-    __atomic_store_n(&host->lru.epoch_pages, 0, __ATOMIC_RELAXED);
-    __atomic_add_fetch(&host->lru.epoch, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&lru->epoch_pages, 0, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&lru->epoch, 1, __ATOMIC_RELAXED);
+    uint32_t mistakes = __atomic_exchange_n(&lru->mistakes, 0, __ATOMIC_RELAXED);
+    if (mistakes >= pages - pages / THRASHING_SHARE)
+        __atomic_add_fetch(&lru->nr_thrashing, 1, __ATOMIC_RELAXED);
+    else
+        __atomic_store_n(&lru->nr_thrashing, 0, __ATOMIC_RELAXED);
+}
+
+uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old)
+{
+    uint32_t epoch = __atomic_load_n(&host->lru.epoch, __ATOMIC_RELAXED);
+    if (age_was_mistake(old->stamp, epoch))
+        __atomic_add_fetch(&host->lru.mistakes, 1, __ATOMIC_RELAXED);
+    return age_from_store(old->age, old->stamp, epoch);
 }
 
 uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer who)
@@ -155,10 +175,12 @@ uint32_t reclaim_round(struct mm_thread *thread, uint32_t pages, bool force, enu
     uint64_t want = counter_read(&host->nr_resident) * pct / 100 + pages;
     uint64_t have = counter_read(&host->lru.nr_standby), refused = counter_read(&host->lru.nr_refused), scanned = 0;
     bool swap = swap_nr_free(host->swap) > 0;
-    if (!swap)
-        have -= MIN_OF(have, refused); /* pages that can go nowhere do not stand for those that can */
-    if (have < want && (host->zram || swap))
-        lru_deactivate(thread, (uint32_t)(want - have), force, &scanned);
+    uint64_t take = want > have ? want - have : 0, usable = have - MIN_OF(have, refused);
+    /* standby full of pages that can go nowhere: a few others have their try */
+    if (!swap && usable < pages)
+        take = MAX_OF(take, pages - usable);
+    if (take > 0 && (host->zram || swap))
+        lru_deactivate(thread, (uint32_t)take, force, &scanned);
     event_add(host, who == RECLAIM_KSWAPD ? EV_pgscan_kswapd : EV_pgscan_direct, scanned);
     return evict_standby(thread, pages, who);
 }

@@ -19,6 +19,9 @@ enum reclaimer { RECLAIM_KSWAPD, RECLAIM_DIRECT };
  */
 uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer who);
 
+/* The age of a page that comes back from a store, whose entry is @old; counts it when storing it was a mistake. */
+uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old);
+
 /*
  * reclaim_round - keeps standby at its share of resident memory, evicts @pages of it. @force: ages do not protect.
  * Returns pages freed.

@@ -62,10 +62,13 @@ struct mm_lru {
     uint64_t nr_active;                      /* blocks */
     struct frame_list standby;               /* head youngest; entries are pages or 2 MiB frames */
     struct frame_list refused;               /* standby pages that zram refused: FRAME_F_INCOMPRESSIBLE; same order */
+    uint64_t nr_refusals;                    /* pages that zram has refused, ever; atomic */
     uint64_t nr_standby, nr_refused;         /* pages, those refused included in both; read racily */
     uint32_t nr_isolated;                    /* pages between standby and a store; atomic */
     uint32_t nr_evictions;                   /* batches that are done, whatever came of them; atomic */
     uint32_t epoch, epoch_pages;             /* age.h; pages stored in this epoch; atomic */
+    uint32_t mistakes;                       /* stored pages that were wanted again soon, in this epoch; atomic */
+    uint32_t nr_thrashing;                   /* epochs in a row in which nearly all was a mistake; atomic */
 };
 
 struct mm_host {
@@ -85,6 +88,7 @@ struct mm_host {
     uint64_t event[NR_VM_EVENTS];
     uint32_t idle_rounds; /* housekeeper's own */
     bool kswapd_failed;   /* it found nothing to reclaim and is not woken; atomic */
+    uint32_t retry_below; /* free pages: there was nothing to reclaim at twice as many; atomic */
     uint32_t nr_swapoffs; /* under way; atomic */
     bool swapoff_yield;   /* a fault needs the room of the area that one empties: it gives up; atomic */
     struct mm_lock vms_lock;

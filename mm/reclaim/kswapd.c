@@ -33,15 +33,21 @@ static uint64_t nr_stolen(const struct mm_host *host)
     return counter_read(&host->event[EV_pgsteal_kswapd]) + counter_read(&host->event[EV_pgsteal_direct]);
 }
 
+/* Epochs of nothing but mistakes before it is called thrashing. Chosen: about a second of it. */
+#define EPOCHS_BEFORE_OOM 64u
+
 /*
- * What could be reclaimed is what the guests run on, and the rest has nowhere to go: swap is full and zram refused it.
- * Going on would take and give back the same few pages for ever, each time with success.
+ * What could be reclaimed is what the guests run on, and the rest has nowhere to go: swap is full, and zram refused it
+ * or keeps nothing that stays there. Going on would take and give back the same pages for ever, each time with success.
  */
 static bool only_thrashing_left(struct mm_host *host)
 {
     uint64_t pages = counter_read(&host->nr_resident) + counter_read(&host->lru.nr_standby);
     uint64_t refused = counter_read(&host->lru.nr_refused);
-    return pages < refused + host->pool.wmark[WMARK_MIN] && swap_nr_free(host->swap) == 0;
+    if (pages >= refused + host->pool.wmark[WMARK_MIN] &&
+        __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED) < EPOCHS_BEFORE_OOM)
+        return false;
+    return swap_nr_free(host->swap) == 0;
 }
 
 bool mm_kswapd(struct mm_thread *thread)
@@ -60,34 +66,54 @@ bool mm_kswapd(struct mm_thread *thread)
     return freed_all > 0;
 }
 
+/*
+ * Rounds until one frees a page, each page looked at once. Fruitless: a round that neither freed a page nor learnt of one
+ * that zram refuses, nobody else's did, and no area waits to be put back in use.
+ */
+static int reclaim_or_give_up(struct mm_thread *thread, uint32_t *freed)
+{
+    struct mm_host *host = thread->host;
+    const uint64_t *refusals = &host->lru.nr_refusals;
+    uint64_t enough = counter_read(refusals) + counter_read(&host->nr_resident) + counter_read(&host->lru.nr_standby);
+    bool force = false;
+    for (uint32_t dry = 0; pool_nr_free(&host->pool) < host->pool.wmark[WMARK_MIN];) {
+        bool swapoff = __atomic_load_n(&host->nr_swapoffs, __ATOMIC_RELAXED) > 0;
+        uint64_t stolen = nr_stolen(host), refused = counter_read(refusals);
+        *freed = only_thrashing_left(host) ? 0 : reclaim_round(thread, DIRECT_ROUND, force, RECLAIM_DIRECT);
+        if (*freed)
+            return 0;
+        wait_for_eviction(&host->lru);
+        bool learnt = counter_read(refusals) != refused && refused < enough;
+        dry = nr_stolen(host) == stolen && !learnt ? dry + 1 : 0;
+        force |= dry >= ROUNDS_BEFORE_FORCE;
+        if (dry < ROUNDS_BEFORE_OOM)
+            continue;
+        if (!swapoff)
+            return -ENOMEM;
+        /* the area that is being emptied has the room */
+        __atomic_store_n(&host->swapoff_yield, true, __ATOMIC_RELAXED);
+        wait_for_others();
+    }
+    return 0;
+}
+
 /* Free pages above min, or @freed pages more than before. -ENOMEM: nothing is left to reclaim. */
 static int direct_reclaim(struct mm_thread *thread, uint32_t *freed)
 {
     struct mm_host *host = thread->host;
-    uint32_t dry = 0;
+    uint32_t free_pages = pool_nr_free(&host->pool);
     *freed = 0;
+    if (free_pages >= host->pool.wmark[WMARK_MIN])
+        return 0;
+    /* to look at all there is for each of the last pages would keep a VM from its end, or from living on the edge */
+    if (free_pages > __atomic_load_n(&host->retry_below, __ATOMIC_RELAXED))
+        return -ENOMEM;
     event_add(host, EV_allocstall, 1);
-    while (pool_nr_free(&host->pool) < host->pool.wmark[WMARK_MIN]) {
-        if (only_thrashing_left(host))
-            return -ENOMEM;
-        bool swapoff = __atomic_load_n(&host->nr_swapoffs, __ATOMIC_RELAXED) > 0;
-        uint64_t stolen = nr_stolen(host);
-        *freed = reclaim_round(thread, DIRECT_ROUND, dry >= ROUNDS_BEFORE_FORCE, RECLAIM_DIRECT);
-        if (*freed) {
-            __atomic_store_n(&host->kswapd_failed, false, __ATOMIC_RELAXED);
-            return 0;
-        }
-        wait_for_eviction(&host->lru);
-        dry = nr_stolen(host) == stolen ? dry + 1 : 0;
-        if (dry >= ROUNDS_BEFORE_OOM) {
-            if (!swapoff)
-                return -ENOMEM;
-            /* the area that is being emptied has the room */
-            __atomic_store_n(&host->swapoff_yield, true, __ATOMIC_RELAXED);
-            wait_for_others();
-        }
-    }
-    return 0;
+    int err = reclaim_or_give_up(thread, freed);
+    __atomic_store_n(&host->retry_below, err ? free_pages / 2 : UINT32_MAX, __ATOMIC_RELAXED);
+    if (*freed)
+        __atomic_store_n(&host->kswapd_failed, false, __ATOMIC_RELAXED);
+    return err;
 }
 
 /* @batch pages, or one. True: the thread has some. */
