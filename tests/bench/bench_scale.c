@@ -103,13 +103,13 @@ static int scale_body(void *ctx, int command, double out[HARNESS_MAX_OUT])
         tear_down(arm);
         return 0;
     }
-    uint64_t t0 = now_ns();
+    uint64_t t0 = cpu_ns();
     fill_all(arm);
-    uint64_t t1 = now_ns();
+    uint64_t t1 = cpu_ns();
     reclaim_all(arm);
-    uint64_t t2 = now_ns();
+    uint64_t t2 = cpu_ns();
     fault_sample(arm, sample);
-    uint64_t t3 = now_ns();
+    uint64_t t3 = cpu_ns();
     out[0] = (double)(t1 - t0) / pages;
     out[1] = (double)(t2 - t1) / pages;
     out[2] = (double)(t3 - t2) / sample;
