@@ -54,29 +54,41 @@ static int place_copy(struct fault *f, unsigned index, const void *src, uint32_t
 
 /* ---- sequences ---- */
 
+/* Pages that a sequence may have run over, because they were there, between two faults. Chosen, unmeasured. */
+#define SEQUENCE_MAX_GAP 64u
+
+static bool all_resident(const struct block *block, unsigned start, unsigned end)
+{
+    if (pmd_read(block).state != S2_TABLE)
+        return start == end;
+    while (start < end && pte_read(block, start).state == S2_RESIDENT)
+        start++;
+    return start == end;
+}
+
 /*
- * The window of a fault that comes where the last one's ended: twice as long as that was. 0: it is not one of a sequence.
- * The last block's sequence goes on in this one.
+ * The window of a fault that comes where the last one's ended, or after pages that were there: twice as long as that.
+ * 0: it is not one of a sequence. The last block's sequence goes on in this one.
  */
 static uint32_t sequence_window(const struct fault *f)
 {
-    const struct block *block = f->block;
-    uint32_t last = 0;
-    if (block->ra_next == f->index && f->index > 0) {
-        last = block->ra_window;
-    } else if (f->index == 0 && block->start >= BLOCK_PAGES) {
-        const struct block *before = vm_block(block->vm, block->start - BLOCK_PAGES);
-        if (before && __atomic_load_n(&before->ra_next, __ATOMIC_RELAXED) == BLOCK_PAGES)
-            last = __atomic_load_n(&before->ra_window, __ATOMIC_RELAXED);
-    }
-    return last * 2;
+    const struct block *block = f->block, *before = NULL;
+    unsigned next = block->ra_next;
+    if (next > 0 && next <= f->index && f->index - next < SEQUENCE_MAX_GAP && all_resident(block, next, f->index))
+        return block->ra_window * 2u;
+    if (f->index < SEQUENCE_MAX_GAP && block->start >= BLOCK_PAGES)
+        before = vm_block(block->vm, block->start - BLOCK_PAGES);
+    if (!before || __atomic_load_n(&before->ra_next, __ATOMIC_RELAXED) < BLOCK_PAGES - SEQUENCE_MAX_GAP ||
+        !all_resident(block, 0, f->index))
+        return 0;
+    return __atomic_load_n(&before->ra_window, __ATOMIC_RELAXED) * 2u;
 }
 
-/* Pages [first, first + nr) came in by this fault. */
-static void sequence_note(struct fault *f, unsigned first, uint32_t nr)
+/* This fault brought pages in up to @end of its block, of the @window it had. */
+static void sequence_note(struct fault *f, unsigned end, uint32_t window)
 {
-    __atomic_store_n(&f->block->ra_next, (uint16_t)(first + nr), __ATOMIC_RELAXED);
-    __atomic_store_n(&f->block->ra_window, (uint8_t)nr, __ATOMIC_RELAXED);
+    __atomic_store_n(&f->block->ra_next, (uint16_t)end, __ATOMIC_RELAXED);
+    __atomic_store_n(&f->block->ra_window, (uint8_t)MIN_OF(window, MM_BUFFER_PAGES), __ATOMIC_RELAXED);
 }
 
 /* ---- first touch ---- */
@@ -158,7 +170,7 @@ static int fault_zero(struct fault *f)
     uint32_t done;
     int err = place_copy(f, first, host->zeros, end - first, &done);
     enter_resident(f, first, done);
-    sequence_note(f, first, done);
+    sequence_note(f, first + done, end - first);
     return f->index < first + done ? 0 : err;
 }
 
@@ -244,7 +256,7 @@ static uint32_t load_window(struct fault *f, uint32_t window, char *to)
 }
 
 /* Pages [index, index + nr) have come in from where their entries say: that is given up, and they are resident. */
-static void came_back(struct fault *f, uint32_t nr)
+static void came_back(struct fault *f, uint32_t nr, uint32_t window)
 {
     static const enum vm_event event[S2_TABLE] = {
         [S2_STANDBY] = EV_pgrefault, [S2_ZRAM] = EV_zswpin, [S2_SWAP] = EV_pswpin};
@@ -256,7 +268,7 @@ static void came_back(struct fault *f, uint32_t nr)
         thread_forget_entry(f->thread, &entry);
     }
     enter_resident(f, f->index, nr);
-    sequence_note(f, f->index, nr);
+    sequence_note(f, f->index + nr, window);
     event_add(f->host, EV_swap_ra, nr - 1);
 }
 
@@ -281,7 +293,7 @@ static int come_back_moved(struct fault *f, uint32_t window, fn_t run, uint32_t 
         /* these pages instead of those that were charged for the window: the watermarks see either alike */
         f->thread->charged -= done;
         pool_uncharge(&host->pool, done);
-        came_back(f, done);
+        came_back(f, done, window);
     }
     pool_free_filled(&host->pool, run + done, run_pages - done);
     return done ? 0 : err;
@@ -316,7 +328,7 @@ static int come_back(struct fault *f, struct s2_entry entry)
         return lost(f);
     int err = place_copy(f, f->index, src, nr, &done);
     if (done)
-        came_back(f, done);
+        came_back(f, done, window);
     return done ? 0 : err;
 }
 

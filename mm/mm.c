@@ -102,6 +102,7 @@ int mm_host_create(const struct mm_config *config, const struct host_ops *ops, v
     if (!host)
         return -ENOMEM;
     host->config = checked;
+    host->retry_below = UINT32_MAX;
     host->thread_batch = MIN_OF(MAX_OF(budget_pages / 256, MM_BATCH_MIN), MM_BATCH_MAX);
     host->ops = ops;
     host->ops_ctx = ops_ctx;

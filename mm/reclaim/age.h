@@ -15,13 +15,17 @@
 #include "mm/map/stage2.h"
 
 #define AGE_TOP 8
+#define AGE_GROUP_ORDER 5 /* 32 pages: the default readahead */
 #define AGE_STANDBY_STEP 2
 #define AGE_MISTAKE_STEP 4
 
-/* Whether this scan, the @scans-th of its block, takes the page. The hash spreads pages of one age over the scans. */
+/*
+ * Whether this scan, the @scans-th of its block, takes the page. The hash spreads pages of one age over the scans, but
+ * neighbours stay together: what leaves singly comes back singly.
+ */
 static inline bool age_is_cold(uint8_t age, uint32_t scans, gfn_t gfn)
 {
-    return ((scans + (gfn * UINT32_C(0x9e3779b1) >> 16)) & ((1u << age) - 1)) == 0;
+    return ((scans + ((gfn >> AGE_GROUP_ORDER) * UINT32_C(0x9e3779b1) >> 16)) & ((1u << age) - 1)) == 0;
 }
 
 static inline uint8_t age_from_standby(uint8_t age)

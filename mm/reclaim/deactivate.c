@@ -123,7 +123,7 @@ static uint32_t deactivate_huge(struct mm_thread *thread, struct block *block, s
 {
     struct mm_host *host = thread->host;
     fn_t fn = (fn_t)leaf.payload;
-    if (!force && !age_is_cold(leaf.age, block->nr_scans, block->start >> BLOCK_ORDER))
+    if (!force && !age_is_cold(leaf.age, block->nr_scans, block->start))
         return 0;
     uint32_t done = 0;
     if (host->ops->take(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done)) {

@@ -86,11 +86,13 @@ struct mm_host {
     uint64_t metadata_bytes;  /* slab pages; atomic */
     uint64_t nr_resident;     /* pages in guests; atomic */
     uint64_t event[NR_VM_EVENTS];
-    uint32_t idle_rounds; /* housekeeper's own */
-    bool kswapd_failed;   /* it found nothing to reclaim and is not woken; atomic */
-    uint32_t retry_below; /* free pages: there was nothing to reclaim at twice as many; atomic */
-    uint32_t nr_swapoffs; /* under way; atomic */
-    bool swapoff_yield;   /* a fault needs the room of the area that one empties: it gives up; atomic */
+    uint32_t idle_rounds;   /* housekeeper's own */
+    uint64_t kswapd_stalls; /* direct reclaims when kswapd began last; its own */
+    uint32_t boost_pages;   /* kswapd keeps so many more free, for faults came faster than it; atomic */
+    bool kswapd_failed;     /* it found nothing to reclaim and is not woken; atomic */
+    uint32_t retry_below;   /* free pages: there was nothing to reclaim at twice as many; atomic */
+    uint32_t nr_swapoffs;   /* under way; atomic */
+    bool swapoff_yield;     /* a fault needs the room of the area that one empties: it gives up; atomic */
     struct mm_lock vms_lock;
     /* guarded by vms_lock for writing, and by lru.lock too */
     struct mm_vm *vms[MM_MAX_VMS];

@@ -11,6 +11,9 @@
 /* Rounds without a page before ages stop to protect, and before there is nothing to be had. */
 #define ROUNDS_BEFORE_FORCE 4u
 #define ROUNDS_BEFORE_OOM 8u
+/* Pages, and share of the budget. Chosen, unmeasured. */
+#define BOOST_STEP 64u
+#define BOOST_SHARE 32u
 /* How long a thread sleeps for others to free what they are at. Chosen, unmeasured. */
 #define WAIT_NS 50000
 
@@ -50,12 +53,27 @@ static bool only_thrashing_left(struct mm_host *host)
     return swap_nr_free(host->swap) == 0;
 }
 
+/*
+ * Watermarks are a few hundred pages, which a sequence of faults uses up before kswapd has woken. After a run in which
+ * faults had to reclaim by themselves it keeps more free, up to a 32nd of the budget; after one without, an eighth less.
+ */
+static void adapt_boost(struct mm_host *host, uint64_t stalls)
+{
+    uint32_t boost = __atomic_load_n(&host->boost_pages, __ATOMIC_RELAXED);
+    boost = stalls ? 2 * boost + BOOST_STEP : boost - (boost + 7) / 8;
+    __atomic_store_n(&host->boost_pages, MIN_OF(boost, host->pool.budget_pages / BOOST_SHARE), __ATOMIC_RELAXED);
+}
+
 bool mm_kswapd(struct mm_thread *thread)
 {
     struct mm_host *host = thread->host;
     uint32_t freed_all = 0, dry = 0;
+    uint64_t stalls = counter_read(&host->event[EV_allocstall]);
     event_add(host, EV_pageoutrun, 1);
-    while (pool_nr_free(&host->pool) < host->pool.wmark[WMARK_HIGH] && dry < ROUNDS_BEFORE_OOM) {
+    adapt_boost(host, stalls - host->kswapd_stalls);
+    host->kswapd_stalls = stalls;
+    uint32_t target = host->pool.wmark[WMARK_HIGH] + host->boost_pages;
+    while (pool_nr_free(&host->pool) < target && dry < ROUNDS_BEFORE_OOM) {
         uint32_t freed = reclaim_round(thread, KSWAPD_ROUND, dry >= ROUNDS_BEFORE_FORCE, RECLAIM_KSWAPD);
         dry = freed ? 0 : dry + 1;
         freed_all += freed;
@@ -135,7 +153,8 @@ int thread_charge(struct mm_thread *thread)
     const uint32_t *wmark = host->pool.wmark;
     while (thread->charged < host->thread_batch) {
         uint32_t free_pages = pool_nr_free(&host->pool), batch = host->thread_batch, freed;
-        if (free_pages < wmark[WMARK_LOW] && !__atomic_load_n(&host->kswapd_failed, __ATOMIC_RELAXED))
+        if (free_pages < wmark[WMARK_LOW] + __atomic_load_n(&host->boost_pages, __ATOMIC_RELAXED) &&
+            !__atomic_load_n(&host->kswapd_failed, __ATOMIC_RELAXED))
             host->ops->kick(host->ops_ctx, MM_KSWAPD);
         /*
          * The pages below min are for reclaim itself: zram needs memory to make memory. A thread gets a quarter of what
