@@ -81,12 +81,15 @@ run_variant() {
     tsan)
         # The thread sanitizer wants its own layout of the address space.
         if setarch -R true 2>/dev/null; then prefix=(setarch -R); fi
-        sources+=(tests/vm/vm_memhost*.c)
+        sources+=(tests/vm/vm_{memhost,vcpu,machine}.c)
         ;;
-    asan) sources+=(tests/vm/vm_memhost*.c) ;;
+    # Not vm_run: a sanitizer's own memory counts in the process's peak.
+    asan) sources+=(tests/vm/vm_{memhost,vcpu,machine,cli}.c) ;;
     *) targets=unit ;;
     esac
-    [ "$variant" != release ] || targets="all tests"
+    case $variant in release | asan) targets="all tests" ;; esac
+    export EBB=build/$variant/ebb
+    [ "$variant" != release ] || EBB=build/ebb
     # shellcheck disable=SC2086
     run_command "$variant/build" env -u MAKEFLAGS make -s -k -j"${JOBS:-1}" VARIANT="$variant" $targets
     [ "$variant" != coverage ] || find build/coverage -name '*.gcda' -delete
