@@ -38,7 +38,7 @@ static void metadata_put(void *ctx, void *pages, unsigned order)
 
 static int zram_page_get(void *ctx, unsigned order, fn_t *out)
 {
-    return pool_alloc_filled(ctx, order, false, out);
+    return pool_alloc_filled(ctx, order, true, out);
 }
 
 static void zram_page_put(void *ctx, fn_t fn, unsigned order)

@@ -112,7 +112,8 @@ static bool release_some(struct pool *pool)
             return true;
     if (__atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED)) {
         pool_drain_stock(pool);
-        return release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER);
+        if (release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER))
+            return true;
     }
     /* The last resort: a part of a huge page, which the kernel really has back only when it splits the page. */
     for (unsigned order = BLOCK_ORDER; order-- > 0;)
@@ -134,12 +135,10 @@ void pool_uncharge(struct pool *pool, uint32_t nr)
     __atomic_add_fetch(&pool->uncharged, nr, __ATOMIC_ACQ_REL);
 }
 
-/* Empty slots of @zone become one filled run. */
-static int populate(struct pool *pool, struct zone *zone, unsigned order, fn_t *out)
+/* Empty slots of @zone become one filled run, which is charged. After an error it is not. */
+static int populate_charged(struct pool *pool, struct zone *zone, unsigned order, fn_t *out)
 {
     uint32_t nr = 1u << order;
-    if (!try_charge(pool, nr))
-        return -ENOMEM;
     int err = zone_alloc(zone, order, PLANE_EMPTY, out);
     if (!err) {
         err = pool->ops->populate(pool->ops_ctx, *out, nr);
@@ -153,13 +152,22 @@ static int populate(struct pool *pool, struct zone *zone, unsigned order, fn_t *
     return err;
 }
 
+static int populate(struct pool *pool, struct zone *zone, unsigned order, fn_t *out)
+{
+    return try_charge(pool, 1u << order) ? populate_charged(pool, zone, order, out) : -ENOMEM;
+}
+
 int pool_alloc_filled(struct pool *pool, unsigned order, bool may_populate, fn_t *out)
 {
     struct zone *normal = &pool->zones[POOL_NORMAL];
     count(pool, EV_pgalloc_normal, UINT64_C(1) << order);
-    if (!zone_alloc(normal, order, PLANE_FILLED, out) || (may_populate && !populate(pool, normal, order, out)))
+    if (!zone_alloc(normal, order, PLANE_FILLED, out) || (may_populate && !populate(pool, normal, order, out)) ||
+        !zone_alloc(&pool->zones[POOL_HUGE], order, PLANE_FILLED, out))
         return 0;
-    return zone_alloc(&pool->zones[POOL_HUGE], order, PLANE_FILLED, out);
+    /* free pages there may be, but no run of them: as many are given up for one */
+    if (!may_populate || pool_charge(pool, 1u << order))
+        return -ENOMEM;
+    return populate_charged(pool, normal, order, out);
 }
 
 int pool_alloc_run(struct pool *pool, unsigned order, fn_t *out)
@@ -167,17 +175,30 @@ int pool_alloc_run(struct pool *pool, unsigned order, fn_t *out)
     return zone_alloc(&pool->zones[POOL_NORMAL], order, PLANE_FILLED, out);
 }
 
-int pool_prefill(struct pool *pool, uint32_t nr)
+/* One run for prefill, as long as can be had. */
+static int prefill_some(struct pool *pool)
 {
     struct zone *normal = &pool->zones[POOL_NORMAL];
-    while (zone_nr_free(normal, PLANE_FILLED) + zone_nr_free(&pool->zones[POOL_HUGE], PLANE_FILLED) < nr) {
+    _Static_assert(PREFILL_PAGES == 1u << 4, "one populate call");
+    for (unsigned order = 5; order-- > 0;) {
         fn_t fn;
-        unsigned order = 4;
-        _Static_assert(PREFILL_PAGES == 1u << 4, "one populate call");
-        while (populate(pool, normal, order, &fn))
-            if (order-- == 0)
-                return -ENOMEM;
+        if (populate(pool, normal, order, &fn))
+            continue;
         zone_free(normal, fn, order, PLANE_FILLED);
+        return 0;
+    }
+    return -ENOMEM;
+}
+
+int pool_prefill(struct pool *pool, uint32_t nr)
+{
+    const struct zone *normal = &pool->zones[POOL_NORMAL], *huge = &pool->zones[POOL_HUGE];
+    while (zone_nr_free(normal, PLANE_FILLED) + zone_nr_free(huge, PLANE_FILLED) < nr) {
+        if (!prefill_some(pool))
+            continue;
+        if (!__atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED))
+            return -ENOMEM;
+        pool_drain_stock(pool);
     }
     return 0;
 }

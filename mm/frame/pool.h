@@ -64,7 +64,8 @@ must_check int pool_charge(struct pool *pool, uint32_t nr);
 void pool_uncharge(struct pool *pool, uint32_t nr);
 
 /*
- * pool_alloc_filled - a run of 2^order filled pages of any content, order <= 3 guaranteed to be tried by populate.
+ * pool_alloc_filled - a run of 2^order filled pages of any content. Order <= 3 can be had while so many pages are free,
+ * neighbours or not, and the kernel plays along.
  * Without @may_populate only what is filled already is looked at and no host_ops is called: for callers with locks.
  */
 must_check int pool_alloc_filled(struct pool *pool, unsigned order, bool may_populate, fn_t *out);
