@@ -14,6 +14,8 @@
 /* Pages, and share of the budget. Chosen, unmeasured. */
 #define BOOST_STEP 64u
 #define BOOST_SHARE 32u
+/* Nobody but reclaim gets these: two zspages, so that it can go on once there is something to reclaim. */
+#define LAST_PAGES 8u
 /* How long a thread sleeps for others to free what they are at. Chosen, unmeasured. */
 #define WAIT_NS 50000
 
@@ -38,17 +40,20 @@ static uint64_t nr_stolen(const struct mm_host *host)
 
 /* Epochs of nothing but mistakes before it is called thrashing. Chosen: about a second of it. */
 #define EPOCHS_BEFORE_OOM 64u
+/* With more of the budget than that in use, mistakes are what a loop over a little more than fits makes, and it goes on. */
+#define THRASHING_BUDGET_SHARE 8u
 
 /*
  * What could be reclaimed is what the guests run on, and the rest has nowhere to go: swap is full, and zram refused it
- * or keeps nothing that stays there. Going on would take and give back the same pages for ever, each time with success.
+ * or has grown until hardly a page was left beside it. Going on would take and give back the same few pages for ever,
+ * each time with success.
  */
 static bool only_thrashing_left(struct mm_host *host)
 {
     uint64_t pages = counter_read(&host->nr_resident) + counter_read(&host->lru.nr_standby);
-    uint64_t refused = counter_read(&host->lru.nr_refused);
-    if (pages >= refused + host->pool.wmark[WMARK_MIN] &&
-        __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED) < EPOCHS_BEFORE_OOM)
+    uint64_t refused = counter_read(&host->lru.nr_refused), usable = pages - MIN_OF(pages, refused);
+    bool mistakes = __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED) >= EPOCHS_BEFORE_OOM;
+    if (usable >= (mistakes ? host->pool.budget_pages / THRASHING_BUDGET_SHARE : host->pool.wmark[WMARK_MIN]))
         return false;
     return swap_nr_free(host->swap) == 0;
 }
@@ -128,7 +133,7 @@ static int direct_reclaim(struct mm_thread *thread, uint32_t *freed)
         return -ENOMEM;
     event_add(host, EV_allocstall, 1);
     int err = reclaim_or_give_up(thread, freed);
-    __atomic_store_n(&host->retry_below, err ? free_pages / 2 : UINT32_MAX, __ATOMIC_RELAXED);
+    __atomic_store_n(&host->retry_below, err ? MAX_OF(free_pages / 2, LAST_PAGES) : UINT32_MAX, __ATOMIC_RELAXED);
     if (*freed)
         __atomic_store_n(&host->kswapd_failed, false, __ATOMIC_RELAXED);
     return err;
@@ -166,11 +171,17 @@ int thread_charge(struct mm_thread *thread)
                 return 0;
             stuck = direct_reclaim(thread, &freed);
             batch = MAX_OF(freed / 4, 1u);
+        } else if (__atomic_load_n(&host->retry_below, __ATOMIC_RELAXED) != UINT32_MAX) {
+            __atomic_store_n(&host->retry_below, UINT32_MAX, __ATOMIC_RELAXED);
         }
-        if (charge_some(thread, batch))
+        bool last = stuck && free_pages <= LAST_PAGES;
+        if (!last && charge_some(thread, batch))
             return 0;
-        if (stuck || direct_reclaim(thread, &freed))
+        if (stuck || direct_reclaim(thread, &freed)) {
+            /* a VM is going to end: the others begin anew */
+            __atomic_store_n(&host->lru.nr_thrashing, 0, __ATOMIC_RELAXED);
             return -ENOMEM;
+        }
         if (!freed)
             wait_for_others();
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The edges of memory: what goes on, and for how long, when little or nothing is free. */
 #include "tests/unit/mm_rig.h"
+#include "tests/unit/model_rng.h"
 
 #include <errno.h>
 
@@ -66,6 +67,62 @@ START_TEST(test_mm_only_the_hot_pages_reclaimable_is_out_of_memory_not_thrashing
         err = err ? err : mm_rig_write(rig, 0, gfn, RANDOM);
     }
     ck_assert_int_eq(err, -ENOMEM);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* A loop over a little more than fits: each page is wanted again soon after it left, and yet there is room for all. */
+START_TEST(test_mm_loop_over_a_little_more_than_fits_goes_on)
+{
+    struct mm_rig *rig = mm_rig_create(&zram_only, 16 * MIB, 1);
+    const gfn_t nr = 2200;
+    mm_rig_fill(rig, 0, nr, TEXT);
+    for (unsigned round = 0; round < 120; round++)
+        for (gfn_t gfn = 0; gfn < nr; gfn++)
+            ck_assert_msg(!mm_rig_touch(rig, 0, gfn), "round %u, page %u refused", round, gfn);
+    for (gfn_t gfn = 0; gfn < nr; gfn++)
+        mm_rig_verify(rig, 0, gfn);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_random_access_to_a_little_more_than_fits_goes_on)
+{
+    struct mm_rig *rig = mm_rig_create(&zram_only, 16 * MIB, 1);
+    struct rng rng = {7};
+    const gfn_t nr = 2200;
+    mm_rig_fill(rig, 0, nr, TEXT);
+    for (unsigned access = 0; access < 600000; access++)
+        ck_assert_msg(!mm_rig_touch(rig, 0, rng_below(&rng, nr)), "access %u refused", access);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* The guest that needs more than there is ends; another, which does not, has all it needs afterwards. */
+START_TEST(test_mm_thrashing_ended_by_the_end_of_a_vm_leaves_the_others_alone)
+{
+    struct mm_rig *rig = mm_rig_create(&zram_only, 16 * MIB, 1);
+    const struct mm_region region = {.start = {0}, .bytes = 32 * MIB};
+    struct mm_vm *big;
+    uint64_t page[PAGE_BYTES / 8];
+    int err = 0;
+    ck_assert_int_eq(mm_vm_create(rig->host, &region, 1, &big), 0);
+    fake_host_add_vm(rig->fh, mm_vm_id(big), (uint32_t)(region.bytes / PAGE_BYTES));
+    mm_rig_fill(rig, 0, 100, TEXT);
+    for (gfn_t gfn = 0; !err; gfn = (gfn + 1) % 8192) {
+        err = mm_fault(rig->thread[0], big, gpa_of(gfn), MM_FAULT_WRITE);
+        rig_make_page(page, gfn, HALF);
+        if (!err)
+            (void)!fake_host_guest_write(rig->fh, mm_vm_id(big), gfn, 0, page, (uint32_t)PAGE_BYTES);
+        err = err ? err : mm_rig_touch(rig, 0, gfn % 100);
+    }
+    ck_assert_int_eq(err, -ENOMEM);
+    vmid_t id = mm_vm_id(big);
+    mm_vm_destroy(rig->thread[0], big);
+    fake_host_remove_vm(rig->fh, id);
+    mm_rig_fill(rig, 0, 3000, TEXT);
+    for (gfn_t gfn = 0; gfn < 3000; gfn++)
+        mm_rig_verify(rig, 0, gfn);
     mm_rig_destroy(rig);
 }
 END_TEST
@@ -175,6 +232,9 @@ int main(void)
     tcase_add_test(cases, test_mm_incompressible_pages_do_not_hide_compressible_ones);
     tcase_add_test(cases, test_mm_incompressible_pages_leave_once_swap_is_added);
     tcase_add_test(cases, test_mm_only_the_hot_pages_reclaimable_is_out_of_memory_not_thrashing);
+    tcase_add_test(cases, test_mm_loop_over_a_little_more_than_fits_goes_on);
+    tcase_add_test(cases, test_mm_random_access_to_a_little_more_than_fits_goes_on);
+    tcase_add_test(cases, test_mm_thrashing_ended_by_the_end_of_a_vm_leaves_the_others_alone);
     tcase_add_test(cases, test_mm_sequence_in_long_windows_leaves_the_reserve);
     tcase_add_test(cases, test_mm_sequence_in_long_windows_wakes_kswapd_at_the_low_watermark);
     tcase_add_test(cases, test_mm_first_touch_in_small_budget_leaves_the_reserve);
