@@ -15,6 +15,7 @@
 #include "vmm/faultd.h"
 #include "vmm/hostmem.h"
 #include "vmm/kernel_backend.h"
+#include "vmm/oom.h"
 #include "vmm/uffd.h"
 #include "vmm/workers.h"
 
@@ -28,6 +29,7 @@ struct memhost {
     struct mm_thread *worker_threads[MM_NR_WORKERS];
     pthread_mutex_t lock;
     struct mm_thread *caller_thread; /* guarded by lock */
+    struct oom oom;
     /* BACKEND_KERNEL */
     struct kernel_backend *kernel;
 };
@@ -42,6 +44,8 @@ struct memhost_vm {
     struct faultd *faultd;
     unsigned nr_threads;
     struct mm_thread **threads;
+    struct oom_vm oom;
+    atomic_bool failed; /* on_fatal has been called */
 };
 
 /* --- the host --- */
@@ -137,6 +141,7 @@ int memhost_create(const struct memhost_config *config, struct memhost **out, st
         return diag_set(diag, EXIT_HOST, "out of memory");
     mh->backend = config->backend;
     pthread_mutex_init(&mh->lock, NULL);
+    oom_init(&mh->oom);
     int err = mh->backend == BACKEND_EBB ? create_ebb(mh, config, diag) : create_kernel(mh, config, diag);
     if (err) {
         memhost_destroy(mh);
@@ -162,6 +167,7 @@ void memhost_destroy(struct memhost *mh)
     if (mh->workers)
         workers_destroy(mh->workers);
     kernel_backend_destroy(mh->kernel);
+    oom_fini(&mh->oom);
     pthread_mutex_destroy(&mh->lock);
     free(mh);
 }
@@ -199,14 +205,34 @@ void memhost_unlock_thread(struct memhost *mh)
 static int handle_fault(void *ctx, unsigned thread, gpa_t gpa, unsigned flags)
 {
     struct memhost_vm *vm = ctx;
-    return mm_fault(vm->threads[thread], vm->mm, gpa, flags);
+    uint64_t epoch;
+    int err;
+    do {
+        epoch = oom_epoch(&vm->mh->oom);
+        err = mm_fault(vm->threads[thread], vm->mm, gpa, flags);
+    } while (err == -ENOMEM && oom_wait(&vm->mh->oom, &vm->oom, epoch));
+    return err;
 }
 
 static void report_fatal(void *ctx, int err, gpa_t gpa)
 {
     struct memhost_vm *vm = ctx;
-    if (vm->config.on_fatal)
+    if (!atomic_exchange(&vm->failed, true) && vm->config.on_fatal)
         vm->config.on_fatal(vm->config.ctx, err, gpa);
+}
+
+/* It holds most when another VM finds no memory. */
+static void stop_victim(void *ctx)
+{
+    report_fatal(ctx, -ENOMEM, (gpa_t){0});
+}
+
+static uint64_t held_bytes(void *ctx)
+{
+    const struct memhost_vm *vm = ctx;
+    struct mm_vm_stat stat;
+    mm_vm_stat(vm->mm, &stat);
+    return stat.resident_bytes + stat.standby_bytes + stat.zram_compressed_bytes + stat.swap_bytes;
 }
 
 static int create_vm_mm(struct memhost_vm *vm, struct diag *diag)
@@ -216,6 +242,8 @@ static int create_vm_mm(struct memhost_vm *vm, struct diag *diag)
     if (err)
         return diag_set(diag, err == -EINVAL ? EXIT_USAGE : EXIT_HOST, "guest memory: %s", strerror(-err));
     hostmem_vm_attach(vm->mem, mm_vm_id(vm->mm));
+    vm->oom = (struct oom_vm){.bytes = held_bytes, .stop = stop_victim, .ctx = vm};
+    oom_add(&vm->mh->oom, &vm->oom);
     vm->threads = calloc(nr_threads, sizeof(struct mm_thread *));
     if (!vm->threads)
         return diag_set(diag, EXIT_HOST, "out of memory");
@@ -299,13 +327,26 @@ void memhost_vm_release_waiters(struct memhost_vm *vm)
         hostmem_vm_release(vm->mem);
 }
 
+bool memhost_vm_end(struct memhost_vm *vm)
+{
+    return oom_end(&vm->mh->oom, &vm->oom);
+}
+
+bool memhost_vm_is_wanted(struct memhost_vm *vm)
+{
+    return oom_is_victim(&vm->mh->oom, &vm->oom);
+}
+
 void memhost_vm_remove(struct memhost_vm *vm)
 {
+    if (vm->mm)
+        oom_leave(&vm->mh->oom, &vm->oom);
     if (vm->faultd)
         faultd_stop(vm->faultd);
     if (vm->mm) {
         mm_vm_destroy(memhost_lock_thread(vm->mh), vm->mm);
         memhost_unlock_thread(vm->mh);
+        oom_freed(&vm->mh->oom, &vm->oom);
     }
     for (unsigned i = 0; i < vm->nr_threads; i++)
         mm_thread_destroy(vm->threads[i]);

@@ -46,8 +46,10 @@ struct memhost_vm_config {
     unsigned nr_regions;
     unsigned nr_fault_threads; /* min(nr_vcpus, cpus of the host) */
     const int *fault_cpus;     /* CPU for each fault thread, or NULL: not bound */
-    /* Called from a fault thread, once, when a page cannot be had (err: -ENOMEM, -EIO, -EFAULT). The vCPU that needs
-     * the page stays blocked until memhost_vm_release_waiters, which may be called from here; must not block. */
+    /* Called once, from a fault thread, when a page cannot be had (err: -ENOMEM, -EIO, -EFAULT). The vCPU that needs
+     * the page stays blocked until memhost_vm_release_waiters, which may be called from here; must not block.
+     * -ENOMEM with @gpa 0, from a fault thread of another VM: nothing is left for that one, and this one holds most.
+     * Other VMs wait for this one's memory: remove it soon. */
     void (*on_fatal)(void *ctx, int err, gpa_t gpa);
     void *ctx;
 };
@@ -66,6 +68,13 @@ uint64_t memhost_vm_resident_bytes(struct memhost_vm *vm);
  * not reclaimed any more. Does nothing for BACKEND_KERNEL.
  */
 void memhost_vm_release_waiters(struct memhost_vm *vm);
+/*
+ * memhost_vm_end - the VM runs no more, and keeps its memory. Its threads that wait for other VMs' memory give up, and
+ * where memory runs out it is the first whose memory is wanted. True: that is so now; remove it, others wait.
+ */
+bool memhost_vm_end(struct memhost_vm *vm);
+/* The same, asked later. */
+bool memhost_vm_is_wanted(struct memhost_vm *vm);
 /* No thread may touch the memory any more. Ends the fault threads; every page and frame is free afterwards. */
 void memhost_vm_remove(struct memhost_vm *vm);
 

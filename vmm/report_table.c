@@ -78,7 +78,7 @@ static int print_places(const struct report *report, const struct totals *t, FIL
     struct table table;
 
     fprintf(out, "Where %s memory is%s\n", report->nr_vms == 1 ? "the guest's" : "the guests'",
-            t->nr_gone ? " (without those that failed: they gave it back)" : "");
+            t->nr_gone ? " (without those that gave it back before the end)" : "");
     table_init(&table, "lrrl");
     place(&table, report->nr_vms == 1 ? "the guest believes it has" : "the guests believe they have", t->memory_bytes,
           t->memory_bytes, "");

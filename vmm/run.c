@@ -235,13 +235,11 @@ static void tear_down(struct run *run)
     close_outputs(run);
     if (run->api)
         api_stop(run->api);
+    stop_machines(run);
     for (unsigned i = 0; i < run->nr_vms; i++) {
         struct machine *machine = run->vms[i].machine;
-        if (machine) {
-            machine_stop(machine);
-            machine_join(machine);
+        if (machine)
             machine_destroy(machine);
-        }
     }
     if (run->source.vms)
         source_fini(&run->source);
@@ -254,7 +252,7 @@ static void tear_down(struct run *run)
 
 static int run_all(struct run *run)
 {
-    if (check_host(run) || open_outputs(run) || open_signals(run) || start_host(run) || make_machines(run) ||
+    if (check_host(run) || open_signals(run) || open_outputs(run) || start_host(run) || make_machines(run) ||
         start_api(run))
         return -1;
     print_start(run);

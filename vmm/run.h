@@ -20,7 +20,7 @@ struct run_vm {
     char name[16];
     struct screen *screen;
     bool prefix;             /* several VMs: lines carry the name */
-    struct machine *machine; /* NULL: not made, or failed and taken down */
+    struct machine *machine; /* NULL: not made, or taken down for its memory */
     bool ended;
     int cpus[OPTIONS_MAX_CPUS];
 };
@@ -46,5 +46,7 @@ struct run {
 
 /* run_loop.c: until every machine has ended. Tells about what fails, stops all on a signal. */
 void run_loop(struct run *run);
+/* Does not wait for them. */
+void stop_machines(struct run *run);
 
 #endif

@@ -38,29 +38,54 @@ static void on_signal(struct run *run)
         if (run->nr_signals++)
             die_of(run, (int)info.ssi_signo);
         screen_line(&run->screen, "", "stopping; once more ends at once");
-        for (unsigned i = 0; i < run->nr_vms; i++)
-            if (run->vms[i].machine)
-                machine_stop(run->vms[i].machine);
+        stop_machines(run);
     }
 }
 
+void stop_machines(struct run *run)
+{
+    for (unsigned i = 0; i < run->nr_vms; i++)
+        if (run->vms[i].machine) {
+            machine_stop(run->vms[i].machine);
+            memhost_vm_end(machine_memory(run->vms[i].machine));
+        }
+}
+
+static void give_back(struct run *run, unsigned index)
+{
+    struct run_vm *vm = &run->vms[index];
+
+    report_add_vm(run->report, index, vm->name, vm->machine, run->mh);
+    run->report->vms[index].gone = true;
+    if (run->report->vms[index].failure[0])
+        screen_error(&run->screen, run->report->vms[index].failure);
+    source_vm_gone(&run->source, vm->name);
+    machine_destroy(vm->machine);
+    vm->machine = NULL;
+}
+
 /*
- * A machine that is through keeps its memory for the closing table. One that failed gives it back now, to those that go
- * on.
+ * A machine that is through keeps its memory for the closing table, unless others need it. One that failed gives it back
+ * now, to those that go on.
  */
 static void on_end(struct run *run, unsigned index)
 {
     struct run_vm *vm = &run->vms[index];
 
     vm->ended = true;
-    if (machine_join(vm->machine)->state != MACHINE_FAILED || run->nr_vms == 1)
-        return;
-    report_add_vm(run->report, index, vm->name, vm->machine, run->mh);
-    run->report->vms[index].gone = true;
-    screen_error(&run->screen, run->report->vms[index].failure);
-    source_vm_gone(&run->source, vm->name);
-    machine_destroy(vm->machine);
-    vm->machine = NULL;
+    bool wanted = memhost_vm_end(machine_memory(vm->machine));
+    if (machine_join(vm->machine)->state == MACHINE_FAILED)
+        wanted = true;
+    if (wanted && run->nr_vms > 1)
+        give_back(run, index);
+}
+
+/* Machines that ended a while ago, and whose memory is wanted now. */
+static void give_back_wanted(struct run *run)
+{
+    for (unsigned i = 0; i < run->nr_vms && run->nr_vms > 1; i++)
+        if (run->vms[i].ended && run->vms[i].machine && memhost_vm_is_wanted(machine_memory(run->vms[i].machine)))
+            give_back(run, i);
 }
 
 static void show_progress(struct run *run, struct progress *progress)
@@ -115,6 +140,7 @@ void run_loop(struct run *run)
                 on_end(run, i);
                 nr_running--;
             }
+        give_back_wanted(run);
         if (run->screen.progress)
             show_progress(run, &progress);
         watch_swap(run);

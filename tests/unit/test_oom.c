@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/oom.h"
+
+#include <check.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct fake_vm {
+    struct oom *oom;
+    struct oom_vm vm;
+    uint64_t bytes;
+    atomic_uint nr_stops;
+    /* a thread that waits */
+    pthread_t thread;
+    uint64_t epoch;
+    atomic_bool waiting, again;
+};
+
+static uint64_t fake_bytes(void *ctx)
+{
+    return ((struct fake_vm *)ctx)->bytes;
+}
+
+static void fake_stop(void *ctx)
+{
+    atomic_fetch_add(&((struct fake_vm *)ctx)->nr_stops, 1);
+}
+
+static void add(struct oom *oom, struct fake_vm *vm, uint64_t bytes)
+{
+    *vm = (struct fake_vm){.oom = oom, .bytes = bytes, .vm = {.bytes = fake_bytes, .stop = fake_stop, .ctx = vm}};
+    oom_add(oom, &vm->vm);
+}
+
+static void *wait_run(void *arg)
+{
+    struct fake_vm *vm = arg;
+    atomic_store(&vm->again, oom_wait(vm->oom, &vm->vm, vm->epoch));
+    atomic_store(&vm->waiting, false);
+    return NULL;
+}
+
+static void start_waiting(struct fake_vm *vm)
+{
+    vm->epoch = oom_epoch(vm->oom);
+    atomic_store(&vm->waiting, true);
+    ck_assert_int_eq(pthread_create(&vm->thread, NULL, wait_run, vm), 0);
+}
+
+static bool finish_waiting(struct fake_vm *vm)
+{
+    pthread_join(vm->thread, NULL);
+    return atomic_load(&vm->again);
+}
+
+static void until_stopped(struct fake_vm *vm)
+{
+    while (atomic_load(&vm->nr_stops) == 0)
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+}
+
+START_TEST(test_oom_only_vm_is_the_victim_itself)
+{
+    struct oom oom;
+    struct fake_vm a;
+    oom_init(&oom);
+    add(&oom, &a, 10);
+    ck_assert(!oom_wait(&oom, &a.vm, oom_epoch(&oom)));
+    ck_assert(oom_is_victim(&oom, &a.vm));
+    ck_assert_uint_eq(a.nr_stops, 0); /* it hears so from its own thread */
+    ck_assert(oom_end(&oom, &a.vm));
+    oom_leave(&oom, &a.vm);
+    oom_freed(&oom, &a.vm);
+    ck_assert(!oom_is_victim(&oom, &a.vm));
+    oom_fini(&oom);
+}
+END_TEST
+
+START_TEST(test_oom_largest_is_stopped_and_the_others_wait_for_its_memory)
+{
+    struct oom oom;
+    struct fake_vm a, b, c;
+    oom_init(&oom);
+    add(&oom, &a, 10);
+    add(&oom, &b, 30);
+    add(&oom, &c, 20);
+    start_waiting(&a);
+    until_stopped(&b);
+    start_waiting(&c);
+    ck_assert(!oom_wait(&oom, &b.vm, oom_epoch(&oom)));
+    ck_assert(oom_end(&oom, &b.vm));
+    oom_leave(&oom, &b.vm);
+    ck_assert(a.waiting && c.waiting);
+    oom_freed(&oom, &b.vm);
+    ck_assert(finish_waiting(&a));
+    ck_assert(finish_waiting(&c));
+    ck_assert_uint_eq(a.nr_stops + c.nr_stops, 0);
+    ck_assert_uint_eq(b.nr_stops, 1);
+    oom_fini(&oom);
+}
+END_TEST
+
+START_TEST(test_oom_of_equals_the_one_that_asks_goes)
+{
+    struct oom oom;
+    struct fake_vm a, b;
+    oom_init(&oom);
+    add(&oom, &a, 10);
+    add(&oom, &b, 10);
+    ck_assert(!oom_wait(&oom, &a.vm, oom_epoch(&oom)));
+    ck_assert_uint_eq(b.nr_stops, 0);
+    oom_fini(&oom);
+}
+END_TEST
+
+START_TEST(test_oom_vm_that_has_ended_gives_its_memory_first)
+{
+    struct oom oom;
+    struct fake_vm a, b, c;
+    oom_init(&oom);
+    add(&oom, &a, 10);
+    add(&oom, &b, 100);
+    add(&oom, &c, 1);
+    ck_assert(!oom_end(&oom, &c.vm));
+    start_waiting(&a);
+    while (!oom_is_victim(&oom, &c.vm))
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    oom_leave(&oom, &c.vm);
+    oom_freed(&oom, &c.vm);
+    ck_assert(finish_waiting(&a));
+    ck_assert_uint_eq(b.nr_stops + c.nr_stops, 0);
+    oom_fini(&oom);
+}
+END_TEST
+
+START_TEST(test_oom_ended_vm_without_memory_is_no_victim)
+{
+    struct oom oom;
+    struct fake_vm a, b;
+    oom_init(&oom);
+    add(&oom, &a, 10);
+    add(&oom, &b, 0);
+    oom_end(&oom, &b.vm);
+    ck_assert(!oom_wait(&oom, &a.vm, oom_epoch(&oom)));
+    ck_assert(oom_is_victim(&oom, &a.vm));
+    oom_fini(&oom);
+}
+END_TEST
+
+START_TEST(test_oom_end_lets_waiting_threads_go)
+{
+    struct oom oom;
+    struct fake_vm a, b;
+    oom_init(&oom);
+    add(&oom, &a, 10);
+    add(&oom, &b, 20);
+    start_waiting(&a);
+    until_stopped(&b);
+    ck_assert(!oom_end(&oom, &a.vm));
+    ck_assert(!finish_waiting(&a));
+    ck_assert(oom_is_victim(&oom, &b.vm));
+    oom_fini(&oom);
+}
+END_TEST
+
+START_TEST(test_oom_memory_that_came_free_meanwhile_is_tried_first)
+{
+    struct oom oom;
+    struct fake_vm a, b;
+    oom_init(&oom);
+    add(&oom, &a, 10);
+    add(&oom, &b, 20);
+    uint64_t epoch = oom_epoch(&oom);
+    oom_leave(&oom, &b.vm);
+    oom_freed(&oom, &b.vm);
+    ck_assert(oom_wait(&oom, &a.vm, epoch));
+    ck_assert(!oom_wait(&oom, &a.vm, oom_epoch(&oom)));
+    oom_fini(&oom);
+}
+END_TEST
+
+START_TEST(test_oom_vm_that_is_being_freed_is_waited_for)
+{
+    struct oom oom;
+    struct fake_vm a, b, c;
+    oom_init(&oom);
+    add(&oom, &a, 10);
+    add(&oom, &b, 20);
+    add(&oom, &c, 30);
+    oom_leave(&oom, &b.vm);
+    start_waiting(&a);
+    oom_freed(&oom, &b.vm);
+    ck_assert(finish_waiting(&a));
+    ck_assert_uint_eq(c.nr_stops, 0);
+    oom_fini(&oom);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("oom");
+    TCase *tcase = tcase_create("oom");
+    tcase_add_test(tcase, test_oom_only_vm_is_the_victim_itself);
+    tcase_add_test(tcase, test_oom_largest_is_stopped_and_the_others_wait_for_its_memory);
+    tcase_add_test(tcase, test_oom_of_equals_the_one_that_asks_goes);
+    tcase_add_test(tcase, test_oom_vm_that_has_ended_gives_its_memory_first);
+    tcase_add_test(tcase, test_oom_ended_vm_without_memory_is_no_victim);
+    tcase_add_test(tcase, test_oom_end_lets_waiting_threads_go);
+    tcase_add_test(tcase, test_oom_memory_that_came_free_meanwhile_is_tried_first);
+    tcase_add_test(tcase, test_oom_vm_that_is_being_freed_is_waited_for);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
