@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What mm/ tells of itself agrees with itself, and mm_check sees it when it does not. */
+#include "tests/unit/mm_rig.h"
+
+#include <errno.h>
+
+static const struct mm_config config = {.budget_bytes = 8 * MIB, .zram = {.limit_bytes = 4 * MIB}, .thp = true};
+
+/* 2 MiB resident as one, single pages resident, standby, in zram and in swap, and a poisoned one. */
+static struct mm_rig *busy_rig(void)
+{
+    struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 1);
+    struct fake_swap *disk = mm_rig_swapon(rig, "disk", 4096);
+    mm_rig_fill(rig, 512, 1024, RANDOM);
+    mm_rig_fill(rig, 1024, 1536, TEXT);
+    mm_reclaim(rig->thread[0], rig->vm, 1024, true);
+    ck_assert_str_eq(mm_rig_state(rig, 600), "swap");
+    ck_assert_str_eq(mm_rig_state(rig, 1100), "zram");
+    disk->fail_at = 1;
+    disk->fail_error = -EIO;
+    ck_assert_int_eq(mm_fault(rig->thread[0], rig->vm, gpa_of(600), 0), -EIO);
+    mm_rig_fill(rig, 1536, 1540, TEXT);
+    mm_reclaim(rig->thread[0], rig->vm, 4, false);
+    /* what is free goes back to the kernel: there is room for 2 MiB at once */
+    for (unsigned i = 0; i < 20; i++)
+        mm_housekeep(rig->thread[0]);
+    mm_rig_fill(rig, 0, 1, TEXT);
+    mm_rig_verify(rig, 0, 1100);
+    mm_rig_check(rig);
+    return rig;
+}
+
+START_TEST(test_mm_show_vm_adds_up)
+{
+    struct mm_rig *rig = busy_rig();
+    struct mm_vm_stat stat;
+    struct hist minor = {0}, major = {0};
+    mm_vm_stat(rig->vm, &stat);
+    ck_assert_uint_eq(stat.id, mm_vm_id(rig->vm));
+    ck_assert_uint_eq(stat.memory_bytes, 16 * MIB);
+    ck_assert_uint_eq(stat.resident_bytes + stat.standby_bytes + stat.zram_bytes + stat.swap_bytes +
+                          stat.untouched_bytes + stat.balloon_bytes + stat.poisoned_bytes,
+                      stat.memory_bytes);
+    ck_assert_uint_eq(stat.poisoned_bytes, PAGE_BYTES);
+    ck_assert_uint_gt(stat.standby_bytes, 0);
+    ck_assert_uint_gt(stat.zram_compressed_bytes, 0);
+    ck_assert_uint_lt(stat.zram_compressed_bytes, stat.zram_bytes);
+    ck_assert_uint_ge(stat.nr_huge_blocks, 1);
+    ck_assert_uint_ge(stat.nr_blocks, 2);
+    ck_assert_uint_ge(stat.stage2_tables_bytes, 4 * PAGE_BYTES);
+    mm_fault_hist(rig->vm, &minor, &major);
+    ck_assert_uint_eq(minor.count, stat.nr_minor);
+    ck_assert_uint_eq(major.count, stat.nr_major);
+    ck_assert_uint_gt(major.count, 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_show_vm_without_store_has_no_compressed_bytes)
+{
+    const struct mm_config plain = {.budget_bytes = 8 * MIB};
+    struct mm_rig *rig = mm_rig_create(&plain, 4 * MIB, 1);
+    struct mm_vm_stat stat;
+    mm_vm_stat(rig->vm, &stat);
+    ck_assert_uint_eq(stat.zram_compressed_bytes, 0);
+    ck_assert_uint_eq(stat.untouched_bytes, 4 * MIB);
+    ck_assert_ptr_null(mm_zram(rig->host));
+    mm_rig_destroy(rig);
+    rig = mm_rig_create(&config, 4 * MIB, 1);
+    mm_vm_stat(rig->vm, &stat);
+    ck_assert_uint_eq(stat.zram_compressed_bytes, 0);
+    ck_assert_ptr_nonnull(mm_zram(rig->host));
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_show_host_agrees_with_zones_and_classes)
+{
+    struct mm_rig *rig = busy_rig();
+    struct mm_host_stat stat;
+    struct mm_zone_stat zone[4];
+    uint64_t classes[MM_NR_PAGE_CLASSES], sum = 0, filled = 0;
+    mm_host_stat(rig->host, &stat);
+    ck_assert_uint_eq(mm_zone_stat(rig->host, zone, 1), 1);
+    unsigned nr = mm_zone_stat(rig->host, zone, 4);
+    ck_assert_uint_eq(nr, 2);
+    for (unsigned z = 0; z < nr; z++)
+        for (unsigned plane = 0; plane < NR_PLANES; plane++) {
+            uint64_t pages = 0;
+            for (unsigned order = 0; order <= MAX_ORDER; order++)
+                pages += (uint64_t)zone[z].nr_blocks[plane][order] << order;
+            ck_assert_uint_eq(pages, zone[z].nr_free[plane]);
+            filled += plane == PLANE_FILLED ? pages : 0;
+        }
+    ck_assert_uint_eq(filled * PAGE_BYTES, stat.filled_free_bytes);
+    ck_assert_uint_eq(stat.units_free_bytes + stat.filled_free_bytes + stat.zeroed_stock_bytes, stat.free_bytes);
+    ck_assert_uint_eq(stat.charged_bytes + stat.units_free_bytes, stat.budget_bytes);
+    ck_assert_uint_eq(stat.metadata_bytes, stat.metadata_frames_bytes + stat.metadata_stage2_bytes +
+                                               stat.metadata_blocks_bytes + stat.metadata_swap_bytes);
+    ck_assert_uint_gt(stat.zram_used_bytes, 0);
+    mm_page_classes(rig->host, classes);
+    for (unsigned i = 0; i < MM_NR_PAGE_CLASSES; i++)
+        sum += classes[i];
+    ck_assert_uint_eq(sum * PAGE_BYTES, stat.budget_bytes);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_show_slabs_are_the_tables)
+{
+    struct mm_rig *rig = busy_rig();
+    struct slab_stat slab;
+    struct mm_vm_stat stat;
+    ck_assert_uint_eq(mm_slab_stat(rig->host, &slab, 0), 0);
+    ck_assert_uint_eq(mm_slab_stat(rig->host, &slab, 1), 1);
+    mm_vm_stat(rig->vm, &stat);
+    ck_assert_uint_eq(slab.nr_used * PAGE_BYTES, stat.stage2_tables_bytes);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+static void count_vm(void *ctx, struct mm_vm *vm)
+{
+    *(unsigned *)ctx += mm_vm_id(vm);
+}
+
+START_TEST(test_mm_show_every_vm_once)
+{
+    struct mm_rig *rig = mm_rig_create(&config, 4 * MIB, 1);
+    const struct mm_region regions[2] = {{.start = {8 * MIB}, .bytes = 2 * MIB}, {.start = {0}, .bytes = 4 * MIB}};
+    struct mm_region seen[2];
+    struct mm_page_info info;
+    struct mm_vm *vm;
+    unsigned ids = 0;
+    ck_assert_int_eq(mm_vm_create(rig->host, regions, 2, &vm), 0);
+    mm_for_each_vm(rig->host, count_vm, &ids);
+    ck_assert_uint_eq(ids, (unsigned)mm_vm_id(vm) + mm_vm_id(rig->vm));
+    ck_assert_uint_eq(mm_regions(vm, seen, 1), 1);
+    ck_assert_uint_eq(mm_regions(vm, seen, 2), 2);
+    ck_assert_uint_eq(seen[0].start.v, 8 * MIB);
+    ck_assert_uint_eq(seen[1].bytes, 4 * MIB);
+    ck_assert_int_eq(mm_page_info(vm, (gpa_t){4 * MIB}, &info), -EFAULT);
+    ck_assert_int_eq(mm_page_info(vm, (gpa_t){10 * MIB - 1}, &info), 0);
+    ck_assert_str_eq(info.state, "absent");
+    mm_vm_destroy(rig->thread[0], vm);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_show_page_names_its_frame)
+{
+    struct mm_rig *rig = mm_rig_create(&config, 4 * MIB, 1);
+    struct mm_page_info info, next;
+    mm_rig_fill(rig, 0, 512, TEXT);
+    mm_reclaim(rig->thread[0], rig->vm, 512, false);
+    ck_assert_int_eq(mm_page_info(rig->vm, gpa_of(7), &info), 0);
+    ck_assert_int_eq(mm_page_info(rig->vm, gpa_of(8), &next), 0);
+    ck_assert(info.huge);
+    ck_assert_uint_eq(next.fn, info.fn + 1);
+    ck_assert(fake_host_is_filled(rig->fh, info.fn));
+    /* split, each page keeps its frame */
+    mm_reclaim(rig->thread[0], rig->vm, 1, true);
+    ck_assert_int_eq(mm_page_info(rig->vm, gpa_of(500), &next), 0);
+    ck_assert_str_eq(next.state, "standby");
+    ck_assert(!next.huge);
+    ck_assert_uint_eq(next.fn, info.fn + 500 - 7);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* ---- mm_check ---- */
+
+#define ASSERT_SEEN(change, undo)                                                                                      \
+    do {                                                                                                               \
+        const char *why = NULL;                                                                                        \
+        change;                                                                                                        \
+        ck_assert_msg(!mm_check(rig->host, &why), "not seen: " #change);                                               \
+        ck_assert_ptr_nonnull(why);                                                                                    \
+        undo;                                                                                                          \
+        mm_rig_check(rig);                                                                                             \
+    } while (0)
+
+START_TEST(test_mm_check_sees_damage)
+{
+    struct mm_rig *rig = busy_rig();
+    struct mm_host *host = rig->host;
+    struct block *whole = vm_block(rig->vm, 0), *parts = vm_block(rig->vm, 1100);
+    struct frame *home = &host->pool.frames[pmd_read(whole).payload];
+    ck_assert(pmd_read(whole).state == S2_RESIDENT);
+    ASSERT_SEEN(home->gfn++, home->gfn--);
+    ASSERT_SEEN(home->use = FRAME_USED, home->use = FRAME_HOME);
+    ASSERT_SEEN(parts->nr_resident++, parts->nr_resident--);
+    ASSERT_SEEN(parts->on_lru = false, parts->on_lru = true);
+    ASSERT_SEEN(rig->vm->nr_pages[S2_ZRAM]++, rig->vm->nr_pages[S2_ZRAM]--);
+    ASSERT_SEEN(rig->vm->nr_users++, rig->vm->nr_users--);
+    ASSERT_SEEN(host->lru.nr_standby++, host->lru.nr_standby--);
+    ASSERT_SEEN(host->nr_resident++, host->nr_resident--);
+    ASSERT_SEEN(host->pool.uncharged += 1000, host->pool.uncharged -= 1000);
+    ASSERT_SEEN(host->pool.uncharged -= 500, host->pool.uncharged += 500);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_check_sees_damage_to_standby)
+{
+    struct mm_config small = config;
+    struct mm_rig *rig = mm_rig_create(&config, 4 * MIB, 1);
+    mm_rig_fill(rig, 0, 1, TEXT);
+    mm_reclaim(rig->thread[0], rig->vm, 1, false);
+    struct s2_entry entry = pmd_read(vm_block(rig->vm, 0));
+    ck_assert_uint_eq(entry.state, S2_STANDBY);
+    struct frame *frame = &rig->host->pool.frames[entry.payload];
+    ASSERT_SEEN(frame->flags = 0, frame->flags = FRAME_F_HUGE);
+    mm_rig_destroy(rig);
+
+    small.thp = false;
+    rig = mm_rig_create(&small, 4 * MIB, 1);
+    mm_rig_fill(rig, 0, 1, TEXT);
+    mm_reclaim(rig->thread[0], rig->vm, 1, false);
+    entry = pte_read(vm_block(rig->vm, 0), 0);
+    ck_assert_uint_eq(entry.state, S2_STANDBY);
+    frame = &rig->host->pool.frames[entry.payload];
+    ASSERT_SEEN(frame->gfn++, frame->gfn--);
+    ASSERT_SEEN(frame->vm++, frame->vm--);
+    ASSERT_SEEN(frame->use = FRAME_USED, frame->use = FRAME_STANDBY);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("mm_show");
+    TCase *cases = tcase_create("cases");
+    tcase_add_test(cases, test_mm_show_vm_adds_up);
+    tcase_add_test(cases, test_mm_show_vm_without_store_has_no_compressed_bytes);
+    tcase_add_test(cases, test_mm_show_host_agrees_with_zones_and_classes);
+    tcase_add_test(cases, test_mm_show_slabs_are_the_tables);
+    tcase_add_test(cases, test_mm_show_every_vm_once);
+    tcase_add_test(cases, test_mm_show_page_names_its_frame);
+    tcase_add_test(cases, test_mm_check_sees_damage);
+    tcase_add_test(cases, test_mm_check_sees_damage_to_standby);
+    suite_add_tcase(suite, cases);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
