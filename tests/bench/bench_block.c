@@ -48,18 +48,18 @@ static int tear_down(struct block_arm *arm)
 
 /* --- first touch --- */
 
-/* Until the housekeeper has made as much stock as it will. */
-static void wait_for_stock(struct block_arm *arm)
+/* Until the housekeeper has made @want bytes of stock, or for two seconds. */
+static uint64_t wait_for_stock(struct block_arm *arm, uint64_t want)
 {
-    struct mm_host_stat stat;
-    uint64_t last = UINT64_MAX;
+    struct mm_host_stat stat = {0};
 
-    for (unsigned same = 0; arm->backend == BACKEND_EBB && same < 20;) {
+    for (unsigned tries = 0; arm->backend == BACKEND_EBB && tries < 40; tries++) {
         mm_host_stat(memhost_mm(arm->mh), &stat);
-        same = stat.zeroed_stock_bytes == last ? same + 1 : 0;
-        last = stat.zeroed_stock_bytes;
-        nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
+        if (stat.zeroed_stock_bytes >= want)
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
     }
+    return stat.zeroed_stock_bytes;
 }
 
 /* out: ns a block in the thread that touches, CPU ns a block of the whole process until the stock is full again. */
@@ -73,7 +73,7 @@ static int touch_body(void *ctx, int command, double out[HARNESS_MAX_OUT])
         return tear_down(arm);
     if (arm->next + TOUCH_BLOCKS > arm->blocks)
         return -1;
-    wait_for_stock(arm);
+    uint64_t stock = wait_for_stock(arm, arm->next ? 2 * TOUCH_BLOCKS * BLOCK_BYTES : UINT64_MAX);
     harness_warm(4 * TOUCH_BLOCKS * BLOCK_BYTES);
     double sample[TOUCH_BLOCKS];
     uint64_t cpu = cpu_ns();
@@ -82,8 +82,7 @@ static int touch_body(void *ctx, int command, double out[HARNESS_MAX_OUT])
         *(volatile char *)(arm->memory + arm->next++ * BLOCK_BYTES) = 1;
         sample[i] = (double)(now_ns() - start);
     }
-    if (arm->backend == BACKEND_EBB)
-        wait_for_stock(arm);
+    wait_for_stock(arm, stock);
     out[1] = (double)(cpu_ns() - cpu) / TOUCH_BLOCKS;
     out[0] = percentile(sample, TOUCH_BLOCKS, 50);
     return 0;
