@@ -33,7 +33,7 @@ endif
 
 WARNINGS := -Wall -Wextra -Wundef -Wshadow -Wconversion -Wmissing-prototypes -Wvla -Werror
 EBB_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread $(WARNINGS) $(OPT_$(VARIANT)) -I.
-EBB_LIBS := -llz4 -lzstd -lxxhash -luring -lmicrohttpd -ljansson -lcapstone -lm
+EBB_LIBS := -llz4 -lzstd -lxxhash -luring -lmicrohttpd -ljansson -lm
 CHECK_LIBS := -lcheck -lsubunit -lrt -lm
 # tests/fake/fail_alloc.c stands between the code under test and the heap.
 WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=posix_memalign

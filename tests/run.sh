@@ -7,7 +7,7 @@
 # that fails, and as the last line "N passed, N failed, N skipped". Fails when anything failed.
 #
 # Counted: each of Check's checks, each lint, each build. A program that crashes, runs out of time or prints no line of
-# Check's counts as one failure. A line "SKIP: reason" is one skip, never a pass.
+# Check's counts as one failure. A line "SKIP: reason" is one skip, never a pass; a program may skip all and say no more.
 #
 #   EBB_TEST_SECONDS  time limit of one program, default 300
 #   EBB_NO_KVM=1      tests that need /dev/kvm skip instead of failing
@@ -65,7 +65,7 @@ run_program() {
     if [ $status = 124 ] || [ $status = 137 ]; then
         echo "ended after the time limit of $limit s" >>"$log"
     fi
-    if [ $bad = 0 ] && { [ $status != 0 ] || [ $lines = 0 ]; }; then
+    if [ $bad = 0 ] && { [ $status != 0 ] || [ $((lines + skips)) = 0 ]; }; then
         echo "exit code $status" >>"$log"
         checks=$((checks + 1)) bad=1
     fi

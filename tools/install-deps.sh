@@ -17,7 +17,6 @@ libxxhash-dev      xxhash.h
 liburing-dev       liburing.h
 libmicrohttpd-dev  microhttpd.h
 libjansson-dev     jansson.h
-libcapstone-dev    capstone/capstone.h
 "
 test_packages="
 check              check.h
