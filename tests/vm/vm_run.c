@@ -4,99 +4,14 @@
  * failure is its own, that a running one can be looked into and told what to do, and that nothing is left behind.
  */
 #include "mm/base/types.h"
-#include "tests/fake/program.h"
+#include "tests/fake/run_ebb.h"
 
 #include <check.h>
-#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
-
-#define MIB (UINT64_C(1) << 20)
-/* What the process may need beyond the budget: fixed, and for each VM. */
-#define OVERHEAD_BYTES (24 * MIB)
-#define OVERHEAD_VM_BYTES MIB
-
-static uint64_t number(const json_t *object, const char *name)
-{
-    const json_t *value = json_object_get(object, name);
-
-    ck_assert_msg(json_is_integer(value) && json_integer_value(value) >= 0, "%s is missing or no number", name);
-    return (uint64_t)json_integer_value(value);
-}
-
-static const char *text(const json_t *object, const char *name)
-{
-    const char *value = json_string_value(json_object_get(object, name));
-
-    ck_assert_msg(value != NULL, "%s is missing or no text", name);
-    return value;
-}
-
-static json_t *load(const struct program *p, const char *name)
-{
-    char path[160];
-    json_error_t error;
-    json_t *json = json_load_file(program_path(p, name, path), JSON_REJECT_DUPLICATES, &error);
-
-    ck_assert_msg(json != NULL, "%s: %s\n%s%s", name, error.text, p->out_text, p->err_text);
-    return json;
-}
-
-static void check_faults(const json_t *vm, const char *kind)
-{
-    const json_t *hist = json_object_get(json_object_get(vm, "fault_ns"), kind);
-
-    ck_assert_uint_le(number(hist, "p50"), number(hist, "p99"));
-    ck_assert_uint_le(number(hist, "p99"), number(hist, "max"));
-    ck_assert(number(hist, "count") > 0 || number(hist, "max") == 0);
-}
-
-/* A VM whose pages are all right, and whose memory is all accounted for. */
-static void check_vm(const json_t *vm, uint64_t memory_bytes)
-{
-    static const char *const places[] = {"resident_bytes",  "standby_bytes", "zram_bytes",    "swap_bytes",
-                                         "untouched_bytes", "balloon_bytes", "poisoned_bytes"};
-    uint64_t sum = 0;
-
-    ck_assert_str_eq(text(vm, "result"), "ok");
-    ck_assert_uint_eq(number(vm, "memory_bytes"), memory_bytes);
-    ck_assert_uint_gt(number(vm, "pages_verified"), 0);
-    ck_assert_uint_eq(number(vm, "pages_bad"), 0);
-    for (size_t i = 0; i < ARRAY_LEN(places); i++)
-        sum += number(vm, places[i]);
-    ck_assert_uint_eq(sum, memory_bytes);
-    check_faults(vm, "minor");
-    check_faults(vm, "major");
-}
-
-/* Everything that --json promises, for a run that went well. */
-static void check_result(const json_t *json, unsigned nr_vms, uint64_t memory_bytes, const char *transport)
-{
-    static const char *const vmstat[] = {"pgfault", "pgmajfault", "pswpin", "pswpout", "pgsteal_kswapd", "allocstall"};
-    static const char *const zram[] = {"orig_data_bytes", "compr_data_bytes", "mem_used_bytes", "same_pages",
-                                       "huge_pages"};
-    const json_t *vms = json_object_get(json, "vms");
-
-    ck_assert_str_eq(text(json, "result"), "ok");
-    if (transport)
-        ck_assert_str_eq(text(json, "transport"), transport);
-    ck_assert_uint_le(number(json, "peak_resident_bytes"),
-                      number(json, "budget_bytes") + OVERHEAD_BYTES + nr_vms * OVERHEAD_VM_BYTES);
-    ck_assert_uint_gt(number(json, "metadata_bytes"), 0);
-    for (size_t i = 0; i < ARRAY_LEN(vmstat); i++)
-        number(json_object_get(json, "vmstat"), vmstat[i]);
-    for (size_t i = 0; i < ARRAY_LEN(zram); i++)
-        number(json_object_get(json, "zram"), zram[i]);
-    ck_assert(json_is_array(json_object_get(json, "swaps")));
-    ck_assert_uint_eq(json_array_size(vms), nr_vms);
-    for (unsigned i = 0; i < nr_vms; i++)
-        check_vm(json_array_get(vms, i), memory_bytes);
-}
 
 static const struct {
     const char *line, *transport;
@@ -133,8 +48,8 @@ START_TEST(test_run_verifies_every_page_and_says_where_all_is)
     ck_assert_msg(p.code == 0, "exit code %d\n%s%s", p.code, p.out_text, p.err_text);
     ck_assert_str_eq(p.err_text, "");
     ck_assert_ptr_nonnull(strstr(p.out_text, "Result: ok"));
-    json_t *json = load(&p, "out.json");
-    check_result(json, good[_i].nr_vms, good[_i].memory_mib * MIB, good[_i].transport);
+    json_t *json = run_load(&p, "out.json");
+    run_check_result(json, good[_i].nr_vms, good[_i].memory_mib * RUN_MIB, good[_i].transport);
     json_decref(json);
     program_fini(&p, "out.json");
 }
@@ -151,7 +66,7 @@ START_TEST(test_run_json_to_standard_output_is_all_there_is_on_it)
     ck_assert_str_eq(p.err_text, "");
     json_t *json = json_loads(p.out_text, JSON_REJECT_DUPLICATES, NULL);
     ck_assert_msg(json != NULL, "no JSON: %s", p.out_text);
-    check_result(json, 1, 32 * MIB, NULL);
+    run_check_result(json, 1, 32 * RUN_MIB, NULL);
     json_decref(json);
     program_fini(&p, NULL);
 }
@@ -168,55 +83,14 @@ START_TEST(test_run_out_of_memory_stops_the_vm_and_says_what_is_full)
     ck_assert_msg(p.code == 1, "exit code %d\n%s%s", p.code, p.out_text, p.err_text);
     ck_assert_msg(program_lines(p.err_text) == 1, "not one line: %s", p.err_text);
     ck_assert_msg(strstr(p.err_text, "ebb: vm0: out of memory: budget 16 MiB, zram 4 MiB and swap"), "%s", p.err_text);
-    json_t *json = load(&p, "out.json");
-    ck_assert_ptr_nonnull(strstr(text(json, "result"), "out of memory"));
+    json_t *json = run_load(&p, "out.json");
+    ck_assert_ptr_nonnull(strstr(run_text(json, "result"), "out of memory"));
     json_decref(json);
     program_fini(&p, "out.json");
 }
 END_TEST
 
 /* --- while it runs ------------------------------------------------------------------------------------------- */
-
-static void nap(void)
-{
-    const struct timespec step = {.tv_nsec = 20000000};
-
-    nanosleep(&step, NULL);
-}
-
-/* Runs another ebb in the same directory; p stays as it is. */
-static void ask(const struct program *p, const char *line, struct program *answer)
-{
-    *answer = *p;
-    answer->out = memfd_create("answer", MFD_CLOEXEC);
-    answer->err = memfd_create("fault", MFD_CLOEXEC);
-    program_run(answer, line);
-    close(answer->out);
-    close(answer->err);
-}
-
-/* Starts @line, which has --api a.sock and fills first, and waits until at least @mib MiB are filled. */
-static void start_and_wait(struct program *p, const char *line, uint64_t mib)
-{
-    struct program answer;
-
-    program_init(p);
-    program_start(p, line);
-    for (int i = 0; i < 1500; i++) {
-        uint64_t used = 0;
-        ask(p, "show free --json --api a.sock", &answer);
-        json_t *json = json_loads(answer.out_text, 0, NULL);
-        const json_t *vm = json_array_get(json_object_get(json, "vms"), 0);
-        if (vm)
-            used = number(vm, "memory_bytes") - number(vm, "untouched_bytes");
-        json_decref(json);
-        if (used >= mib * MIB)
-            return;
-        nap();
-    }
-    kill(p->pid, SIGKILL);
-    ck_abort_msg("the guest never filled %u MiB", (unsigned)mib);
-}
 
 #define IDLE_RUN                                                                                                       \
     "run --memory 64M --budget 24M --zram 8M --swap a.swap,size=128M --api a.sock --json out.json "                    \
@@ -229,14 +103,14 @@ START_TEST(test_run_signal_stops_it_with_the_closing_table)
     struct program p;
     if (!program_has_kvm("signals"))
         return;
-    start_and_wait(&p, IDLE_RUN, 40);
+    run_start_filled(&p, IDLE_RUN, 40);
     kill(p.pid, signals[_i]);
     program_wait(&p);
     ck_assert_msg(p.code == 0, "exit code %d\n%s%s", p.code, p.out_text, p.err_text);
     ck_assert_ptr_nonnull(strstr(p.out_text, "Result: stopped"));
     ck_assert_ptr_nonnull(strstr(p.out_text, "never touched"));
-    json_t *json = load(&p, "out.json");
-    ck_assert_str_eq(text(json, "result"), "stopped");
+    json_t *json = run_load(&p, "out.json");
+    ck_assert_str_eq(run_text(json, "result"), "stopped");
     json_decref(json);
     program_fini(&p, "out.json");
 }
@@ -248,7 +122,7 @@ START_TEST(test_run_killed_leaves_no_swap_file)
     struct program p;
     if (!program_has_kvm("kill -9"))
         return;
-    start_and_wait(&p, IDLE_RUN, 40);
+    run_start_filled(&p, IDLE_RUN, 40);
     kill(p.pid, SIGKILL);
     program_wait(&p);
     ck_assert_int_eq(p.code, -SIGKILL);
@@ -270,10 +144,10 @@ START_TEST(test_run_shows_every_view_while_it_runs)
     char line[128];
     if (!program_has_kvm("show"))
         return;
-    start_and_wait(&p, IDLE_RUN, 40);
+    run_start_filled(&p, IDLE_RUN, 40);
     for (size_t i = 0; i < 2 * ARRAY_LEN(views); i++) {
         snprintf(line, sizeof(line), "show %s --api a.sock%s", views[i / 2], i % 2 ? " --json" : "");
-        ask(&p, line, &answer);
+        run_ask(&p, line, &answer);
         ck_assert_msg(answer.code == 0, "%s: %s", line, answer.err_text);
         ck_assert_str_eq(answer.err_text, "");
         ck_assert_msg(strlen(answer.out_text) > 20, "%s: %s", line, answer.out_text);
@@ -293,24 +167,24 @@ START_TEST(test_run_takes_and_gives_back_a_swap_area_while_it_runs)
     struct program p, answer;
     if (!program_has_kvm("swapon, swapoff"))
         return;
-    start_and_wait(&p, IDLE_RUN, 40);
-    ask(&p, "swapon b.swap,size=128M,prio=5 --api a.sock", &answer);
+    run_start_filled(&p, IDLE_RUN, 40);
+    run_ask(&p, "swapon b.swap,size=128M,prio=5 --api a.sock", &answer);
     ck_assert_msg(answer.code == 0, "%s", answer.err_text);
-    ask(&p, "swapon b.swap,size=128M --api a.sock", &answer);
+    run_ask(&p, "swapon b.swap,size=128M --api a.sock", &answer);
     ck_assert_int_eq(answer.code, 2);
     ck_assert_uint_eq(program_lines(answer.err_text), 1);
-    ask(&p, "swapoff a.swap --api a.sock", &answer);
+    run_ask(&p, "swapoff a.swap --api a.sock", &answer);
     ck_assert_msg(answer.code == 0, "%s", answer.err_text);
-    ask(&p, "show swaps --api a.sock", &answer);
+    run_ask(&p, "show swaps --api a.sock", &answer);
     ck_assert_ptr_null(strstr(answer.out_text, "a.swap"));
     ck_assert_ptr_nonnull(strstr(answer.out_text, "b.swap"));
-    ask(&p, "swapoff a.swap --api a.sock", &answer);
+    run_ask(&p, "swapoff a.swap --api a.sock", &answer);
     ck_assert_int_eq(answer.code, 2);
     ck_assert_ptr_nonnull(strstr(answer.err_text, "ebb show swaps"));
-    ask(&p, "reclaim 4M --api a.sock", &answer);
+    run_ask(&p, "reclaim 4M --api a.sock", &answer);
     ck_assert_msg(answer.code == 0, "%s", answer.err_text);
     ck_assert_ptr_nonnull(strstr(answer.out_text, "reclaimed"));
-    ask(&p, "show lru --api nowhere.sock", &answer);
+    run_ask(&p, "show lru --api nowhere.sock", &answer);
     ck_assert_int_eq(answer.code, 2);
     kill(p.pid, SIGTERM);
     program_wait(&p);
@@ -324,15 +198,15 @@ START_TEST(test_run_swapoff_that_does_not_fit_changes_nothing)
     struct program p, answer;
     if (!program_has_kvm("swapoff that does not fit"))
         return;
-    start_and_wait(&p,
-                   "run --memory 64M --budget 16M --swap a.swap,size=128M --api a.sock "
-                   "--workload 'fill:40M,pattern=random;idle:600s;verify'",
-                   40);
-    ask(&p, "swapoff a.swap --api a.sock", &answer);
+    run_start_filled(&p,
+                     "run --memory 64M --budget 16M --swap a.swap,size=128M --api a.sock "
+                     "--workload 'fill:40M,pattern=random;idle:600s;verify'",
+                     40);
+    run_ask(&p, "swapoff a.swap --api a.sock", &answer);
     ck_assert_int_eq(answer.code, 1);
     ck_assert_msg(program_lines(answer.err_text) == 1, "%s", answer.err_text);
     ck_assert_ptr_nonnull(strstr(answer.err_text, "do not fit"));
-    ask(&p, "show swaps --api a.sock", &answer);
+    run_ask(&p, "show swaps --api a.sock", &answer);
     ck_assert_ptr_nonnull(strstr(answer.out_text, "a.swap"));
     kill(p.pid, SIGTERM);
     program_wait(&p);
@@ -355,12 +229,12 @@ START_TEST(test_run_kernel_backend_gives_the_same_result)
         return;
     }
     ck_assert_msg(p.code == 0, "exit code %d\n%s%s", p.code, p.out_text, p.err_text);
-    json_t *json = load(&p, "out.json");
+    json_t *json = run_load(&p, "out.json");
     const json_t *vm = json_array_get(json_object_get(json, "vms"), 0);
-    ck_assert_str_eq(text(json, "result"), "ok");
-    ck_assert_str_eq(text(json, "transport"), "kernel");
-    ck_assert_uint_gt(number(vm, "pages_verified"), 0);
-    ck_assert_uint_eq(number(vm, "pages_bad"), 0);
+    ck_assert_str_eq(run_text(json, "result"), "ok");
+    ck_assert_str_eq(run_text(json, "transport"), "kernel");
+    ck_assert_uint_gt(run_number(vm, "pages_verified"), 0);
+    ck_assert_uint_eq(run_number(vm, "pages_bad"), 0);
     ck_assert(json_is_null(json_object_get(vm, "standby_bytes")));
     ck_assert(json_is_null(json_object_get(json, "vmstat")));
     json_decref(json);
