@@ -143,7 +143,9 @@ uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer 
     bool zram_full = !host->zram, swap = swap_nr_free(host->swap) > 0;
     uint32_t freed = 0;
     /* one round over the list: what no store takes goes to the head and is not met again */
-    uint64_t left = counter_read(&host->lru.nr_standby) - (swap ? 0 : counter_read(&host->lru.nr_refused));
+    uint64_t left = counter_read(&host->lru.nr_standby), refused = counter_read(&host->lru.nr_refused);
+    if (!swap)
+        left -= MIN_OF(left, refused);
     while (freed < pages && left > 0 && (!zram_full || swap)) {
         fn_t fn[EVICT_BATCH];
         uint8_t flags[EVICT_BATCH];

@@ -142,6 +142,7 @@ START_TEST(test_mm_show_every_vm_once)
     ck_assert_int_eq(mm_page_info(vm, (gpa_t){4 * MIB}, &info), -EFAULT);
     ck_assert_int_eq(mm_page_info(vm, (gpa_t){10 * MIB - 1}, &info), 0);
     ck_assert_str_eq(info.state, "absent");
+    ck_assert(info.huge); /* one entry for the block */
     mm_vm_destroy(rig->thread[0], vm);
     mm_rig_destroy(rig);
 }
