@@ -3,6 +3,7 @@
 #include "tests/unit/mm_rig.h"
 #include "tests/unit/model_rng.h"
 
+#include <errno.h>
 #include <pthread.h>
 
 #define NR_ROUNDS 60u
@@ -73,12 +74,52 @@ START_TEST(test_mm_vms_come_and_go_beside_the_workers)
 }
 END_TEST
 
+/* ---- */
+
+struct writer {
+    struct mm_rig *rig;
+    unsigned number;
+    int err;
+};
+
+static void *writer_main(void *arg)
+{
+    struct writer *writer = arg;
+    for (gfn_t gfn = writer->number; gfn < writer->rig->nr_pages && !writer->err; gfn += 4)
+        writer->err = mm_rig_write(writer->rig, writer->number, gfn, RANDOM);
+    return NULL;
+}
+
+/* Each of them has pages on the way to a store that will refuse them when another looks. */
+START_TEST(test_mm_out_of_memory_is_told_to_every_thread)
+{
+    const struct mm_config config = {.budget_bytes = 8 * MIB, .zram = {.limit_bytes = 4 * MIB}};
+    struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 4);
+    struct writer writer[4];
+    pthread_t thread[4];
+    for (unsigned i = 0; i < 4; i++) {
+        writer[i] = (struct writer){.rig = rig, .number = i};
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, writer_main, &writer[i]), 0);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        pthread_join(thread[i], NULL);
+        ck_assert_int_eq(writer[i].err, -ENOMEM);
+    }
+    mm_rig_check(rig);
+    mm_rig_swapon(rig, "disk", 4096);
+    for (gfn_t gfn = 0; gfn < rig->nr_pages; gfn++)
+        mm_rig_verify(rig, 0, gfn);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("mm_vms_threads");
     TCase *cases = tcase_create("cases");
     tcase_set_timeout(cases, 240);
     tcase_add_loop_test(cases, test_mm_vms_come_and_go_beside_the_workers, 0, 2);
+    tcase_add_test(cases, test_mm_out_of_memory_is_told_to_every_thread);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
