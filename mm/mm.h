@@ -86,9 +86,11 @@ struct swap_set *mm_swap_set(struct mm_host *host);
 /*
  * mm_swapoff - brings every page of the area back (to frames or zram or other areas), then removes it. Other threads go
  * on. -ENOENT; -ENOMEM: they do not fit, and the area stays as it was, still in use; -EIO: a page could not be read,
- * the same.
+ * the same; -ECANCELED: after mm_stop_work, the same.
  */
 must_check int mm_swapoff(struct mm_thread *thread, const char *name);
+/* The host is about to go: mm_reclaim and mm_swapoff, under way or yet to come, give up soon. */
+void mm_stop_work(struct mm_host *host);
 
 struct mm_vm_stat {
     vmid_t id;

@@ -119,6 +119,8 @@ static int empty_block(struct swapoff *s, struct block *block)
         lock_release(&block->lock);
         if (__atomic_load_n(&s->host->swapoff_yield, __ATOMIC_RELAXED))
             return -ENOMEM;
+        if (__atomic_load_n(&s->host->work_stopped, __ATOMIC_RELAXED))
+            return -ECANCELED;
         if (more == -ENOMEM && dry < 8) {
             /* room is made without the lock: these pages go on into zram or another area */
             dry = reclaim_round(s->thread, 2 * SWAPOFF_BATCH, dry > 4, RECLAIM_DIRECT) ? 0 : dry + 1;
@@ -128,17 +130,29 @@ static int empty_block(struct swapoff *s, struct block *block)
     return more;
 }
 
+/* The VM, held: it may be destroyed meanwhile, then its blocks are empty. NULL: there is none. */
+static struct mm_vm *hold_vm(struct mm_host *host, unsigned id)
+{
+    lock_acquire(&host->lru.lock);
+    struct mm_vm *vm = host->vms[id];
+    if (vm)
+        vm_get(vm);
+    lock_release(&host->lru.lock);
+    return vm;
+}
+
 static int empty_area(struct swapoff *s)
 {
     int err = 0;
-    lock_acquire(&s->host->vms_lock);
     for (unsigned id = 1; id < MM_MAX_VMS && !err; id++) {
-        struct mm_vm *vm = s->host->vms[id];
-        for (unsigned r = 0; vm && r < vm->nr_regions; r++)
+        struct mm_vm *vm = hold_vm(s->host, id);
+        if (!vm)
+            continue;
+        for (unsigned r = 0; r < vm->nr_regions; r++)
             for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT && !err; i++)
                 err = empty_block(s, &vm->blocks[r][i]);
+        vm_put(vm);
     }
-    lock_release(&s->host->vms_lock);
     return err;
 }
 
@@ -173,4 +187,9 @@ int mm_swapoff(struct mm_thread *thread, const char *name)
         swap_area_enable(host->swap, s.area, true);
     __atomic_sub_fetch(&host->nr_swapoffs, 1, __ATOMIC_RELAXED);
     return err;
+}
+
+void mm_stop_work(struct mm_host *host)
+{
+    __atomic_store_n(&host->work_stopped, true, __ATOMIC_RELAXED);
 }

@@ -75,6 +75,8 @@ static int read_answer(const char *text, json_t **out, struct diag *diag)
     int status;
 
     *out = NULL;
+    if (!*text)
+        return diag_set(diag, EXIT_GUEST, "ebb has ended, or ends now: it gave no answer");
     if (sscanf(text, "HTTP/1.%*1[01] %3d", &status) != 1 || !content)
         return broken(diag, "no HTTP");
     content += 4;

@@ -93,6 +93,8 @@ static int swapoff(const struct control *control, const json_t *body, json_t **o
     case -ENOMEM:
         return diag_set(diag, EXIT_GUEST,
                         "%.200s stays in use: its pages do not fit elsewhere; add another area or free memory", path);
+    case -ECANCELED:
+        return diag_set(diag, EXIT_GUEST, "%.200s stays in use: the run is over", path);
     default:
         return diag_set(diag, EXIT_GUEST, "%.200s stays in use: %s", path, strerror(-error));
     }

@@ -337,6 +337,17 @@ bool memhost_vm_is_wanted(struct memhost_vm *vm)
     return oom_is_victim(&vm->mh->oom, &vm->oom);
 }
 
+/* Not by the callers' thread, if possible: one may have it for seconds, and others wait for this VM's memory. */
+static void destroy_mm(struct memhost_vm *vm)
+{
+    if (vm->nr_threads > 0) {
+        mm_vm_destroy(vm->threads[0], vm->mm);
+        return;
+    }
+    mm_vm_destroy(memhost_lock_thread(vm->mh), vm->mm);
+    memhost_unlock_thread(vm->mh);
+}
+
 void memhost_vm_remove(struct memhost_vm *vm)
 {
     if (vm->mm)
@@ -344,8 +355,7 @@ void memhost_vm_remove(struct memhost_vm *vm)
     if (vm->faultd)
         faultd_stop(vm->faultd);
     if (vm->mm) {
-        mm_vm_destroy(memhost_lock_thread(vm->mh), vm->mm);
-        memhost_unlock_thread(vm->mh);
+        destroy_mm(vm);
         oom_freed(&vm->mh->oom, &vm->oom);
     }
     for (unsigned i = 0; i < vm->nr_threads; i++)

@@ -230,9 +230,17 @@ static void close_outputs(struct run *run)
     pthread_sigmask(SIG_SETMASK, &set, NULL);
 }
 
+/* Whatever the API was told to do gives up: it would be waited for. */
+static void stop_work(struct run *run)
+{
+    if (run->mh && memhost_mm(run->mh))
+        mm_stop_work(memhost_mm(run->mh));
+}
+
 static void tear_down(struct run *run)
 {
     close_outputs(run);
+    stop_work(run);
     if (run->api)
         api_stop(run->api);
     stop_machines(run);
@@ -259,6 +267,7 @@ static int run_all(struct run *run)
     if (start_machines(run))
         return -1;
     run_loop(run);
+    stop_work(run);
     conclude(run);
     return run->diag->code == EXIT_DONE ? 0 : -1;
 }

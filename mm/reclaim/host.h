@@ -8,6 +8,7 @@
  *   from the LRU    under lru.lock; its block.lock is tried there, and only then lru.lock is let go
  *   from a frame    a standby frame names (vm, gfn); under lru.lock vm.nr_users is raised, which mm_vm_destroy waits
  * for
+ *   from swapoff    by VM and number; vm.nr_users as from a frame
  *
  * Lock order: vms_lock < block.lock < lru.lock < stores < pool < zone (mm/base/lock.h).
  */
@@ -51,7 +52,7 @@ struct mm_vm {
     struct block *blocks[MM_MAX_REGIONS]; /* one array a region */
     struct stage2 stage2;
     uint64_t nr_pages[S2_TABLE]; /* by state; atomic */
-    uint32_t nr_users;           /* evictions and moves under way that name this VM; raised under lru.lock; atomic */
+    uint32_t nr_users;           /* evictions, moves, swapoffs that name this VM; raised under lru.lock; atomic */
     struct hist minor, major;
 };
 
@@ -93,6 +94,7 @@ struct mm_host {
     uint32_t retry_below;   /* free pages: there was nothing to reclaim at twice as many; atomic */
     uint32_t nr_swapoffs;   /* under way; atomic */
     bool swapoff_yield;     /* a fault needs the room of the area that one empties: it gives up; atomic */
+    bool work_stopped;      /* mm_stop_work; atomic */
     struct mm_lock vms_lock;
     /* guarded by vms_lock for writing, and by lru.lock too */
     struct mm_vm *vms[MM_MAX_VMS];

@@ -209,7 +209,7 @@ static uint64_t deactivate_vm(struct mm_thread *thread, struct mm_vm *vm, uint64
 uint64_t mm_reclaim(struct mm_thread *thread, struct mm_vm *vm, uint64_t pages, bool to_store)
 {
     uint64_t done = 0;
-    while (done < pages) {
+    while (done < pages && !__atomic_load_n(&thread->host->work_stopped, __ATOMIC_RELAXED)) {
         /* in steps of a block, so that frames that come free serve the next step */
         uint32_t step = (uint32_t)MIN_OF(pages - done, (uint64_t)BLOCK_PAGES);
         uint64_t scanned = 0, taken;

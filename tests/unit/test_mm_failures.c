@@ -369,6 +369,112 @@ START_TEST(test_mm_swapoff_gives_up_when_a_fault_needs_the_room)
 }
 END_TEST
 
+/* ---- the rest of the host while swapoff is at work ---- */
+
+struct bystander {
+    struct disk disk;
+    struct mm_vm *other;
+    bool started;
+};
+
+static void count_vm(void *ctx, struct mm_vm *vm)
+{
+    (void)vm;
+    ++*(unsigned *)ctx;
+}
+
+static void *bystander_main(void *arg)
+{
+    struct bystander *by = arg;
+    struct mm_host_stat stat;
+    unsigned nr = 0;
+    mm_host_stat(by->disk.rig->host, &stat);
+    mm_vm_destroy(by->disk.rig->thread[1], by->other);
+    mm_for_each_vm(by->disk.rig->host, count_vm, &nr);
+    return nr == 1 ? by : NULL;
+}
+
+/* The first page that swapoff reads takes until others have looked at the host and taken a VM away. */
+static void let_bystander_work(struct disk *disk, bool write, const struct swap_io *io, unsigned nr)
+{
+    struct bystander *by = container_of(disk, struct bystander, disk);
+    pthread_t thread;
+    void *well = NULL;
+    (void)io;
+    (void)nr;
+    if (write || by->started)
+        return;
+    by->started = true;
+    if (pthread_create(&thread, NULL, bystander_main, by) || pthread_join(thread, &well) || !well)
+        abort();
+}
+
+START_TEST(test_mm_swapoff_keeps_nobody_from_figures_and_vms)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 8 * MIB, 2);
+    const struct mm_region region = {.start = {0}, .bytes = 2 * MIB};
+    struct bystander by = {.disk = {.on_transfer = let_bystander_work}};
+    disk_on(&by.disk, rig, 4096);
+    ck_assert_int_eq(mm_vm_create(rig->host, &region, 1, &by.other), 0);
+    fake_host_add_vm(rig->fh, mm_vm_id(by.other), BLOCK_PAGES);
+    mm_rig_fill(rig, 0, 1000, RANDOM);
+    mm_reclaim(rig->thread[0], rig->vm, 1000, true);
+    ck_assert_int_eq(mm_swapoff(rig->thread[0], "disk"), 0);
+    ck_assert(by.started);
+    mm_rig_check(rig);
+    for (gfn_t gfn = 0; gfn < 1000; gfn++)
+        mm_rig_verify(rig, 0, gfn);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* ---- work by hand when the host is about to go ---- */
+
+static void stop_work(struct disk *disk, bool write, const struct swap_io *io, unsigned nr)
+{
+    (void)write;
+    (void)io;
+    (void)nr;
+    mm_stop_work(disk->rig->host);
+}
+
+START_TEST(test_mm_swapoff_gives_up_when_the_host_is_about_to_go)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 8 * MIB, 1);
+    struct disk disk = {.on_transfer = NULL};
+    struct swap_area_stat before, after;
+    disk_on(&disk, rig, 4096);
+    mm_rig_fill(rig, 0, 1000, RANDOM);
+    mm_reclaim(rig->thread[0], rig->vm, 1000, true);
+    ck_assert_uint_eq(swap_stat(mm_swap_set(rig->host), &before, 1), 1);
+    disk.on_transfer = stop_work;
+    ck_assert_int_eq(mm_swapoff(rig->thread[0], "disk"), -ECANCELED);
+    ck_assert_uint_eq(swap_stat(mm_swap_set(rig->host), &after, 1), 1);
+    ck_assert(after.enabled);
+    ck_assert_uint_gt(after.used_bytes, before.used_bytes / 2);
+    mm_rig_check(rig);
+    for (gfn_t gfn = 0; gfn < 1000; gfn++)
+        mm_rig_verify(rig, 0, gfn);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_reclaim_by_hand_gives_up_when_the_host_is_about_to_go)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 8 * MIB, 1);
+    struct disk disk = {.on_transfer = stop_work};
+    disk_on(&disk, rig, 4096);
+    mm_rig_fill(rig, 0, 1500, RANDOM);
+    uint64_t freed = mm_reclaim(rig->thread[0], rig->vm, 1500, true);
+    ck_assert_uint_gt(freed, 0);
+    ck_assert_uint_le(freed, BLOCK_PAGES);
+    ck_assert_uint_eq(mm_reclaim(rig->thread[0], rig->vm, 1500, true), 0);
+    for (gfn_t gfn = 0; gfn < 1500; gfn++)
+        mm_rig_verify(rig, 0, gfn);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("mm_failures");
@@ -385,6 +491,9 @@ int main(void)
     tcase_add_test(cases, test_mm_swapoff_waits_for_a_slow_write);
     tcase_add_test(cases, test_mm_fault_waits_for_a_slow_write_before_memory_is_out);
     tcase_add_test(cases, test_mm_swapoff_gives_up_when_a_fault_needs_the_room);
+    tcase_add_test(cases, test_mm_swapoff_keeps_nobody_from_figures_and_vms);
+    tcase_add_test(cases, test_mm_swapoff_gives_up_when_the_host_is_about_to_go);
+    tcase_add_test(cases, test_mm_reclaim_by_hand_gives_up_when_the_host_is_about_to_go);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
