@@ -52,7 +52,7 @@ struct mm_region {
     uint64_t bytes; /* multiples of BLOCK_BYTES, both; regions do not overlap */
 };
 #define MM_MAX_REGIONS 8
-/* -EINVAL, -ENOMEM, -ENOSPC (65534 VMs). The host has room for the VM's range before this is called: ops get vm id
+/* -EINVAL, -ENOMEM, -ENOSPC (4095 VMs). The host has room for the VM's range before this is called: ops get vm id
  * mm_vm_id(). */
 must_check int mm_vm_create(struct mm_host *host, const struct mm_region *regions, unsigned nr, struct mm_vm **out);
 vmid_t mm_vm_id(const struct mm_vm *vm);
