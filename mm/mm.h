@@ -92,6 +92,9 @@ must_check int mm_swapoff(struct mm_thread *thread, const char *name);
 /* The host is about to go: mm_reclaim and mm_swapoff, under way or yet to come, give up soon. */
 void mm_stop_work(struct mm_host *host);
 
+/* The caller stops a VM because -ENOMEM was the answer: counted as oom_kill. */
+void mm_note_oom_kill(struct mm_host *host);
+
 struct mm_vm_stat {
     vmid_t id;
     uint64_t memory_bytes, resident_bytes, standby_bytes, zram_bytes, swap_bytes, untouched_bytes, balloon_bytes,

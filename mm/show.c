@@ -179,6 +179,11 @@ int mm_page_info(struct mm_vm *vm, gpa_t gpa, struct mm_page_info *out)
     return 0;
 }
 
+void mm_note_oom_kill(struct mm_host *host)
+{
+    event_add(host, EV_oom_kill, 1);
+}
+
 unsigned mm_regions(struct mm_vm *vm, struct mm_region *out, unsigned max)
 {
     unsigned nr = MIN_OF(max, vm->nr_regions);

@@ -217,7 +217,11 @@ static int handle_fault(void *ctx, unsigned thread, gpa_t gpa, unsigned flags)
 static void report_fatal(void *ctx, int err, gpa_t gpa)
 {
     struct memhost_vm *vm = ctx;
-    if (!atomic_exchange(&vm->failed, true) && vm->config.on_fatal)
+    if (atomic_exchange(&vm->failed, true))
+        return;
+    if (err == -ENOMEM)
+        mm_note_oom_kill(vm->mh->mm);
+    if (vm->config.on_fatal)
         vm->config.on_fatal(vm->config.ctx, err, gpa);
 }
 
