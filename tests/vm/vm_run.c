@@ -85,6 +85,7 @@ START_TEST(test_run_out_of_memory_stops_the_vm_and_says_what_is_full)
     ck_assert_msg(strstr(p.err_text, "ebb: vm0: out of memory: budget 16 MiB, zram 4 MiB and swap"), "%s", p.err_text);
     json_t *json = run_load(&p, "out.json");
     ck_assert_ptr_nonnull(strstr(run_text(json, "result"), "out of memory"));
+    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(json, "vmstat"), "oom_kill")), 1);
     json_decref(json);
     program_fini(&p, "out.json");
 }
