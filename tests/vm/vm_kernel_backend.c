@@ -106,6 +106,12 @@ static int in_child(int (*body)(void))
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* What processes left that were killed before these tests goes now, and not between two looks. */
+static void sweep_others(void)
+{
+    kernel_backend_destroy(create(64 * MIB, NULL));
+}
+
 START_TEST(test_kernel_backend_create_destroy_leaves_nothing)
 {
     struct host_state before = look();
@@ -329,6 +335,7 @@ int main(void)
     if (why) {
         tcase_add_test(tc, test_kernel_backend_skipped);
     } else {
+        tcase_add_checked_fixture(tc, sweep_others, NULL);
         tcase_add_test(tc, test_kernel_backend_create_destroy_leaves_nothing);
         tcase_add_test(tc, test_kernel_backend_two_in_one_process_have_their_own);
         tcase_add_test(tc, test_kernel_backend_holds_the_limit_and_the_data);
