@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -92,8 +93,22 @@ static void become(struct program *p, const char *line)
     _exit(CANNOT_PREPARE);
 }
 
+/* The end of @gate that was made in parent and child closes in the child when it becomes ebb, or ends. */
+static void wait_for_exec(const int gate[2])
+{
+    char byte;
+
+    close(gate[1]);
+    while (read(gate[0], &byte, 1) < 0 && errno == EINTR)
+        ;
+    close(gate[0]);
+}
+
 void program_start(struct program *p, const char *line)
 {
+    int gate[2];
+
+    ck_assert_int_eq(pipe2(gate, O_CLOEXEC), 0);
     ck_assert_int_eq(ftruncate(p->out, 0), 0);
     ck_assert_int_eq(ftruncate(p->err, 0), 0);
     lseek(p->out, 0, SEEK_SET);
@@ -103,6 +118,7 @@ void program_start(struct program *p, const char *line)
     ck_assert_int_ge(p->pid, 0);
     if (p->pid == 0)
         become(p, line);
+    wait_for_exec(gate);
 }
 
 static void read_text(int fd, char *out, size_t out_bytes)

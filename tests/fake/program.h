@@ -27,7 +27,8 @@ void program_init(struct program *p);
 /* Asserts that nothing is left in the directory but what @keep names (NULL: nothing), which is removed. */
 void program_fini(struct program *p, const char *keep);
 
-/* Starts ebb with @line, words separated by single blanks; a word may be put in 'single quotes'. */
+/* Starts ebb with @line, words separated by single blanks; a word may be put in 'single quotes'. On
+ * return the process is ebb: signals to it are ebb's. */
 void program_start(struct program *p, const char *line);
 /* Waits for its end, at most 120 s; then it is killed, and the test fails. Fills code and the texts. */
 void program_wait(struct program *p);
