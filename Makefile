@@ -44,7 +44,7 @@ link = $(CC) $(EBB_CFLAGS) $(CFLAGS) $(LDFLAGS) -Wl,--as-needed -o $@
 # --- what there is to build -----------------------------------------------------------------------
 
 MM_SRC := $(sort $(wildcard mm/*.c mm/*/*.c))
-VMM_SRC := $(sort $(filter-out vmm/main.c,$(wildcard vmm/*.c devices/*.c devices/*/*.c)))
+VMM_SRC := $(sort $(filter-out vmm/main.c,$(wildcard vmm/*.c vmm/*/*.c devices/*.c devices/*/*.c)))
 FAKE_SRC := $(sort $(wildcard tests/fake/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 VM_SRC := $(sort $(wildcard tests/vm/vm_*.c))

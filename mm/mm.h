@@ -50,6 +50,7 @@ void mm_thread_destroy(struct mm_thread *thread);
 struct mm_region {
     gpa_t start;
     uint64_t bytes; /* multiples of BLOCK_BYTES, both; regions do not overlap */
+    bool unplugged; /* not memory until mm_plug says so */
 };
 #define MM_MAX_REGIONS 8
 /* -EINVAL, -ENOMEM, -ENOSPC (4095 VMs). The host has room for the VM's range before this is called: ops get vm id
@@ -68,6 +69,37 @@ void mm_vm_destroy(struct mm_thread *thread, struct mm_vm *vm);
  * After an error the waiter still waits: the caller stops the VM. Takes block locks; may do I/O.
  */
 must_check int mm_fault(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, unsigned flags);
+
+/*
+ * What the guest says of its own memory. Ranges are whole pages inside one region, else -EFAULT with nothing changed.
+ *
+ * mm_drop - the guest gives [gpa, gpa + bytes) up: the content is lost; frames, objects and slots are free. A whole block
+ * leaves by one host operation. @how says what the pages are from now on:
+ *   MM_DROP_FREE     absent: the next touch gets pages of zeros, or of the 32-bit word @fill, repeated, when it is not 0
+ *   MM_DROP_BALLOON  in the balloon, counted as such; a touch takes the page out of it (@fill as above)
+ * Pinned blocks are left as they are. *dropped_pages: pages that were something else before. Returns 0; -ENOMEM: no table
+ * for a block that loses a part of its pages: what came before it is dropped, the rest is as it was. Does no I/O.
+ */
+enum mm_drop_how { MM_DROP_FREE, MM_DROP_BALLOON };
+must_check int mm_drop(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, uint64_t bytes, enum mm_drop_how how,
+                       uint32_t fill, uint64_t *dropped_pages);
+/* Pages of the range that are in the balloon are not any more: absent (or as @fill said). Cannot run out of memory. */
+must_check int mm_balloon_return(struct mm_vm *vm, gpa_t gpa, uint64_t bytes);
+
+/*
+ * mm_pin - the pages of [gpa, gpa + bytes), any bytes inside one region, are resident and stay so, at one address, until
+ * mm_unpin with the same range: nobody takes or drops them. For I/O that goes straight to guest memory. Pins nest.
+ * Returns 0, or what mm_fault returns, with nothing pinned.
+ */
+must_check int mm_pin(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, uint64_t bytes);
+void mm_unpin(struct mm_vm *vm, gpa_t gpa, uint64_t bytes);
+
+/*
+ * mm_plug - whole blocks inside one region are memory (@plugged), absent at first, or are not: their pages are dropped,
+ * and a touch is -EFAULT, which stops the VM. Blocks that are so already stay as they are. Returns 0; -EFAULT: outside;
+ * -EINVAL: not whole blocks; -EBUSY: a block to be unplugged is pinned, nothing has changed.
+ */
+must_check int mm_plug(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, uint64_t bytes, bool plugged);
 
 /* Reclaim until free pages reach the high watermark or nothing more can be had. One caller at a time. True: made
  * progress. */

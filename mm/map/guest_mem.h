@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * guest_mem: guest physical memory as a device or a loader may use it: checked addresses, checked copies.
+ *
+ * The guest writes while we read. So nothing is used where it stands: a structure is copied once, checked, then used.
+ * Touching a page that is not resident makes this thread wait for a fault thread, which is why fault threads never
+ * come here, and why nobody may hold a lock that mm_fault takes.
+ */
+#ifndef MM_MAP_GUEST_MEM_H
+#define MM_MAP_GUEST_MEM_H
+
+#include "mm/base/types.h"
+
+#define GUEST_MEM_MAX_REGIONS 8
+
+struct guest_mem_region {
+    gpa_t start;
+    uint64_t bytes;
+    char *hva; /* of start, in this process */
+};
+
+/* Constant once the vCPUs run. Regions do not overlap. */
+struct guest_mem {
+    unsigned nr;
+    struct guest_mem_region region[GUEST_MEM_MAX_REGIONS];
+};
+
+/* Address of [gpa, gpa + bytes), or NULL when that is not inside one region, or wraps. @bytes may be 0. */
+void *guest_mem_hva(const struct guest_mem *mem, gpa_t gpa, uint64_t bytes);
+/* 0, or -EFAULT with nothing copied: a part of [gpa, gpa + bytes) is not inside one region. */
+must_check int guest_mem_read(const struct guest_mem *mem, gpa_t gpa, void *to, uint64_t bytes);
+must_check int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const void *from, uint64_t bytes);
+
+#endif
