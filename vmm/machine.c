@@ -139,7 +139,8 @@ static int check_config(const struct machine_config *config, struct diag *diag)
 
 static int add_memory(struct machine *m, struct memhost *mh, const struct machine_config *config, struct diag *diag)
 {
-    const struct mm_region regions[] = {{{0}, m->low_bytes}, {{EBB_HIGH_GPA}, m->high_bytes}};
+    const struct mm_region regions[] = {{.start = {0}, .bytes = m->low_bytes},
+                                        {.start = {EBB_HIGH_GPA}, .bytes = m->high_bytes}};
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     struct memhost_vm_config vm = {
         .regions = regions,
