@@ -29,8 +29,8 @@ struct fix {
 };
 
 static const struct mm_region fix_regions[] = {
-    {{0}, FIX_LOW_BLOCKS *BLOCK_BYTES},
-    {{(uint64_t)FIX_HIGH_GFN << PAGE_SHIFT}, FIX_HIGH_BLOCKS *BLOCK_BYTES},
+    {.start = {0}, .bytes = FIX_LOW_BLOCKS * BLOCK_BYTES},
+    {.start = {(uint64_t)FIX_HIGH_GFN << PAGE_SHIFT}, .bytes = FIX_HIGH_BLOCKS * BLOCK_BYTES},
 };
 
 static inline void fix_open(struct fix *fix, int transport)

@@ -477,12 +477,12 @@ END_TEST
 START_TEST(test_hostmem_vm_bad_regions_are_refused)
 {
     static const struct mm_region bad[][2] = {
-        {{{0}, 0}, {{0}, 0}},
-        {{{0}, 4096}, {{0}, 0}},
-        {{{4096}, 2 << 20}, {{0}, 0}},
-        {{{0}, 4 << 20}, {{2 << 20}, 2 << 20}},
-        {{{UINT64_C(1) << 44}, 2 << 20}, {{0}, 0}},
-        {{{0}, UINT64_MAX - BLOCK_BYTES + 1}, {{0}, 0}},
+        {{.start = {0}, .bytes = 0}, {.start = {0}, .bytes = 0}},
+        {{.start = {0}, .bytes = 4096}, {.start = {0}, .bytes = 0}},
+        {{.start = {4096}, .bytes = 2 << 20}, {.start = {0}, .bytes = 0}},
+        {{.start = {0}, .bytes = 4 << 20}, {.start = {2 << 20}, .bytes = 2 << 20}},
+        {{.start = {UINT64_C(1) << 44}, .bytes = 2 << 20}, {.start = {0}, .bytes = 0}},
+        {{.start = {0}, .bytes = UINT64_MAX - BLOCK_BYTES + 1}, {.start = {0}, .bytes = 0}},
     };
     struct fix fix;
     fix_open(&fix, FIX_COPY);

@@ -212,7 +212,8 @@ static void add_vm(struct test *test, uint64_t bytes)
     int cpus[MAX_THREADS];
     for (unsigned i = 0; i < MAX_THREADS; i++)
         cpus[i] = (int)(i % (unsigned)sysconf(_SC_NPROCESSORS_ONLN));
-    struct mm_region regions[2] = {{{0}, bytes / 2}, {{UINT64_C(1) << 32}, bytes / 2}};
+    struct mm_region regions[2] = {{.start = {0}, .bytes = bytes / 2},
+                                   {.start = {UINT64_C(1) << 32}, .bytes = bytes / 2}};
     struct memhost_vm_config config = {
         .regions = regions,
         .nr_regions = 2,
