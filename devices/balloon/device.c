@@ -112,23 +112,7 @@ static void take_turn(struct balloon *balloon, enum balloon_role role)
         if (!more && !virtq_enable_kicks(q))
             return;
     }
-    balloon->again |= 1u << role;
-    eventfd_write(balloon->again_fd, 1);
-}
-
-static void again_ready(void *ctx, uint32_t events)
-{
-    struct balloon *balloon = ctx;
-    eventfd_t ignored;
-    (void)events;
-    pthread_mutex_lock(&balloon->device.lock);
-    (void)eventfd_read(balloon->again_fd, &ignored);
-    uint32_t again = balloon->again;
-    balloon->again = 0;
-    for (enum balloon_role role = 0; role < NR_ROLES; role++)
-        if (again & 1u << role)
-            take_turn(balloon, role);
-    pthread_mutex_unlock(&balloon->device.lock);
+    virtio_notify_again(&balloon->device, balloon->queue_of[role]);
 }
 
 static void balloon_notify(struct virtio_device *device, unsigned index)
@@ -170,7 +154,6 @@ static void balloon_reset(struct virtio_device *device)
     balloon_hint_reset(balloon);
     balloon->config.actual = balloon->config.poison_val = 0;
     balloon->poison = 0;
-    balloon->again = 0;
     roles_forget(balloon);
 }
 
@@ -222,27 +205,21 @@ static uint64_t features_of(const struct balloon_config *config)
 
 static int fds_open(struct balloon *balloon)
 {
-    balloon->again_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     balloon->hint_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    balloon->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (balloon->again_fd < 0 || balloon->hint_fd < 0 || balloon->timer_fd < 0)
+    if (balloon->hint_fd < 0)
         return -errno;
-    struct loop *loop = balloon->device.env->loop;
-    int err = loop_add(loop, balloon->again_fd, EPOLLIN, again_ready, balloon);
-    if (err)
-        return err;
-    err = loop_add(loop, balloon->timer_fd, EPOLLIN, balloon_stats_timer, balloon);
-    if (err)
-        loop_remove(loop, balloon->again_fd);
-    return err;
+    balloon->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (balloon->timer_fd < 0)
+        return -errno;
+    return loop_add(balloon->device.env->loop, balloon->timer_fd, EPOLLIN, balloon_stats_timer, balloon);
 }
 
 static void fds_close(struct balloon *balloon)
 {
-    const int fds[] = {balloon->again_fd, balloon->hint_fd, balloon->timer_fd};
-    for (unsigned i = 0; i < ARRAY_LEN(fds); i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
+    if (balloon->hint_fd >= 0)
+        close(balloon->hint_fd);
+    if (balloon->timer_fd >= 0)
+        close(balloon->timer_fd);
 }
 
 int balloon_create(const struct balloon_config *config, const struct device_env *env, struct balloon **out)
@@ -254,7 +231,7 @@ int balloon_create(const struct balloon_config *config, const struct device_env 
     if (!balloon)
         return -ENOMEM;
     balloon->memory_bytes = memory_bytes;
-    balloon->again_fd = balloon->hint_fd = balloon->timer_fd = -1;
+    balloon->hint_fd = balloon->timer_fd = -1;
     balloon->device = (struct virtio_device){.ops = &balloon_ops,
                                              .name = "balloon",
                                              .env = env,
@@ -283,7 +260,6 @@ int balloon_create(const struct balloon_config *config, const struct device_env 
 
 void balloon_destroy(struct balloon *balloon)
 {
-    loop_remove(balloon->device.env->loop, balloon->again_fd);
     loop_remove(balloon->device.env->loop, balloon->timer_fd);
     return_all(balloon);
     virtio_fini(&balloon->device);

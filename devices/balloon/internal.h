@@ -17,13 +17,12 @@ struct balloon_held {
 struct balloon {
     struct virtio_device device;
     uint64_t memory_bytes;
-    int again_fd, timer_fd, hint_fd; /* eventfd: queues in `again` have more; timerfd; eventfd */
+    int timer_fd, hint_fd; /* hint_fd: eventfd */
     /* guarded by device.lock */
     struct virtio_balloon_config config; /* little endian, as the guest sees it */
     uint32_t poison;                     /* what reported pages hold from now on; fixed while the driver is live */
     uint8_t role_of[VIRTIO_MAX_QUEUES];  /* by queue; NR_ROLES: none */
     uint8_t queue_of[NR_ROLES];          /* by role; VIRTIO_MAX_QUEUES: none */
-    uint32_t again;                      /* roles */
     bool may_hold_pages;                 /* something was dropped into the balloon since the last return */
     struct page_set batch;               /* empty between batches */
     unsigned nr_held;
