@@ -131,6 +131,7 @@ struct mm_vm_stat {
     vmid_t id;
     uint64_t memory_bytes, resident_bytes, standby_bytes, zram_bytes, swap_bytes, untouched_bytes, balloon_bytes,
         poisoned_bytes;             /* these sum to memory_bytes, up to pages in flight while the VM runs */
+    uint64_t unplugged_bytes;       /* not in memory_bytes */
     uint64_t zram_compressed_bytes; /* host: estimate by the store's ratio */
     uint64_t stage2_tables_bytes, nr_blocks, nr_huge_blocks;
     uint64_t nr_minor, nr_major;

@@ -283,8 +283,9 @@ static int render_stage2(const json_t *json, FILE *out)
     const json_t *vms = json_object_get(json, "vms");
     struct table table;
 
-    table_init(&table, "lrrrrrrrrrrrrr");
-    titles(&table, "vm levels tables cost blocks huge resident standby zram swap disk balloon poison absent");
+    table_init(&table, "lrrrrrrrrrrrrrrr");
+    titles(&table,
+           "vm levels tables cost blocks huge resident standby zram swap disk balloon poison fill absent unplugged");
     for (size_t i = 0; i < json_array_size(vms); i++) {
         const json_t *vm = json_array_get(vms, i);
         uint64_t memory = number(vm, "memory_bytes");
@@ -304,8 +305,8 @@ static int render_regions(const json_t *json, FILE *out)
     const json_t *vms = json_object_get(json, "vms");
     struct table table;
 
-    table_init(&table, "lrrrrrrrrrrr");
-    titles(&table, "vm start end size resident standby zram swap disk balloon poison absent");
+    table_init(&table, "lrrrrrrrrrrrrr");
+    titles(&table, "vm start end size resident standby zram swap disk balloon poison fill absent unplugged");
     for (size_t i = 0; i < json_array_size(vms); i++) {
         const json_t *vm = json_array_get(vms, i), *regions = json_object_get(vm, "regions");
         for (size_t r = 0; r < json_array_size(regions); r++) {

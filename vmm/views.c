@@ -5,7 +5,7 @@
 #include <string.h>
 
 const char *const view_state_names[NR_VIEW_STATES] = {
-    "resident", "standby", "zram", "swap", "disk", "balloon", "poison", "absent",
+    "resident", "standby", "zram", "swap", "disk", "balloon", "poison", "fill", "absent", "unplugged",
 };
 
 void view_put(json_t *object, const char *name, uint64_t value)
@@ -317,6 +317,7 @@ json_t *view_free(const struct mm_host_stat *host, const struct zram_stat *zram,
         view_put(row, "swap_bytes", s->swap_bytes);
         view_put(row, "balloon_bytes", s->balloon_bytes);
         view_put(row, "untouched_bytes", s->untouched_bytes);
+        view_put(row, "unplugged_bytes", s->unplugged_bytes);
     }
     return o;
 }

@@ -22,7 +22,9 @@ enum view_state {
     VIEW_DISK,
     VIEW_BALLOON,
     VIEW_POISON,
+    VIEW_FILL,
     VIEW_ABSENT,
+    VIEW_UNPLUGGED,
     NR_VIEW_STATES,
 };
 extern const char *const view_state_names[NR_VIEW_STATES];
