@@ -32,8 +32,7 @@ uint64_t machine_now_ns(void)
 
 /* --- the end --------------------------------------------------------------------------------------- */
 
-void machine_end(struct machine *m, enum machine_state state, enum machine_ending ending, int error,
-                 const char *reason)
+void machine_end(struct machine *m, enum machine_state state, enum machine_ending ending, int error, const char *reason)
 {
     pthread_mutex_lock(&m->lock);
     if (!m->ended) {
@@ -261,6 +260,8 @@ static int add_devices(struct machine *m, struct memhost *mh, const struct machi
         .kvm = &m->kvm,
         .fatal = on_fatal_fault,
         .ctx = m,
+        .tell = config->on_line,
+        .tell_ctx = config->ctx,
     };
 
     if (!m->linux && !config->devices)
@@ -302,7 +303,6 @@ static int build(struct machine *m, struct memhost *mh, const struct machine_con
     m->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (m->done_fd < 0)
         return diag_set(diag, EXIT_HOST, "eventfd: %s", strerror(errno));
-    place_hotplug(m);
     if (add_memory(m, mh, config, diag))
         return -1;
     if (m->linux ? linux_add_ports(m, config, diag) : ebbguest_add_ports(m, config, diag))
@@ -319,25 +319,20 @@ static int build(struct machine *m, struct memhost *mh, const struct machine_con
     return add_vcpus(m, config, diag);
 }
 
-/* Where virtio-mem's region begins: the first 2 GiB boundary above everything else. */
-static void place_hotplug(struct machine *m)
+/* virtio-mem's region begins at the first 2 GiB boundary above everything else. */
+static int copy_linux(struct machine *m, const struct machine_config *config, struct diag *diag)
 {
     const uint64_t step = UINT64_C(2) << 30;
     uint64_t end = EBB_HIGH_GPA + m->high_bytes;
 
-    if (m->linux)
-        m->hotplug_bytes = m->linux->hotplug_bytes;
-    m->hotplug_gpa = (gpa_t){(end + step - 1) / step * step};
-}
-
-static int copy_linux(struct machine *m, const struct machine_config *config, struct diag *diag)
-{
     if (!config->linux)
         return 0;
     m->linux = malloc(sizeof(*m->linux));
     if (!m->linux)
         return diag_set(diag, EXIT_HOST, "out of memory");
     *m->linux = *config->linux;
+    m->hotplug_bytes = m->linux->hotplug_bytes;
+    m->hotplug_gpa = (gpa_t){(end + step - 1) / step * step};
     return 0;
 }
 
@@ -532,7 +527,7 @@ struct balloon *machine_balloon(const struct machine *m)
     return m->devices ? machine_devices_balloon(m->devices) : NULL;
 }
 
-struct virtio_mem *machine_mem(const struct machine *m)
+struct mem *machine_mem(const struct machine *m)
 {
     return m->devices ? machine_devices_mem(m->devices) : NULL;
 }

@@ -34,7 +34,7 @@ struct machine_config {
 
 struct machine;
 struct balloon;
-struct virtio_mem;
+struct mem;
 
 enum machine_state { MACHINE_RUNNING, MACHINE_DONE, MACHINE_FAILED, MACHINE_STOPPED };
 
@@ -97,7 +97,7 @@ void machine_dirty_log_stop(struct machine *m);
 
 /* Devices that can be asked something while the machine lives; their functions are for any thread. NULL: none. */
 struct balloon *machine_balloon(const struct machine *m);
-struct virtio_mem *machine_mem(const struct machine *m);
+struct mem *machine_mem(const struct machine *m);
 /* One object a device: name, and what it counted. A new array, or NULL. Any thread. */
 json_t *machine_devices_json(const struct machine *m);
 

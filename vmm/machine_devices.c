@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/machine_devices.h"
 
+#include "devices/balloon/balloon.h"
+#include "devices/blk/blk.h"
+#include "devices/mem/mem.h"
+#include "devices/rng/rng.h"
 #include "devices/virtio/mmio.h"
 #include "vmm/platform.h"
 #include "vmm/thread.h"
@@ -18,6 +22,7 @@ struct slot {
     struct virtio_device *device;
     void *owner; /* struct balloon, struct blk, ... */
     const struct kind *kind;
+    char name[16]; /* of the device, where it has a number */
 };
 
 struct machine_devices {
@@ -28,7 +33,7 @@ struct machine_devices {
     bool has_thread;
     char name[16];
     struct balloon *balloon;
-    struct virtio_mem *mem;
+    struct mem *mem;
     unsigned nr;
     struct slot slot[PLATFORM_MAX_VIRTIO];
 };
@@ -45,9 +50,210 @@ struct kind {
     void (*stats)(void *owner, json_t *out);
 };
 
+static void put(json_t *o, const char *key, uint64_t value)
+{
+    json_object_set_new(o, key, json_integer((json_int_t)value));
+}
+
+/* --- balloon --------------------------------------------------------------------------------------- */
+
+static unsigned count_balloon(const struct machine_devices_config *config)
+{
+    return !config->linux || !config->linux->balloon.off;
+}
+
+static int create_balloon(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
+                          struct slot *slot, struct diag *diag)
+{
+    static const struct linux_balloon all = {0};
+    const struct linux_balloon *want = config->linux ? &config->linux->balloon : &all;
+    const struct balloon_config balloon = {
+        .stats = true,
+        .deflate_on_oom = !want->no_deflate_on_oom,
+        .hints = !want->no_hinting,
+        .poison = true,
+        .reporting = !want->no_reporting,
+        .stats_period_ms = want->stats_seconds * 1000,
+        .memory_bytes = config->memory_bytes,
+    };
+    int err = balloon_create(&balloon, &devices->env, &devices->balloon);
+
+    (void)index;
+    if (err)
+        return diag_set(diag, EXIT_HOST, "balloon: %s", strerror(-err));
+    slot->owner = devices->balloon;
+    slot->device = balloon_device(devices->balloon);
+    return 0;
+}
+
+static void destroy_balloon(void *owner)
+{
+    balloon_destroy(owner);
+}
+
+static void stats_balloon(void *owner, json_t *out)
+{
+    struct balloon_info info;
+
+    balloon_info(owner, &info);
+    put(out, "target_bytes", info.target_bytes);
+    put(out, "actual_bytes", info.actual_bytes);
+    put(out, "inflated_pages", info.nr_inflate_pages);
+    put(out, "deflated_pages", info.nr_deflate_pages);
+    put(out, "reported_pages", info.nr_report_pages);
+    put(out, "hinted_pages", info.nr_hint_pages);
+    put(out, "dropped_pages", info.nr_dropped_pages);
+    put(out, "bad_pages", info.nr_bad_pages);
+    put(out, "bad_buffers", info.nr_bad_buffers);
+}
+
+/* --- random numbers -------------------------------------------------------------------------------- */
+
+static unsigned count_rng(const struct machine_devices_config *config)
+{
+    (void)config;
+    return 1;
+}
+
+static int create_rng(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
+                      struct slot *slot, struct diag *diag)
+{
+    struct rng *rng = calloc(1, sizeof(*rng));
+
+    (void)config;
+    (void)index;
+    if (!rng)
+        return diag_set(diag, EXIT_HOST, "out of memory");
+    rng_init(rng, &devices->env);
+    slot->owner = rng;
+    slot->device = &rng->virtio;
+    return 0;
+}
+
+static void destroy_rng(void *owner)
+{
+    rng_fini(owner);
+    free(owner);
+}
+
+/* --- disks ----------------------------------------------------------------------------------------- */
+
+static unsigned count_disks(const struct machine_devices_config *config)
+{
+    return config->linux ? config->linux->nr_disks : 0;
+}
+
+/* Pins may hold an eighth of the budget: enough for two windows of a disk, far from all that reclaim can take. */
+static uint64_t pin_limit(const struct machine_devices_config *config)
+{
+    struct mm_host_stat host = {0};
+
+    if (!config->mm)
+        return 0;
+    mm_host_stat(config->mm, &host);
+    return MAX_OF(host.budget_bytes / 8, 2 * BLOCK_BYTES);
+}
+
+static int create_disk(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
+                       struct slot *slot, struct diag *diag)
+{
+    const struct linux_disk *want = &config->linux->disk[index];
+    struct blk_config blk = {
+        .path = want->path,
+        .id = want->id,
+        .read_only = want->read_only,
+        .direct = want->direct,
+        .nr_queues = MAX_OF(want->nr_queues, 1u),
+        .pin_limit_bytes = pin_limit(config),
+        .tell = config->tell,
+        .tell_ctx = config->tell_ctx,
+        .name = slot->name,
+    };
+    char why[BLK_WHY_BYTES];
+    struct blk *out;
+
+    snprintf(slot->name, sizeof(slot->name), "disk%u", index);
+    int err = blk_open(&blk, &devices->env, &out, why, sizeof(why));
+    if (err)
+        return diag_set(diag, err == -ENOMEM || err == -EMFILE || err == -ENFILE ? EXIT_HOST : EXIT_USAGE, "%s", why);
+    slot->owner = out;
+    slot->device = blk_device(out);
+    return 0;
+}
+
+static void destroy_disk(void *owner)
+{
+    blk_close(owner);
+}
+
+static void stats_disk(void *owner, json_t *out)
+{
+    struct blk_stat stat;
+
+    blk_stat(owner, &stat);
+    put(out, "capacity_bytes", stat.capacity_bytes);
+    put(out, "reads", stat.nr_reads);
+    put(out, "writes", stat.nr_writes);
+    put(out, "flushes", stat.nr_flushes);
+    put(out, "discards", stat.nr_discards);
+    put(out, "write_zeroes", stat.nr_write_zeroes);
+    put(out, "read_bytes", stat.read_bytes);
+    put(out, "written_bytes", stat.written_bytes);
+    put(out, "errors", stat.nr_errors);
+    put(out, "bad_requests", stat.nr_bad);
+    put(out, "waits", stat.nr_waits);
+}
+
+/* --- memory ---------------------------------------------------------------------------------------- */
+
+static unsigned count_mem(const struct machine_devices_config *config)
+{
+    return config->linux && config->linux->hotplug_bytes > 0;
+}
+
+static int create_mem(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
+                      struct slot *slot, struct diag *diag)
+{
+    const struct mem_config mem = {
+        .name = "mem0",
+        .start = config->hotplug_gpa,
+        .region_bytes = config->linux->hotplug_bytes,
+        .node = MEM_NO_NODE,
+    };
+    int err = mem_create(&mem, &devices->env, &devices->mem);
+
+    (void)index;
+    if (err)
+        return diag_set(diag, EXIT_HOST, "virtio-mem: %s", strerror(-err));
+    slot->owner = devices->mem;
+    slot->device = mem_device(devices->mem);
+    return 0;
+}
+
+static void destroy_mem(void *owner)
+{
+    mem_destroy(owner);
+}
+
+static void stats_mem(void *owner, json_t *out)
+{
+    struct mem_info info;
+
+    mem_info(owner, &info);
+    put(out, "region_bytes", info.region_bytes);
+    put(out, "requested_bytes", info.requested_bytes);
+    put(out, "plugged_bytes", info.plugged_bytes);
+    put(out, "plugged_blocks", info.nr_plugged_blocks);
+    put(out, "unplugged_blocks", info.nr_unplugged_blocks);
+    put(out, "errors", info.nr_errors);
+}
+
 /* In the order in which the guest finds them. */
 static const struct kind kinds[] = {
-KINDS_HERE
+    {"balloon", count_balloon, create_balloon, destroy_balloon, stats_balloon},
+    {"rng", count_rng, create_rng, destroy_rng, NULL},
+    {"disk", count_disks, create_disk, destroy_disk, stats_disk},
+    {"mem", count_mem, create_mem, destroy_mem, stats_mem},
 };
 
 /* --- on the bus ------------------------------------------------------------------------------------ */
@@ -133,8 +339,7 @@ static int create(struct machine_devices *devices, const struct machine_devices_
     return 0;
 }
 
-int machine_devices_create(const struct machine_devices_config *config, struct machine_devices **out,
-                           struct diag *diag)
+int machine_devices_create(const struct machine_devices_config *config, struct machine_devices **out, struct diag *diag)
 {
     struct machine_devices *devices = calloc(1, sizeof(*devices));
 
@@ -207,7 +412,7 @@ struct balloon *machine_devices_balloon(const struct machine_devices *devices)
     return devices->balloon;
 }
 
-struct virtio_mem *machine_devices_mem(const struct machine_devices *devices)
+struct mem *machine_devices_mem(const struct machine_devices *devices)
 {
     return devices->mem;
 }

@@ -17,7 +17,7 @@
 
 struct machine_devices;
 struct balloon;
-struct virtio_mem;
+struct mem;
 
 struct machine_devices_config {
     const char *name;                 /* of the VM */
@@ -31,6 +31,9 @@ struct machine_devices_config {
     const struct kvm *kvm; /* for doorbells and, with linux, interrupts */
     void (*fatal)(void *ctx, int err, gpa_t gpa);
     void *ctx;
+    /* One line for the user; from the device thread. May be NULL. */
+    void (*tell)(void *tell_ctx, const char *line);
+    void *tell_ctx;
 };
 
 /* All devices on the bus, at rest. 0, or -1 with diag and nothing left but ranges of the bus. @config may go. */
@@ -48,7 +51,7 @@ void machine_devices_stop(struct machine_devices *devices);
 void machine_devices_join(struct machine_devices *devices);
 
 struct balloon *machine_devices_balloon(const struct machine_devices *devices);
-struct virtio_mem *machine_devices_mem(const struct machine_devices *devices);
+struct mem *machine_devices_mem(const struct machine_devices *devices);
 /* As machine_devices_json. */
 json_t *machine_devices_stats(const struct machine_devices *devices);
 
