@@ -25,7 +25,8 @@ struct guest_mem {
     struct guest_mem_region region[GUEST_MEM_MAX_REGIONS];
 };
 
-/* Address of [gpa, gpa + bytes), or NULL when that is not inside one region, or wraps. @bytes may be 0. */
+/* Address of [gpa, gpa + bytes), or NULL when that is not inside one region, or wraps. @bytes may be 0: then gpa itself
+ * has to be inside. */
 void *guest_mem_hva(const struct guest_mem *mem, gpa_t gpa, uint64_t bytes);
 /* 0, or -EFAULT with nothing copied: a part of [gpa, gpa + bytes) is not inside one region. */
 must_check int guest_mem_read(const struct guest_mem *mem, gpa_t gpa, void *to, uint64_t bytes);
