@@ -32,8 +32,8 @@ enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_S
 void serial_init(struct serial *serial, void (*on_line)(void *ctx, const char *line), void *ctx)
 {
     memset(serial, 0, sizeof(*serial));
-    serial->on_line = on_line;
-    serial->ctx = ctx;
+    serial->line.on_line = on_line;
+    serial->line.ctx = ctx;
     serial->divisor = 1;
     serial->rx_trigger = 1;
     serial->modem_status = MSR_CONNECTED;
@@ -47,17 +47,9 @@ void serial_connect(struct serial *serial, const struct serial_wires *wires)
     pthread_mutex_unlock(&serial->lock);
 }
 
-static void end_line_locked(struct serial *serial)
-{
-    serial->line[serial->nr_line_bytes] = 0;
-    serial->nr_line_bytes = 0;
-    serial->on_line(serial->ctx, serial->line);
-}
-
 void serial_fini(struct serial *serial)
 {
-    if (serial->nr_line_bytes > 0)
-        end_line_locked(serial);
+    line_end(&serial->line);
     pthread_mutex_destroy(&serial->lock);
 }
 
@@ -151,19 +143,6 @@ size_t serial_input(struct serial *serial, const void *bytes, size_t nr)
 
 /* --- transmitter ----------------------------------------------------------------------------------- */
 
-static void collect_line_locked(struct serial *serial, uint8_t byte)
-{
-    if (!serial->on_line || byte == '\r')
-        return;
-    if (byte == '\n') {
-        end_line_locked(serial);
-        return;
-    }
-    serial->line[serial->nr_line_bytes++] = byte >= ' ' && byte < 0x7f ? (char)byte : '?';
-    if (serial->nr_line_bytes == SERIAL_LINE_BYTES - 1)
-        end_line_locked(serial);
-}
-
 static void transmit_locked(struct serial *serial, uint8_t byte)
 {
     serial->sent_pending = true; /* empty again already */
@@ -174,7 +153,7 @@ static void transmit_locked(struct serial *serial, uint8_t byte)
     serial->stat.out_bytes++;
     if (serial->wires.on_byte)
         serial->wires.on_byte(serial->wires.host_ctx, byte);
-    collect_line_locked(serial, byte);
+    line_add(&serial->line, byte);
 }
 
 /* --- registers ------------------------------------------------------------------------------------- */

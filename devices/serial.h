@@ -14,14 +14,14 @@
 #ifndef DEVICES_SERIAL_H
 #define DEVICES_SERIAL_H
 
-#include "mm/base/types.h"
+#include "devices/line.h"
 
 #include <pthread.h>
 
 #define SERIAL_PORT 0x3f8
 #define SERIAL_PORTS 8
 #define SERIAL_IRQ 4
-#define SERIAL_LINE_BYTES 240
+#define SERIAL_LINE_BYTES LINE_BYTES
 #define SERIAL_FIFO_BYTES 16
 
 struct serial_stat {
@@ -46,9 +46,6 @@ struct serial_wires {
 };
 
 struct serial {
-    /* One line without its end, ends with 0; unprintable bytes became '?'. May be NULL. Called with the lock held. */
-    void (*on_line)(void *ctx, const char *line);
-    void *ctx;
     struct serial_wires wires;
     pthread_mutex_t lock;
     /* guarded by lock */
@@ -60,12 +57,11 @@ struct serial {
     uint16_t divisor;
     unsigned rx_first, nr_rx; /* 0 <= nr_rx <= SERIAL_FIFO_BYTES; 1 without FIFO */
     uint8_t rx[SERIAL_FIFO_BYTES];
-    unsigned nr_line_bytes;
-    char line[SERIAL_LINE_BYTES];
+    struct line line;
     struct serial_stat stat;
 };
 
-/* @on_line may be NULL: no lines. */
+/* @on_line: see line.h; called with the lock held. NULL: no lines. */
 void serial_init(struct serial *serial, void (*on_line)(void *ctx, const char *line), void *ctx);
 /* Before the first access; @wires is copied. */
 void serial_connect(struct serial *serial, const struct serial_wires *wires);

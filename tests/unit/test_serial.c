@@ -169,8 +169,8 @@ START_TEST(test_serial_raw_and_lines_both_get_what_is_sent)
     struct board board;
 
     board_init(&board);
-    board.serial.on_line = keep_line;
-    board.serial.ctx = &lines;
+    board.serial.line.on_line = keep_line;
+    board.serial.line.ctx = &lines;
     send(&board.serial, "a\r\nb");
     ck_assert_uint_eq(board.nr_bytes, 4);
     ck_assert_uint_eq(lines.nr, 1);
