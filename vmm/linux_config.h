@@ -7,7 +7,7 @@
 
 #define LINUX_MAX_DISKS 8
 #define LINUX_MAX_NETS 2
-#define LINUX_MAX_PORTS 4
+#define LINUX_MAX_PORTS 3 /* beside the console itself */
 #define LINUX_PATH_BYTES 512
 #define LINUX_SOCKET_BYTES 108 /* of struct sockaddr_un */
 #define LINUX_MIN_MEMORY_BYTES (UINT64_C(64) << 20)

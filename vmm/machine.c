@@ -260,6 +260,8 @@ static int add_devices(struct machine *m, struct memhost *mh, const struct machi
         .kvm = &m->kvm,
         .fatal = on_fatal_fault,
         .ctx = m,
+        .console_line = m->linux ? linux_console_line : NULL,
+        .console_ctx = m,
         .tell = config->on_line,
         .tell_ctx = config->ctx,
     };

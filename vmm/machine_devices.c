@@ -3,7 +3,9 @@
 
 #include "devices/balloon/balloon.h"
 #include "devices/blk/blk.h"
+#include "devices/console/console.h"
 #include "devices/mem/mem.h"
+#include "devices/net/net.h"
 #include "devices/rng/rng.h"
 #include "devices/virtio/mmio.h"
 #include "vmm/platform.h"
@@ -14,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define WHY_BYTES 300 /* a line of a device that could not be made */
 
 /* One device of the machine: its transport, and what takes it down. */
 struct slot {
@@ -204,6 +208,106 @@ static void stats_disk(void *owner, json_t *out)
     put(out, "waits", stat.nr_waits);
 }
 
+/* --- network --------------------------------------------------------------------------------------- */
+
+/* A host that lacks something, or an option that is wrong? */
+static enum exit_code code_of(int err)
+{
+    return err == -EINVAL || err == -ENOENT || err == -ENODEV ? EXIT_USAGE : EXIT_HOST;
+}
+
+static unsigned count_nets(const struct machine_devices_config *config)
+{
+    return config->linux ? config->linux->nr_nets : 0;
+}
+
+static int create_net(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
+                      struct slot *slot, struct diag *diag)
+{
+    const struct linux_net *want = &config->linux->net[index];
+    struct net_config net = {.tap = want->tap, .fd = -1};
+    char why[WHY_BYTES];
+    struct net *out;
+
+    if (want->has_mac)
+        memcpy(net.mac, want->mac, sizeof(net.mac));
+    int err = net_create(&net, &devices->env, &out, why, sizeof(why));
+    if (err)
+        return diag_set(diag, code_of(err), "%s", why);
+    slot->owner = out;
+    slot->device = net_device(out);
+    return 0;
+}
+
+static void destroy_net(void *owner)
+{
+    net_destroy(owner);
+}
+
+static void stats_net(void *owner, json_t *out)
+{
+    struct net_stat stat;
+
+    net_stats(owner, &stat);
+    put(out, "rx_packets", stat.rx_packets);
+    put(out, "rx_bytes", stat.rx_bytes);
+    put(out, "rx_dropped", stat.rx_dropped);
+    put(out, "tx_packets", stat.tx_packets);
+    put(out, "tx_bytes", stat.tx_bytes);
+    put(out, "tx_dropped", stat.tx_dropped);
+    put(out, "malformed", stat.nr_malformed);
+}
+
+/* --- console --------------------------------------------------------------------------------------- */
+
+/* The serial port is the console of most; this one is there for its ports, or when the kernel is told to use it. */
+static unsigned count_console(const struct machine_devices_config *config)
+{
+    return config->linux && (config->linux->nr_ports > 0 || strstr(config->linux->cmdline, "hvc0"));
+}
+
+static int create_console(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
+                          struct slot *slot, struct diag *diag)
+{
+    struct console_port_config port[LINUX_MAX_PORTS];
+    const struct console_config console = {
+        .on_line = config->console_line,
+        .ctx = config->console_ctx,
+        .input_fd = -1,
+        .nr_ports = config->linux->nr_ports,
+        .ports = port,
+    };
+    char why[WHY_BYTES];
+    struct console *out;
+
+    (void)index;
+    for (unsigned i = 0; i < config->linux->nr_ports; i++)
+        port[i] = (struct console_port_config){config->linux->port[i].name, config->linux->port[i].path};
+    int err = console_create(&console, &devices->env, &out, why, sizeof(why));
+    if (err)
+        return diag_set(diag, code_of(err), "%s", why);
+    slot->owner = out;
+    slot->device = console_device(out);
+    return 0;
+}
+
+static void destroy_console(void *owner)
+{
+    console_destroy(owner);
+}
+
+static void stats_console(void *owner, json_t *out)
+{
+    struct console_stat stat;
+
+    console_stats(owner, &stat);
+    put(out, "out_bytes", stat.out_bytes);
+    put(out, "in_bytes", stat.in_bytes);
+    put(out, "discarded_bytes", stat.discarded_bytes);
+    put(out, "connections", stat.nr_connections);
+    put(out, "malformed", stat.nr_malformed);
+}
+
 /* --- memory ---------------------------------------------------------------------------------------- */
 
 static unsigned count_mem(const struct machine_devices_config *config)
@@ -253,6 +357,8 @@ static const struct kind kinds[] = {
     {"balloon", count_balloon, create_balloon, destroy_balloon, stats_balloon},
     {"rng", count_rng, create_rng, destroy_rng, NULL},
     {"disk", count_disks, create_disk, destroy_disk, stats_disk},
+    {"net", count_nets, create_net, destroy_net, stats_net},
+    {"console", count_console, create_console, destroy_console, stats_console},
     {"mem", count_mem, create_mem, destroy_mem, stats_mem},
 };
 

@@ -31,6 +31,9 @@ struct machine_devices_config {
     const struct kvm *kvm; /* for doorbells and, with linux, interrupts */
     void (*fatal)(void *ctx, int err, gpa_t gpa);
     void *ctx;
+    /* A line of the virtio console, under its lock; NULL: nobody listens. */
+    void (*console_line)(void *console_ctx, const char *line);
+    void *console_ctx;
     /* One line for the user; from the device thread. May be NULL. */
     void (*tell)(void *tell_ctx, const char *line);
     void *tell_ctx;

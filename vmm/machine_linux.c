@@ -25,7 +25,7 @@
 /* --- console --------------------------------------------------------------------------------------- */
 
 /* Printable bytes only: screen and report take care of the rest. Under the lock of the serial port. */
-static void on_line(void *ctx, const char *line)
+void linux_console_line(void *ctx, const char *line)
 {
     struct machine *m = ctx;
     const char *panic = strstr(line, PANIC_WORDS);
@@ -129,7 +129,7 @@ int linux_add_ports(struct machine *m, const struct machine_config *config, stru
 
     m->on_line = config->on_byte ? NULL : config->on_line;
     m->ctx = config->ctx;
-    if (machine_add_serial(m, on_line, m, diag))
+    if (machine_add_serial(m, linux_console_line, m, diag))
         return -1;
     serial_connect(&m->serial, &wires);
     m->platform = (struct platform_ports){.on_end = on_platform_end, .ctx = m};

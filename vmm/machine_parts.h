@@ -78,6 +78,8 @@ must_check int ebbguest_map(struct machine *m, struct diag *diag);
 must_check int linux_check_config(const struct machine_config *config, struct diag *diag);
 must_check int linux_add_ports(struct machine *m, const struct machine_config *config, struct diag *diag);
 must_check int linux_load(struct machine *m, const struct machine_config *config, struct diag *diag);
+/* A line of a console of the guest: @ctx is the machine. */
+void linux_console_line(void *ctx, const char *line);
 /* The machine cannot go on, for a reason found outside the guest: or the guest had panicked before. */
 void linux_failed(struct machine *m, const char *reason);
 void linux_system_event(void *ctx, uint32_t type);
