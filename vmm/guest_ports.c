@@ -184,12 +184,19 @@ static void port_step(void *ctx, const struct bus_access *access, uint64_t value
     pthread_mutex_unlock(&ports->lock);
 }
 
+static void tell_wait(const struct guest_ports *ports, bool waits)
+{
+    if (ports->config.on_wait)
+        ports->config.on_wait(ports->config.exit_ctx, waits);
+}
+
 static void port_barrier(void *ctx, const struct bus_access *access, uint64_t value)
 {
     struct guest_ports *ports = ctx;
 
     (void)access;
     (void)value;
+    tell_wait(ports, true);
     pthread_mutex_lock(&ports->lock);
     uint64_t round = ports->round;
     if (++ports->nr_waiting >= ports->config.nr_cpus) {
@@ -200,6 +207,7 @@ static void port_barrier(void *ctx, const struct bus_access *access, uint64_t va
     while (ports->round == round && !ports->stopped)
         pthread_cond_wait(&ports->changed, &ports->lock);
     pthread_mutex_unlock(&ports->lock);
+    tell_wait(ports, false);
 }
 
 static void port_yield(void *ctx, const struct bus_access *access, uint64_t value)
@@ -218,10 +226,12 @@ static void port_idle(void *ctx, const struct bus_access *access, uint64_t ms)
     int err = 0;
 
     (void)access;
+    tell_wait(ports, true);
     pthread_mutex_lock(&ports->lock);
     while (!ports->stopped && err != ETIMEDOUT)
         err = pthread_cond_timedwait(&ports->changed, &ports->lock, &until);
     pthread_mutex_unlock(&ports->lock);
+    tell_wait(ports, false);
 }
 
 /* --- the end --------------------------------------------------------------------------------------- */

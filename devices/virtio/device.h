@@ -60,15 +60,18 @@ struct virtio_device {
     unsigned nr_queues;
     uint16_t queue_size; /* offered for each queue; at most VIRTQ_MAX_SIZE */
     unsigned config_bytes;
-    /* The interrupt line. Set by the transport. Any thread. */
+    /* Set by the transport. Any thread, lock held. The interrupt line; and a kick of ours, as if the driver's. */
     void (*interrupt)(void *transport, uint32_t bits);
+    void (*kick)(void *transport, unsigned index);
     void *transport;
     pthread_mutex_t lock;
     /* guarded by lock */
-    uint64_t driver_features; /* those accepted */
+    uint64_t wanted_features; /* as the driver wrote them; final with FEATURES_OK */
+    uint64_t driver_features; /* those accepted: 0 before FEATURES_OK */
     uint8_t status;           /* VIRTIO_CONFIG_S_* */
     struct virtq queue[VIRTIO_MAX_QUEUES];
     uint32_t config_generation;
+    bool config_pending; /* changed before DRIVER_OK: interrupt then */
     uint64_t nr_kicks, nr_resets, nr_broken;
 };
 
@@ -90,21 +93,33 @@ static inline bool virtio_is_live(const struct virtio_device *device)
 
 /* Everything pushed to queue @index so far is announced, if the driver wants to know. Lock held. */
 void virtio_announce(struct virtio_device *device, unsigned index);
-/* The configuration space has changed. Lock held. */
+/*
+ * virtio_notify_again - ops.notify of queue @index once more, after others had their turn: for a device that stops after
+ * a bounded number of requests while there are more. Lock held.
+ */
+void virtio_notify_again(struct virtio_device *device, unsigned index);
+/* The configuration space has changed: new generation, interrupt (at DRIVER_OK when that is yet to come). Lock held. */
 void virtio_config_changed(struct virtio_device *device);
 /*
- * virtio_broken - the driver broke a rule: NEEDS_RESET, counted; the device does nothing more until it is reset. Lock
- * held.
+ * virtio_broken - the driver broke a rule: NEEDS_RESET, counted; the device does nothing more until it is reset: pops
+ * and pushes of all its queues are without effect. Not for a request's failure, which its status tells. Lock held.
  */
 void virtio_broken(struct virtio_device *device);
 /* virtq_pop, and virtio_broken when the queue is: 1 with *out, else 0. Lock held. */
 must_check int virtio_pop(struct virtio_device *device, unsigned index, struct virtq_chain *out);
 
-/* What the transport tells the device, in the order in which a driver does it; each takes the lock. */
-void virtio_set_status(struct virtio_device *device, uint8_t status); /* 0: reset */
+/* What the transport tells the device, in the order in which a driver does it. */
+/* With the lock: wanted_features, queue sizes and addresses are written by the transport itself. */
+uint64_t virtio_offered(const struct virtio_device *device);
 /* FEATURES_OK holds only when this is true: no feature that was not offered, VERSION_1 is among them. */
 bool virtio_features_good(const struct virtio_device *device, uint64_t features);
-/* A kick of queue @index, by the device thread. */
+/* The queue is ready, or (virtq_start refused) the device is broken. No effect before FEATURES_OK, after DRIVER_OK. */
+void virtio_start_queue(struct virtio_device *device, unsigned index);
+/* Not ready, as after reset. After DRIVER_OK the device is broken. */
+void virtio_stop_queue(struct virtio_device *device, unsigned index);
+/* Without the lock, which they take. Status bits are only added, in their order; 0: reset. */
+void virtio_set_status(struct virtio_device *device, uint8_t status);
+/* A kick of queue @index < nr_queues, by the device thread. */
 void virtio_kick(struct virtio_device *device, unsigned index);
 
 #endif

@@ -16,14 +16,20 @@
 #define VIRTIO_MMIO_BYTES 0x1000
 #define VIRTIO_MMIO_NOTIFY 0x050 /* QueueNotify: what an ioeventfd watches, with the queue number as value, 32 bits */
 
+struct virtio_mmio;
+struct virtio_mmio_kick {
+    struct virtio_mmio *mmio;
+    unsigned index;
+};
+
 struct virtio_mmio {
     struct virtio_device *device;
-    int kick_fd[VIRTIO_MAX_QUEUES]; /* eventfds, one a queue */
-    int irq_fd;                     /* eventfd; readable: raise the interrupt line (edge) */
-    uint32_t interrupt_status;      /* atomic: bits of VIRTIO_INT_* */
+    int kick_fd[VIRTIO_MAX_QUEUES];                  /* eventfds, one a queue */
+    struct virtio_mmio_kick kick[VIRTIO_MAX_QUEUES]; /* what the loop calls back with */
+    int irq_fd;                                      /* eventfd; readable: raise the interrupt line (edge) */
+    uint32_t interrupt_status;                       /* atomic: bits of VIRTIO_INT_* */
     /* guarded by device.lock */
     uint32_t device_features_sel, driver_features_sel, queue_sel;
-    uint64_t driver_features; /* as written so far */
     uint64_t nr_interrupts;
 };
 
@@ -32,7 +38,8 @@ must_check int virtio_mmio_init(struct virtio_mmio *mmio, struct virtio_device *
 /* The loop does not run any more. Resets the device. */
 void virtio_mmio_fini(struct virtio_mmio *mmio);
 /* Registers, any vCPU thread. @offset < VIRTIO_MMIO_BYTES; @bytes 1, 2, 4 or 8; little endian. Whatever is not in the
- * specification reads as 0 and is not written. */
+ * specification reads as 0 and is not written. So do registers that are not accessed as 4 aligned bytes; configuration
+ * space takes any access inside config_bytes, writes after FEATURES_OK. A write of Status 0 waits for the device's I/O. */
 uint64_t virtio_mmio_read(struct virtio_mmio *mmio, uint64_t offset, unsigned bytes);
 void virtio_mmio_write(struct virtio_mmio *mmio, uint64_t offset, unsigned bytes, uint64_t value);
 

@@ -4,8 +4,8 @@
  * event index. Device side.
  *
  * The driver is hostile. A chain is copied out of guest memory once and checked whole: addresses inside guest memory,
- * no loop, no more segments than VIRTQ_MAX_SEGMENTS, readable before writable, no indirect table in another. What is
- * wrong breaks the queue: virtq_pop says -EINVAL from then on, the device asks for a reset (virtio_broken), and nothing
+ * no loop, no more segments than VIRTQ_MAX_SEGMENTS, readable before writable, no indirect table in another, 1 to
+ * 2^32 - 1 bytes in all. No more chains are in flight than the queue has entries. What is wrong breaks the queue: virtq_pop says -EINVAL from then on, the device asks for a reset (virtio_broken), and nothing
  * has been touched. No lock: the owner's (struct virtio_device) is held.
  */
 #ifndef DEVICES_VIRTIO_QUEUE_H
@@ -23,7 +23,7 @@ struct virtq_segment {
 
 /* One request: first what the device may read, then what it may write. A copy: the guest cannot change it. */
 struct virtq_chain {
-    uint16_t id;       /* the driver's number for it */
+    uint16_t id;       /* the driver's number for it: any, and two in flight may have the same */
     uint16_t nr_slots; /* packed ring: descriptors that it takes there */
     uint16_t nr_out, nr_in;
     uint64_t out_bytes, in_bytes;
@@ -44,9 +44,8 @@ struct virtq {
     /* addresses of the three areas, whole and aligned; set by virtq_start */
     char *desc_hva, *driver_hva, *device_hva;
     uint16_t next_avail, next_used;
-    bool avail_wrap, used_wrap; /* packed: wrap counters */
-    uint16_t signalled_used;    /* event index: used index at the last interrupt */
-    bool has_signalled;
+    bool avail_wrap, used_wrap;        /* packed: wrap counters */
+    uint32_t nr_unsignalled;           /* slots pushed since virtq_must_interrupt was last asked */
     uint64_t nr_chains, nr_interrupts; /* taken; asked for by virtq_must_interrupt */
 };
 
@@ -58,12 +57,14 @@ must_check int virtq_start(struct virtq *q, bool packed, bool event_idx, bool in
 
 /* The next chain: 1 with *out; 0: none; -EINVAL: the queue is broken. */
 must_check int virtq_pop(struct virtq *q, struct virtq_chain *out);
-/* The chain is done, in any order; the device wrote @written_bytes, from its first writable byte on. */
+/* The chain is done, in any order; the device wrote @written_bytes, from its first writable byte on. A queue that is not
+ * ready any more, or broken, is left alone. */
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written_bytes);
 /* After one or several pushes: does the driver want an interrupt? */
 must_check bool virtq_must_interrupt(struct virtq *q);
 /*
- * Notifications off: the driver need not kick while the device takes chains. On again: true when chains came
+ * Notifications off: the driver need not kick while the device takes chains. On again, and after every time the device
+ * found the queue empty, off or not: with the event index this is what asks for the next kick. True when chains came
  * meanwhile, which the caller takes, or nobody tells it of them.
  */
 void virtq_disable_kicks(struct virtq *q);
