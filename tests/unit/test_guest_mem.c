@@ -119,37 +119,37 @@ END_TEST
 
 START_TEST(test_guest_mem_log_has_what_devices_may_write)
 {
-    static char low[2 * PAGE_BYTES], high[2 * PAGE_BYTES];
-    struct guest_mem mem = {.nr = 2,
-                            .region = {{.start = {0}, .bytes = sizeof(low), .hva = low},
-                                       {.start = {64 * PAGE_BYTES}, .bytes = sizeof(high), .hva = high}}};
+    static char first[2 * PAGE_BYTES], second[2 * PAGE_BYTES];
+    struct guest_mem logged = {.nr = 2,
+                               .region = {{.start = {0}, .bytes = sizeof(first), .hva = first},
+                                          {.start = {64 * PAGE_BYTES}, .bytes = sizeof(second), .hva = second}}};
     uint32_t word = 1;
 
-    guest_mem_note_write(&mem, (gpa_t){0}, 1);
-    ck_assert(!guest_mem_was_written(&mem, 0));
-    ck_assert_int_eq(guest_mem_log_start(&mem), 0);
-    ck_assert(!guest_mem_was_written(&mem, 0));
-    ck_assert_int_eq(guest_mem_write(&mem, (gpa_t){PAGE_BYTES - 2}, &word, sizeof(word)), 0);
-    guest_mem_note_write(&mem, (gpa_t){65 * PAGE_BYTES}, PAGE_BYTES);
-    guest_mem_note_write(&mem, (gpa_t){64 * PAGE_BYTES}, 0);
+    guest_mem_note_write(&logged, (gpa_t){0}, 1);
+    ck_assert(!guest_mem_was_written(&logged, 0));
+    ck_assert_int_eq(guest_mem_log_start(&logged), 0);
+    ck_assert(!guest_mem_was_written(&logged, 0));
+    ck_assert_int_eq(guest_mem_write(&logged, (gpa_t){PAGE_BYTES - 2}, &word, sizeof(word)), 0);
+    guest_mem_note_write(&logged, (gpa_t){65 * PAGE_BYTES}, PAGE_BYTES);
+    guest_mem_note_write(&logged, (gpa_t){64 * PAGE_BYTES}, 0);
     for (gfn_t gfn = 0; gfn < 200; gfn++)
-        ck_assert_int_eq(guest_mem_was_written(&mem, gfn), gfn == 0 || gfn == 1 || gfn == 65);
-    guest_mem_log_stop(&mem);
-    ck_assert(!guest_mem_was_written(&mem, 65));
-    ck_assert_int_eq(guest_mem_log_start(&mem), 0);
-    ck_assert(!guest_mem_was_written(&mem, 65));
-    guest_mem_log_stop(&mem);
+        ck_assert_int_eq(guest_mem_was_written(&logged, gfn), gfn == 0 || gfn == 1 || gfn == 65);
+    guest_mem_log_stop(&logged);
+    ck_assert(!guest_mem_was_written(&logged, 65));
+    ck_assert_int_eq(guest_mem_log_start(&logged), 0);
+    ck_assert(!guest_mem_was_written(&logged, 65));
+    guest_mem_log_stop(&logged);
 }
 END_TEST
 
 START_TEST(test_guest_mem_log_without_memory_is_refused)
 {
-    static char low[PAGE_BYTES];
-    struct guest_mem mem = {.nr = 1, .region = {{.bytes = sizeof(low), .hva = low}}};
+    static char first[PAGE_BYTES];
+    struct guest_mem logged = {.nr = 1, .region = {{.bytes = sizeof(first), .hva = first}}};
 
     fail_alloc_at(1);
-    ck_assert_int_eq(guest_mem_log_start(&mem), -ENOMEM);
-    ck_assert_ptr_null(mem.written);
+    ck_assert_int_eq(guest_mem_log_start(&logged), -ENOMEM);
+    ck_assert_ptr_null(logged.written);
 }
 END_TEST
 
