@@ -99,6 +99,8 @@ static int write_region(struct dump *d, const struct guest_mem_region *region, u
 
     for (uint64_t left = region->bytes / PAGE_BYTES; left > 0;) {
         uint32_t nr = (uint32_t)MIN_OF(left, (uint64_t)CHUNK_PAGES);
+        if (d->config->stop && atomic_load(d->config->stop))
+            return diag_set(d->diag, EXIT_GUEST, "%.200s was not written: the run is over", d->path);
         if (write_chunk(d, gfn, nr, at))
             return -1;
         gfn += nr;

@@ -10,13 +10,16 @@
 #include "mm/mm.h"
 #include "vmm/diag.h"
 
+#include <stdatomic.h>
+
 struct dump_config {
     struct mm_thread *thread;
     struct mm_vm *vm;
     const struct guest_mem *mem;
     /* Pages that are left out: bit gfn; NULL: none. */
     const uint64_t *free_pages;
-    uint64_t nr_free_bits; /* pages beyond it are none of them */
+    uint64_t nr_free_bits;   /* pages beyond it are none of them */
+    const atomic_bool *stop; /* true: give up soon; NULL: never */
 };
 
 struct dump_stat {

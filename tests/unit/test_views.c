@@ -51,7 +51,7 @@ static void set_up(struct rig *rig)
     ck_assert_int_eq(mm_vm_create(rig->host, &region, 1, &rig->vm), 0);
     fake_host_add_vm(rig->fh, mm_vm_id(rig->vm), VM_BYTES / PAGE_BYTES);
     ck_assert_int_eq(source_init(&rig->source, rig->host, "lz4", 2), 0);
-    source_vm_add(&rig->source, "vm0", rig->vm);
+    source_vm_add(&rig->source, "vm0", rig->vm, NULL);
     for (gfn_t gfn = 0; gfn < NR_TOUCHED; gfn++)
         touch(rig, gfn);
     strcpy(rig->directory, "/tmp/ebb-views-XXXXXX");
