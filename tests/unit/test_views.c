@@ -45,6 +45,7 @@ static void set_up(struct rig *rig)
     const struct mm_config config = {
         .budget_bytes = 8 * MIB, .zram = {.algo = ZRAM_LZ4, .limit_bytes = 4 * MIB}, .fault_around_pages = 1};
     const struct mm_region region = {.start = {0}, .bytes = VM_BYTES};
+    rig->gone = false;
 
     rig->fh = fake_host_create(mm_arena_slots(config.budget_bytes));
     ck_assert_int_eq(mm_host_create(&config, fake_host_ops(rig->fh), rig->fh, fake_host_arena(rig->fh), &rig->host), 0);
