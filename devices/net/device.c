@@ -26,8 +26,7 @@ void net_lose_link(struct net *net)
 {
     watch_close(&net->tap);
     net->stat.link_up = false;
-    if (virtio_is_live(&net->device))
-        virtio_config_changed(&net->device);
+    virtio_config_changed(&net->device);
 }
 
 static void serve(struct net *net)

@@ -95,15 +95,18 @@ int virtq_pop(struct virtq *q, struct virtq_chain *out)
     return got;
 }
 
-void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written_bytes)
+void virtq_push_many(struct virtq *q, const struct virtq_chain *chain, const uint32_t *written_bytes, unsigned nr)
 {
     if (!q->ready || q->broken)
         return;
-    if (q->packed)
-        packed_push(q, chain, written_bytes);
-    else
-        split_push(q, chain, written_bytes);
-    q->nr_unsignalled += chain->nr_slots;
+    (q->packed ? packed_push : split_push)(q, chain, written_bytes, nr);
+    for (unsigned i = 0; i < nr; i++)
+        q->nr_unsignalled += chain[i].nr_slots;
+}
+
+void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written_bytes)
+{
+    virtq_push_many(q, chain, &written_bytes, 1);
 }
 
 bool virtq_must_interrupt(struct virtq *q)

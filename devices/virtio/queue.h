@@ -60,6 +60,11 @@ must_check int virtq_pop(struct virtq *q, struct virtq_chain *out);
 /* The chain is done, in any order; the device wrote @written_bytes, from its first writable byte on. A queue that is not
  * ready any more, or broken, is left alone. */
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written_bytes);
+/*
+ * The same for several chains, in order, which the driver sees all or none of: what belongs together (buffers that a
+ * frame was merged into). @nr: 1 or more.
+ */
+void virtq_push_many(struct virtq *q, const struct virtq_chain *chain, const uint32_t *written_bytes, unsigned nr);
 /* After one or several pushes: does the driver want an interrupt? */
 must_check bool virtq_must_interrupt(struct virtq *q);
 /*

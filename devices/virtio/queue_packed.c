@@ -110,7 +110,8 @@ int packed_pop(struct virtq *q, struct virtq_chain *out)
     return -EINVAL; /* more than the ring holds beside what is in flight: a loop */
 }
 
-void packed_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written_bytes)
+/* One used element but for its flags, which are returned: whoever sees them sees the element. */
+static uint16_t fill_used(const struct virtq *q, const struct virtq_chain *chain, uint32_t written_bytes)
 {
     char *desc = q->desc_hva + DESC_BYTES * q->next_used;
     unsigned flags = q->used_wrap ? AVAIL_FLAG | USED_FLAG : 0;
@@ -119,8 +120,22 @@ void packed_push(struct virtq *q, const struct virtq_chain *chain, uint32_t writ
         flags |= VRING_DESC_F_WRITE; /* says that len counts (2.8.5) */
     *(uint32_t *)(void *)(desc + DESC_LEN) = written_bytes;
     *(uint16_t *)(void *)(desc + DESC_ID) = chain->id;
-    __atomic_store_n(flags_of(q, q->next_used), (uint16_t)flags, __ATOMIC_SEQ_CST);
+    return (uint16_t)flags;
+}
+
+/* The driver looks at the elements in order: it sees none before the flags of the first, which are stored last. */
+void packed_push(struct virtq *q, const struct virtq_chain *chain, const uint32_t *written_bytes, unsigned nr)
+{
+    uint16_t first = q->next_used, first_flags = fill_used(q, chain, written_bytes[0]);
+
     advance(q, &q->next_used, &q->used_wrap, chain->nr_slots);
+    for (unsigned i = 1; i < nr; i++) {
+        uint16_t flags = fill_used(q, &chain[i], written_bytes[i]);
+
+        __atomic_store_n(flags_of(q, q->next_used), flags, __ATOMIC_SEQ_CST);
+        advance(q, &q->next_used, &q->used_wrap, chain[i].nr_slots);
+    }
+    __atomic_store_n(flags_of(q, first), first_flags, __ATOMIC_SEQ_CST);
 }
 
 bool packed_must_interrupt(const struct virtq *q, uint32_t nr_pushed)

@@ -68,14 +68,14 @@ must_check int queue_find_table(const struct virtq *q, const struct ring_desc *d
 /* What a ring format does. @q is ready and not broken. As virtq_* of the same name; -EINVAL does not yet break it. */
 void split_areas(const struct virtq *q, uint64_t bytes[3], unsigned align[3]);
 int split_pop(struct virtq *q, struct virtq_chain *out);
-void split_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written_bytes);
+void split_push(struct virtq *q, const struct virtq_chain *chain, const uint32_t *written_bytes, unsigned nr);
 bool split_must_interrupt(const struct virtq *q, uint32_t nr_pushed);
 void split_disable_kicks(struct virtq *q);
 bool split_enable_kicks(struct virtq *q);
 
 void packed_areas(const struct virtq *q, uint64_t bytes[3], unsigned align[3]);
 int packed_pop(struct virtq *q, struct virtq_chain *out);
-void packed_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written_bytes);
+void packed_push(struct virtq *q, const struct virtq_chain *chain, const uint32_t *written_bytes, unsigned nr);
 bool packed_must_interrupt(const struct virtq *q, uint32_t nr_pushed);
 void packed_disable_kicks(struct virtq *q);
 bool packed_enable_kicks(struct virtq *q);

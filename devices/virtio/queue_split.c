@@ -110,14 +110,16 @@ int split_pop(struct virtq *q, struct virtq_chain *out)
     return -EINVAL; /* a loop */
 }
 
-void split_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written_bytes)
+void split_push(struct virtq *q, const struct virtq_chain *chain, const uint32_t *written_bytes, unsigned nr)
 {
-    unsigned entry = q->next_used % q->size;
-    uint32_t *used = (uint32_t *)(void *)(q->device_hva + RING_ENTRIES + USED_BYTES * entry);
+    for (unsigned i = 0; i < nr; i++) {
+        unsigned entry = q->next_used % q->size;
+        uint32_t *used = (uint32_t *)(void *)(q->device_hva + RING_ENTRIES + USED_BYTES * entry);
 
-    used[0] = chain->id;
-    used[1] = written_bytes;
-    q->next_used++;
+        used[0] = chain[i].id;
+        used[1] = written_bytes[i];
+        q->next_used++;
+    }
     __atomic_store_n(word16(q->device_hva, RING_IDX), q->next_used, __ATOMIC_SEQ_CST);
 }
 
