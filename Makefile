@@ -34,6 +34,11 @@ endif
 WARNINGS := -Wall -Wextra -Wundef -Wshadow -Wconversion -Wmissing-prototypes -Wvla -Werror
 EBB_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread $(WARNINGS) $(OPT_$(VARIANT)) -I.
 EBB_LIBS := -llz4 -lzstd -lxxhash -luring -lmicrohttpd -ljansson -lm
+# Optional: instructions as text when a guest stops (vmm/boot/disasm.c).
+ifneq ($(wildcard /usr/include/capstone/capstone.h),)
+EBB_CFLAGS += -DEBB_CAPSTONE
+EBB_LIBS += -lcapstone
+endif
 CHECK_LIBS := -lcheck -lsubunit -lrt -lm
 # tests/fake/fail_alloc.c stands between the code under test and the heap.
 WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=posix_memalign
