@@ -76,7 +76,8 @@ static const char run_help[] =
     "  --quiet             nothing but errors\n"
     "\n"
     "Sizes take K M G T, powers of 1024. Ctrl-C stops the VMs and prints the closing table.\n"
-    "Exit codes: 0 done, powered off, rebooted or stopped; 1 a guest or a check failed; 2 wrong usage; 3 the host lacks something.\n";
+    "Exit codes: 0 done, powered off, rebooted or stopped; 1 a guest or a check failed; 2 wrong usage; 3 the host "
+    "lacks something.\n";
 
 static const char show_help[] = "ebb show - look into a running ebb\n"
                                 "\n"
