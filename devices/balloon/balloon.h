@@ -40,8 +40,8 @@ struct balloon_config {
     /* Features that are offered. None of them is needed for the balloon itself. */
     bool stats, deflate_on_oom, hints, poison, reporting;
     /*
-     * The guest asks before it uses a page of the balloon. Ebb does not need it, for a touched page leaves the balloon
-     * by itself, and it costs the guest a wait.
+     * The guest asks before it uses a page of the balloon, as Linux always does. Not needed for being right: a page that
+     * is touched leaves the balloon by itself. With it blocks are dropped whole that come in pieces (request.c).
      */
     bool must_tell_host;
     uint32_t stats_period_ms; /* 0: only when asked, balloon_poll_stats */
