@@ -63,7 +63,8 @@ void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t writt
 /* After one or several pushes: does the driver want an interrupt? */
 must_check bool virtq_must_interrupt(struct virtq *q);
 /*
- * Notifications off: the driver need not kick while the device takes chains. On again: true when chains came
+ * Notifications off: the driver need not kick while the device takes chains. On again, and after every time the device
+ * found the queue empty, off or not: with the event index this is what asks for the next kick. True when chains came
  * meanwhile, which the caller takes, or nobody tells it of them.
  */
 void virtq_disable_kicks(struct virtq *q);
