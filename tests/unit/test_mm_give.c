@@ -417,6 +417,7 @@ START_TEST(test_mm_balloon_of_single_pages_becomes_one_entry)
         ck_assert_uint_eq(drop(rig, (i * 37) % BLOCK_PAGES, 1, MM_DROP_BALLOON, 0), 1);
     ck_assert(is_huge(rig, 0));
     ck_assert_uint_eq(balloon_pages(rig), BLOCK_PAGES);
+    ck_assert_uint_eq(rig->host->lru.nr_active, 0);
     assert_no_level_1_table(rig);
     for (unsigned i = 0; i < BLOCK_PAGES; i++)
         give_back(rig, (i * 41) % BLOCK_PAGES, 1);

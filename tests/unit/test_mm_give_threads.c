@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MIB (UINT64_C(1) << 20)
 #define NR_OWNERS 2u
@@ -160,10 +161,12 @@ static void pin_round(struct helper *h)
         count(&s->errors);
     if (err)
         return;
-    for (unsigned look = 0; look < 2; look++)
+    for (unsigned look = 0; look < 3; look++) {
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
         for (gfn_t gfn = start; gfn < start + nr; gfn++)
             if (!fake_host_is_present(s->fh, s->id, gfn))
                 count(&s->wrong);
+    }
     mm_unpin(s->vm, gpa_of(start), nr * PAGE_BYTES);
     __atomic_add_fetch(&s->nr_pin, 1, __ATOMIC_RELAXED);
 }

@@ -269,7 +269,38 @@ START_TEST(test_mm_pin_takes_pages_out_of_the_balloon)
 }
 END_TEST
 
-/* ---- a pin that meets an unplug half way ---- */
+/* ---- a pin that meets others half way ---- */
+
+static struct mm_rig *overtaken;
+static uint64_t (*real_clock_ns)(void *ctx);
+
+/* The first to ask for the time is the pin's fault: another thread's fault brings the page in just then. */
+static uint64_t overtaking_clock_ns(void *ctx)
+{
+    struct mm_rig *rig = overtaken;
+    overtaken = NULL;
+    if (rig)
+        ck_assert_int_eq(mm_rig_touch(rig, 1, 700), 0);
+    return real_clock_ns(ctx);
+}
+
+START_TEST(test_mm_pin_overtaken_by_a_fault_counts_nothing)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 2);
+    struct mm_vm_stat stat;
+    real_clock_ns = fake_host_ops(rig->fh)->clock_ns;
+    fake_host_ops(rig->fh)->clock_ns = overtaking_clock_ns;
+    overtaken = rig;
+    ck_assert_int_eq(pin(rig, 700 * PAGE_BYTES, 1), 0);
+    ck_assert_ptr_null(overtaken);
+    ck_assert_uint_eq(event(rig, EV_pgfault), 1);
+    ck_assert_uint_eq(event(rig, EV_pgfault_spurious), 0);
+    mm_vm_stat(rig->vm, &stat);
+    ck_assert_uint_eq(stat.nr_minor + stat.nr_major, 1);
+    unpin(rig, 700 * PAGE_BYTES, 1);
+    mm_rig_destroy(rig);
+}
+END_TEST
 
 static void *pin_main(void *arg)
 {
@@ -322,6 +353,7 @@ int main(void)
     tcase_add_test(cases, test_mm_pinned_block_is_not_dropped);
     tcase_add_test(cases, test_mm_swapoff_goes_on_beside_pins);
     tcase_add_test(cases, test_mm_pin_takes_pages_out_of_the_balloon);
+    tcase_add_test(cases, test_mm_pin_overtaken_by_a_fault_counts_nothing);
     tcase_add_test(cases, test_mm_pin_waits_for_an_unplug_to_be_decided);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
