@@ -13,6 +13,7 @@
  */
 #include "vmm/machine_parts.h"
 
+#include "vmm/boot/disasm.h"
 #include "vmm/platform.h"
 #include "vmm/size.h"
 
@@ -100,6 +101,27 @@ void linux_failed(struct machine *m, const char *reason)
         machine_end(m, MACHINE_FAILED, ENDING_NONE, 0, reason);
 }
 
+#define CODE_BYTES 16 /* looked at; enough for one instruction of any length */
+
+/* vcpu_env.describe_code */
+static void describe_code(void *ctx, gpa_t gpa, uint64_t rip, bool is_64bit, char *text, size_t bytes)
+{
+    const struct machine *m = ctx;
+    uint8_t code[CODE_BYTES];
+    uint64_t nr = MIN_OF(sizeof(code), PAGE_BYTES - gpa.v % PAGE_BYTES);
+    size_t used = 0;
+
+    *text = '\0';
+    if (guest_mem_read(&m->mem, gpa, code, nr))
+        return;
+    if (is_64bit) {
+        disasm_text(code, nr, rip, text, bytes);
+        return;
+    }
+    for (size_t i = 0; i < nr && used < bytes; i++)
+        used += (size_t)snprintf(text + used, bytes - used, "%s%02x", i ? " " : "", code[i]);
+}
+
 /* --- making ---------------------------------------------------------------------------------------- */
 
 int linux_check_config(const struct machine_config *config, struct diag *diag)
@@ -136,6 +158,7 @@ int linux_add_ports(struct machine *m, const struct machine_config *config, stru
     platform_ports_init(&m->platform);
     m->has_platform = true;
     m->env.on_system_event = linux_system_event;
+    m->env.describe_code = describe_code;
     int err = platform_ports_attach(&m->platform, &m->bus);
     return err ? diag_set(diag, EXIT_HOST, "the bus: %s", strerror(-err)) : 0;
 }

@@ -5,10 +5,11 @@
  *
  *   inflate, report:  collect the pages of all buffers of a notification -> runs -> mm_drop, one call a run -> answer
  *   deflate:          the same with mm_balloon_return
+ *   with must_tell_host accepted, pages of a block that is not whole yet wait for the rest of it, 20 ms at most
  *
  * What a hostile driver can do: give up or take back its own pages, any of them, in any order, those that hold its queues
  * as well: it hurts itself. Page numbers outside guest memory, and odd sizes, are counted and passed over. One
- * notification does bounded work; more is done in later turns of the loop. Memory used is one bit a guest page, twice
+ * notification does bounded work; more is done in later turns of the loop. Memory used is two bits a guest page, three
  * while a round of hints is on.
  *
  * Nothing here can wait in a circle: requests run in the device thread under the device's lock, and a vCPU that touches
@@ -40,8 +41,8 @@ struct balloon_config {
     /* Features that are offered. None of them is needed for the balloon itself. */
     bool stats, deflate_on_oom, hints, poison, reporting;
     /*
-     * The guest asks before it uses a page of the balloon. Ebb does not need it, for a touched page leaves the balloon
-     * by itself, and it costs the guest a wait.
+     * The guest asks before it uses a page of the balloon, as Linux always does. Not needed for being right: a page that
+     * is touched leaves the balloon by itself. With it blocks are dropped whole that come in pieces (request.c).
      */
     bool must_tell_host;
     uint32_t stats_period_ms; /* 0: only when asked, balloon_poll_stats */

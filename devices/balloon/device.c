@@ -149,6 +149,7 @@ static void return_all(struct balloon *balloon)
 static void balloon_reset(struct virtio_device *device)
 {
     struct balloon *balloon = balloon_of(device);
+    page_set_clear(&balloon->late); /* the guest has them still */
     return_all(balloon);
     balloon_stats_reset(balloon);
     balloon_hint_reset(balloon);
@@ -203,23 +204,52 @@ static uint64_t features_of(const struct balloon_config *config)
            (config->poison ? FEATURE(PAGE_POISON) : 0) | (config->reporting ? FEATURE(REPORTING) : 0);
 }
 
-static int fds_open(struct balloon *balloon)
+static int timer_open(struct balloon *balloon, void (*ready)(void *ctx, uint32_t events), int *out)
 {
-    balloon->hint_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (balloon->hint_fd < 0)
+    *out = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (*out < 0)
         return -errno;
-    balloon->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (balloon->timer_fd < 0)
-        return -errno;
-    return loop_add(balloon->device.env->loop, balloon->timer_fd, EPOLLIN, balloon_stats_timer, balloon);
+    int err = loop_add(balloon->device.env->loop, *out, EPOLLIN, ready, balloon);
+    if (err) {
+        close(*out);
+        *out = -1;
+    }
+    return err;
 }
 
-static void fds_close(struct balloon *balloon)
+static void timer_close(struct balloon *balloon, int fd)
 {
+    if (fd < 0)
+        return;
+    loop_remove(balloon->device.env->loop, fd);
+    close(fd);
+}
+
+static int parts_open(struct balloon *balloon)
+{
+    const struct guest_mem *mem = balloon->device.env->mem;
+    balloon->hint_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int err = balloon->hint_fd < 0 ? -errno : 0;
+    if (!err)
+        err = page_set_init(&balloon->batch, mem);
+    if (!err)
+        err = page_set_init(&balloon->late, mem);
+    if (!err)
+        err = timer_open(balloon, balloon_stats_timer, &balloon->stats_fd);
+    if (!err)
+        err = timer_open(balloon, balloon_late_timer, &balloon->late_fd);
+    return err;
+}
+
+static void parts_close(struct balloon *balloon)
+{
+    timer_close(balloon, balloon->late_fd);
+    timer_close(balloon, balloon->stats_fd);
     if (balloon->hint_fd >= 0)
         close(balloon->hint_fd);
-    if (balloon->timer_fd >= 0)
-        close(balloon->timer_fd);
+    page_set_fini(&balloon->hints);
+    page_set_fini(&balloon->late);
+    page_set_fini(&balloon->batch);
 }
 
 int balloon_create(const struct balloon_config *config, const struct device_env *env, struct balloon **out)
@@ -231,7 +261,7 @@ int balloon_create(const struct balloon_config *config, const struct device_env 
     if (!balloon)
         return -ENOMEM;
     balloon->memory_bytes = memory_bytes;
-    balloon->hint_fd = balloon->timer_fd = -1;
+    balloon->hint_fd = balloon->stats_fd = balloon->late_fd = -1;
     balloon->device = (struct virtio_device){.ops = &balloon_ops,
                                              .name = "balloon",
                                              .env = env,
@@ -242,12 +272,9 @@ int balloon_create(const struct balloon_config *config, const struct device_env 
                                              .config_bytes = sizeof(balloon->config)};
     balloon->config.num_pages = htole32((uint32_t)(config->target_bytes >> PAGE_SHIFT));
     roles_forget(balloon);
-    int err = page_set_init(&balloon->batch, env->mem);
-    if (!err)
-        err = fds_open(balloon);
+    int err = parts_open(balloon);
     if (err) {
-        fds_close(balloon);
-        page_set_fini(&balloon->batch);
+        parts_close(balloon);
         free(balloon);
         return err;
     }
@@ -260,12 +287,9 @@ int balloon_create(const struct balloon_config *config, const struct device_env 
 
 void balloon_destroy(struct balloon *balloon)
 {
-    loop_remove(balloon->device.env->loop, balloon->timer_fd);
     return_all(balloon);
+    parts_close(balloon);
     virtio_fini(&balloon->device);
-    fds_close(balloon);
-    page_set_fini(&balloon->hints);
-    page_set_fini(&balloon->batch);
     free(balloon);
 }
 

@@ -17,7 +17,8 @@ struct balloon_held {
 struct balloon {
     struct virtio_device device;
     uint64_t memory_bytes;
-    int timer_fd, hint_fd; /* hint_fd: eventfd */
+    int stats_fd, late_fd; /* timerfds: statistics are due; pages of `late` are */
+    int hint_fd;           /* eventfd */
     /* guarded by device.lock */
     struct virtio_balloon_config config; /* little endian, as the guest sees it */
     uint32_t poison;                     /* what reported pages hold from now on; fixed while the driver is live */
@@ -25,6 +26,7 @@ struct balloon {
     uint8_t queue_of[NR_ROLES];          /* by role; VIRTIO_MAX_QUEUES: none */
     bool may_hold_pages;                 /* something was dropped into the balloon since the last return */
     struct page_set batch;               /* empty between batches */
+    struct page_set late;                /* pages that the guest gave up and still has, see request.c */
     unsigned nr_held;
     struct balloon_held held[VIRTQ_MAX_SIZE];
     struct balloon_info count; /* the counts of it */
@@ -53,6 +55,7 @@ void balloon_add_range(struct balloon *balloon, struct page_set *set, gpa_t gpa,
 
 /* request.c: one batch of a queue. True when there may be more. Lock held, queue ready, device thread. */
 bool balloon_batch(struct balloon *balloon, enum balloon_role role);
+void balloon_late_timer(void *ctx, uint32_t events); /* without lock */
 
 /* stats.c; lock held */
 void balloon_stats_take(struct balloon *balloon);

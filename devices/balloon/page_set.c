@@ -42,26 +42,49 @@ static unsigned region_of(const struct guest_mem *mem, gpa_t gpa, uint64_t pages
     return mem->nr;
 }
 
+/* A piece of [*bit, *bit + *nr) inside one word: its mask; the range is what is left. */
+static uint64_t next_mask(uint64_t *bit, uint64_t *nr)
+{
+    unsigned shift = (unsigned)(*bit % WORD_BITS);
+    unsigned some = (unsigned)MIN_OF(*nr, WORD_BITS - shift);
+    *bit += some;
+    *nr -= some;
+    return (some == WORD_BITS ? UINT64_MAX : (UINT64_C(1) << some) - 1) << shift;
+}
+
+static uint64_t bit_of(const struct page_set *set, unsigned region, gpa_t gpa)
+{
+    return set->base[region] + ((gpa.v - set->mem->region[region].start.v) >> PAGE_SHIFT);
+}
+
 int page_set_add(struct page_set *set, gpa_t gpa, uint64_t pages, uint64_t *added)
 {
     unsigned i = region_of(set->mem, gpa, pages);
     *added = 0;
     if (i == set->mem->nr)
         return -EFAULT;
-    uint64_t bit = set->base[i] + ((gpa.v - set->mem->region[i].start.v) >> PAGE_SHIFT);
-    while (pages > 0) {
-        unsigned shift = (unsigned)(bit % WORD_BITS);
-        unsigned nr = (unsigned)MIN_OF(pages, WORD_BITS - shift);
-        uint64_t mask = (nr == WORD_BITS ? UINT64_MAX : (UINT64_C(1) << nr) - 1) << shift;
-        uint64_t *word = &set->bits[bit / WORD_BITS];
+    for (uint64_t bit = bit_of(set, i, gpa); pages > 0;) {
+        uint64_t *word = &set->bits[bit / WORD_BITS], block = bit / BLOCK_PAGES;
+        uint64_t mask = next_mask(&bit, &pages);
         *added += (unsigned)__builtin_popcountll(mask & ~*word);
         *word |= mask;
-        set->blocks[bit / BLOCK_PAGES / WORD_BITS] |= UINT64_C(1) << bit / BLOCK_PAGES % WORD_BITS;
-        bit += nr;
-        pages -= nr;
+        set->blocks[block / WORD_BITS] |= UINT64_C(1) << block % WORD_BITS;
     }
     set->nr_pages += *added;
     return 0;
+}
+
+void page_set_remove(struct page_set *set, gpa_t gpa, uint64_t pages)
+{
+    unsigned i = region_of(set->mem, gpa, pages);
+    if (i == set->mem->nr || set->nr_pages == 0)
+        return;
+    for (uint64_t bit = bit_of(set, i, gpa); pages > 0;) {
+        uint64_t *word = &set->bits[bit / WORD_BITS];
+        uint64_t mask = next_mask(&bit, &pages);
+        set->nr_pages -= (unsigned)__builtin_popcountll(mask & *word);
+        *word &= ~mask;
+    }
 }
 
 /* First block >= @block that may have bits, or nr_blocks. */
@@ -132,11 +155,41 @@ void page_set_for_each(const struct page_set *set, void (*each)(void *ctx, gpa_t
     }
 }
 
+static bool block_is_full(const struct page_set *set, uint64_t block)
+{
+    uint64_t all = UINT64_MAX;
+    for (unsigned i = 0; i < BLOCK_WORDS; i++)
+        all &= set->bits[block * BLOCK_WORDS + i];
+    return all == UINT64_MAX;
+}
+
+static void block_clear(struct page_set *set, uint64_t block)
+{
+    memset(&set->bits[block * BLOCK_WORDS], 0, BLOCK_WORDS * sizeof(uint64_t));
+    set->blocks[block / WORD_BITS] &= ~(UINT64_C(1) << block % WORD_BITS);
+}
+
+void page_set_take_blocks(struct page_set *set, void (*each)(void *ctx, gpa_t gpa, uint64_t bytes), void *ctx)
+{
+    struct run run = {.each = each, .ctx = ctx};
+    for (unsigned i = 0; i < set->mem->nr; i++) {
+        uint64_t end = i + 1 < set->mem->nr ? set->base[i + 1] / BLOCK_PAGES : set->nr_blocks;
+        run.region = i;
+        for (uint64_t block = next_block(set, set->base[i] / BLOCK_PAGES); block < end;
+             block = next_block(set, block + 1)) {
+            if (!block_is_full(set, block))
+                continue;
+            run_extend(set, &run, block * BLOCK_PAGES, (block + 1) * BLOCK_PAGES);
+            block_clear(set, block);
+            set->nr_pages -= BLOCK_PAGES;
+        }
+        run_flush(set, &run);
+    }
+}
+
 void page_set_clear(struct page_set *set)
 {
-    for (uint64_t block = next_block(set, 0); block < set->nr_blocks; block = next_block(set, block + 1)) {
-        memset(&set->bits[block * BLOCK_WORDS], 0, BLOCK_WORDS * sizeof(uint64_t));
-        set->blocks[block / WORD_BITS] &= ~(UINT64_C(1) << block % WORD_BITS);
-    }
+    for (uint64_t block = next_block(set, 0); block < set->nr_blocks; block = next_block(set, block + 1))
+        block_clear(set, block);
     set->nr_pages = 0;
 }

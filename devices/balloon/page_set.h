@@ -31,6 +31,10 @@ void page_set_fini(struct page_set *set);
 must_check int page_set_add(struct page_set *set, gpa_t gpa, uint64_t pages, uint64_t *added);
 /* Each run of neighbours once, as long as it is inside one region, in rising order. @each does not change the set. */
 void page_set_for_each(const struct page_set *set, void (*each)(void *ctx, gpa_t gpa, uint64_t bytes), void *ctx);
+/* The same for runs of whole blocks (512 pages from the region's start on) alone, which leave the set. */
+void page_set_take_blocks(struct page_set *set, void (*each)(void *ctx, gpa_t gpa, uint64_t bytes), void *ctx);
+/* Takes pages out; those that are not there, or not in a region, do not matter. */
+void page_set_remove(struct page_set *set, gpa_t gpa, uint64_t pages);
 void page_set_clear(struct page_set *set);
 
 #endif

@@ -124,7 +124,7 @@ void balloon_stats_timer(void *ctx, uint32_t events)
     struct balloon *balloon = ctx;
     uint64_t expired;
     (void)events;
-    if (read(balloon->timer_fd, &expired, sizeof(expired)) != sizeof(expired))
+    if (read(balloon->stats_fd, &expired, sizeof(expired)) != sizeof(expired))
         return;
     /* Without a driver, or when it is slow, there is nothing to ask. */
     if (balloon_poll_stats(balloon))
@@ -136,7 +136,7 @@ void balloon_set_stats_period(struct balloon *balloon, uint32_t period_ms)
     const struct timespec period = {.tv_sec = period_ms / 1000, .tv_nsec = (long)(period_ms % 1000) * 1000000};
     const struct itimerspec timer = {.it_interval = period, .it_value = period};
     /* Cannot fail: a timerfd, and nanoseconds below a second. */
-    (void)timerfd_settime(balloon->timer_fd, 0, &timer, NULL);
+    (void)timerfd_settime(balloon->stats_fd, 0, &timer, NULL);
 }
 
 void balloon_stats(struct balloon *balloon, struct balloon_stats *out)

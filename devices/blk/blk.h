@@ -74,6 +74,7 @@ struct blk_stat {
     uint64_t nr_bad;                                   /* the guest's mistakes: IOERR, UNSUPP, or no answer at all */
     uint64_t nr_windows, nr_bounced_windows, nr_waits; /* nr_waits: requests that waited for pins or the buffer */
     uint64_t nr_submits;                               /* calls of io_uring_submit */
+    uint64_t nr_syncs;                                 /* fdatasync: of flushes, and of writes that go through */
     uint64_t pinned_bytes;                             /* now; whole blocks, upper bound */
     unsigned nr_busy;                                  /* requests under way now */
     int first_error;                                   /* errno of the first of nr_errors, 0: none */

@@ -82,8 +82,6 @@ static void pump(struct blk *b)
     /* Whatever is left to do without a completion of the ring's. */
     if (b->io.done.head || (b->starved && b->free))
         blk_io_signal(&b->io);
-    else if (b->io.nr_sent == 0)
-        blk_io_consume(&b->io);
 }
 
 static void blk_notify(struct virtio_device *device, unsigned index)
@@ -100,9 +98,15 @@ static void completed(void *ctx, uint32_t events)
     struct blk *b = ctx;
     (void)events;
     pthread_mutex_lock(&b->device.lock);
-    blk_io_consume(&b->io);
     pump(b);
     pthread_mutex_unlock(&b->device.lock);
+}
+
+static void signalled(void *ctx, uint32_t events)
+{
+    struct blk *b = ctx;
+    blk_io_consume(&b->io);
+    completed(ctx, events);
 }
 
 /* --- reset and configuration ------------------------------------------------------------------------ */
@@ -263,12 +267,18 @@ int blk_open(const struct blk_config *config, const struct device_env *env, stru
     if (err)
         goto no_io;
     make_device(b, config, env);
-    err = loop_add(env->loop, b->io.event_fd, EPOLLIN, completed, b);
+    err = loop_add(env->loop, b->io.event_fd, EPOLLIN, signalled, b);
     if (err)
         goto no_loop;
+    if (b->io.has_ring)
+        err = loop_add(env->loop, blk_io_ring_fd(&b->io), EPOLLIN, completed, b);
+    if (err)
+        goto no_ring;
     virtio_init(&b->device);
     *out = b;
     return 0;
+no_ring:
+    loop_remove(env->loop, b->io.event_fd);
 no_loop:
     blk_io_fini(&b->io);
 no_io:
@@ -286,6 +296,8 @@ void blk_close(struct blk *b)
     pthread_mutex_lock(&b->device.lock);
     blk_reset(&b->device);
     pthread_mutex_unlock(&b->device.lock);
+    if (b->io.has_ring)
+        loop_remove(b->device.env->loop, blk_io_ring_fd(&b->io));
     loop_remove(b->device.env->loop, b->io.event_fd);
     blk_io_fini(&b->io);
     blk_file_close(&b->file);

@@ -36,19 +36,15 @@ static struct blk_op *list_pop(struct blk_op_list *list)
 
 /*
  * COOP_TASKRUN (Linux 5.19): completions do not interrupt the device thread, which sees them at its next call. Not
- * SINGLE_ISSUER or DEFER_TASKRUN: a reset reaps from another thread.
+ * SINGLE_ISSUER or DEFER_TASKRUN: a reset reaps from another thread. The loop waits for the ring's own descriptor: an
+ * eventfd would have to be read after each batch.
  */
-static bool ring_init(struct io_uring *ring, unsigned depth, int event_fd)
+static bool ring_init(struct io_uring *ring, unsigned depth)
 {
     int rc = io_uring_queue_init(depth, ring, IORING_SETUP_COOP_TASKRUN);
     if (rc == -EINVAL)
         rc = io_uring_queue_init(depth, ring, 0);
-    if (rc < 0)
-        return false;
-    if (io_uring_register_eventfd(ring, event_fd) == 0)
-        return true;
-    io_uring_queue_exit(ring);
-    return false;
+    return rc == 0;
 }
 
 int blk_io_init(struct blk_io *io, int fd, unsigned depth, bool want_ring)
@@ -58,7 +54,7 @@ int blk_io_init(struct blk_io *io, int fd, unsigned depth, bool want_ring)
     io->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (io->event_fd < 0)
         return -errno;
-    io->has_ring = want_ring && ring_init(&io->ring, depth, io->event_fd);
+    io->has_ring = want_ring && ring_init(&io->ring, depth);
     return 0;
 }
 

@@ -32,13 +32,19 @@ struct blk_op_list {
 
 struct blk_io {
     int fd;                                  /* the caller's */
-    int event_fd;                            /* readable: there may be something to reap */
+    int event_fd;                            /* readable after blk_io_signal, until blk_io_consume */
     bool has_ring, refused;                  /* refused: the ring takes nothing any more */
     unsigned nr_sent;                        /* in the ring */
     struct blk_op_list unsent, queued, done; /* queued: in the submission queue, not yet taken by the kernel */
     uint64_t nr_submits;
     struct io_uring ring;
 };
+
+/* The ring's descriptor, readable while there is something to reap in it; -1: no ring. */
+static inline int blk_io_ring_fd(const struct blk_io *io)
+{
+    return io->has_ring ? io->ring.ring_fd : -1;
+}
 
 /* @depth: operations that may be under way at once. 0 or -errno (-EMFILE, -ENFILE, -ENOMEM), of event_fd. */
 must_check int blk_io_init(struct blk_io *io, int fd, unsigned depth, bool want_ring);
@@ -51,7 +57,6 @@ void blk_io_submit(struct blk_io *io);
 struct blk_op *blk_io_reap(struct blk_io *io);
 /* The same, and waits for one: NULL only when nothing is under way. Any thread. */
 struct blk_op *blk_io_wait(struct blk_io *io);
-/* Makes event_fd readable; not readable. */
 void blk_io_signal(struct blk_io *io);
 void blk_io_consume(struct blk_io *io);
 

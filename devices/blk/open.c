@@ -47,7 +47,7 @@ static int cannot_open(const struct opening *o, int err)
         return refuse(o, err, "is not there: give the path of a raw image, or make one with truncate -s 1G FILE");
     case EACCES:
     case EPERM:
-        if (!o->config->read_only && access(o->config->path, R_OK) == 0)
+        if (!o->config->read_only && faccessat(AT_FDCWD, o->config->path, R_OK, AT_EACCESS) == 0)
             return refuse(o, err, "may only be read: add readonly, or change its permissions");
         return refuse(o, err, "may not be used by this user: change its permissions, or run as root");
     case EROFS:

@@ -128,6 +128,7 @@ static bool is_writeback(const struct blk *b)
 static void send_sync(struct blk *b, struct blk_request *r)
 {
     r->op.offset_bytes = 0;
+    b->stat.nr_syncs++;
     send_op(b, r, BLK_STAGE_SYNC, BLK_OP_SYNC);
 }
 

@@ -209,7 +209,7 @@ static void config_read(struct virtio_device *device, unsigned offset, void *to,
     memcpy(to, (const char *)&config + offset, bytes);
 }
 
-/* The emergency write: a byte for the console before, or without, a queue. */
+/* The emergency write: a byte for the console without a queue, from FEATURES_OK on. */
 static void config_write(struct virtio_device *device, unsigned offset, const void *from, unsigned bytes)
 {
     const uint8_t *byte = from;

@@ -35,7 +35,7 @@ struct mem;
 struct mem_config {
     const char *name;         /* "mem0"; outlives the device */
     gpa_t start;              /* a region of mm that began unplugged, all of it */
-    uint64_t region_bytes;    /* start and size: multiples of MEM_BLOCK_BYTES */
+    uint64_t region_bytes;    /* start and size: multiples of MEM_BLOCK_BYTES; for Linux better of 128 MiB */
     uint64_t requested_bytes; /* at first */
     int node;                 /* the guest's node (ACPI proximity domain) 0..65535, or MEM_NO_NODE */
 };

@@ -30,6 +30,8 @@ static int open_tun(char *why, size_t why_bytes)
     int err = -errno;
     if (err == -ENOENT || err == -ENODEV || err == -ENXIO)
         snprintf(why, why_bytes, "%s: this kernel has no tap devices loaded: modprobe tun", TUN_PATH);
+    else if (err == -EACCES || err == -EPERM)
+        snprintf(why, why_bytes, "%s: no permission: as root, chmod 0666 %s", TUN_PATH, TUN_PATH);
     else
         snprintf(why, why_bytes, "%s: %s", TUN_PATH, strerror(-err));
     return err;

@@ -47,8 +47,8 @@
 struct boot_rig {
     char folder[64], kernel[96], initrd[96];
     struct guest_mem mem;
-    char *map[2];
-    size_t map_bytes[2];
+    char *map[3];
+    size_t map_bytes[3];
     struct boot_config config;
     struct boot_entry entry;
     struct diag diag;
