@@ -68,6 +68,8 @@ GUEST_OBJ := $(if $(wildcard guest-images/ebbguest/rules.mk),$(BUILD)/guest/ebbg
 -include guest-images/ebbguest/rules.mk
 # The Linux guest of the tests: build/linux/guest.cpio.
 -include guest-images/linux/rules.mk
+# The machine in which tests meet nested paging: build/lab/lab.cpio.
+-include tests/lab/rules.mk
 
 # --- rules -----------------------------------------------------------------------------------------
 

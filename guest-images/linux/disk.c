@@ -170,7 +170,7 @@ static int open_device(const struct words *words, int flags, uint64_t *nr_blocks
     snprintf(path, sizeof(path), "/dev/%s", words->arg[1]);
     int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0 || ioctl(fd, BLKGETSIZE64, &bytes) != 0 || bytes / GUEST_PAGE_BYTES < BATCH_BLOCKS) {
-        failed(words, "%s: %s", path, fd < 0 || bytes == 0 ? strerror(errno) : "too small");
+        failed(words, "%s: %s", path, fd < 0 ? strerror(errno) : "no block device, or too small");
         if (fd >= 0)
             close(fd);
         return -1;

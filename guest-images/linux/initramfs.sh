@@ -24,6 +24,5 @@ for program in "$@"; do
         cp -L "$library" "$root$library"
     done
 done
-[ ! -e "$root/init" ] || strip "$root/init"
 (cd "$root" && find . | LC_ALL=C sort | cpio -o --quiet -H newc -R 0:0) >"$file.part"
 mv "$file.part" "$file"

@@ -27,8 +27,8 @@ info_of() {
     tr '\0' '\n' <"$1" | sed -n "s/^$2=//p"
 }
 
-# add NAME WANTED: dependencies first. A module named twice is listed twice, with what wants it.
-add() (
+# add NAME WANTED: dependencies first. A module that two types of device want is listed twice.
+add() ( # in a shell of its own: it calls itself
     file=$(file_of "$1")
     if [ -z "$file" ]; then
         grep -qE "/$(echo "$1" | sed 's/[-_]/[-_]/g')\.ko\$" "$modules/modules.builtin" && exit 0
@@ -46,7 +46,8 @@ add() (
     for needed in $(info_of "$out/$name.ko" depends | tr ',' ' '); do
         add "$needed" "$wanted" || exit 1
     done
-    echo "$name.ko $wanted" | sed 's/ *$//' >>"$out/list"
+    line=$(echo "$name.ko $wanted" | sed 's/ *$//')
+    grep -qxF "$line" "$out/list" || echo "$line" >>"$out/list"
 )
 
 for name in "$@"; do

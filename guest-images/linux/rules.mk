@@ -18,6 +18,6 @@ build/linux/init: $(wildcard $(LINUX_DIR)/*.[ch]) | build/.libraries
 build/linux/guest.cpio: build/linux/version build/linux/init $(LINUX_DIR)/modules.sh $(LINUX_DIR)/initramfs.sh
 	@rm -rf build/linux/root
 	@mkdir -p build/linux/root/dev
-	@cp build/linux/init build/linux/root/init
+	@strip -o build/linux/root/init build/linux/init
 	@$(LINUX_DIR)/modules.sh build/linux/modules build/linux/root/modules $(LINUX_MODULES)
 	@$(LINUX_DIR)/initramfs.sh build/linux/root $@ memtester
