@@ -288,6 +288,7 @@ int main(void)
     TCase *tcase = tcase_create("guest_ports");
 
     tcase_set_timeout(tcase, 30);
+    tcase_add_test(tcase, test_guest_ports_first_page_tables_map_what_the_guest_starts_with);
     tcase_add_test(tcase, test_guest_ports_parameters_are_written);
     tcase_add_test(tcase, test_guest_ports_steps_are_measured_in_order);
     tcase_add_test(tcase, test_guest_ports_step_out_of_order_is_not_heard);
