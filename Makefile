@@ -71,6 +71,10 @@ BENCH := $(patsubst tests/bench/%.c,build/bench/%,$(BENCH_SRC))
 # The embedded guest: makes $(GUEST_OBJ), an object that holds the guest's image.
 GUEST_OBJ := $(if $(wildcard guest-images/ebbguest/rules.mk),$(BUILD)/guest/ebbguest.o)
 -include guest-images/ebbguest/rules.mk
+# The Linux guest of the tests: build/linux/guest.cpio.
+-include guest-images/linux/rules.mk
+# The machine in which tests meet nested paging: build/lab/lab.cpio.
+-include tests/lab/rules.mk
 
 # --- rules -----------------------------------------------------------------------------------------
 
