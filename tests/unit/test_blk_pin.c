@@ -210,6 +210,23 @@ START_TEST(test_blk_pin_short_and_interrupted_io_goes_on)
 }
 END_TEST
 
+/* What the host's page cache has lost stays lost; past the cache the next flush counts. _i: direct. */
+START_TEST(test_blk_flush_that_failed_fails_for_good)
+{
+    struct fake_buffer data;
+    rig.config.direct = _i;
+    start(&with_zram);
+    data = pages(3, 1);
+    end_io(take_one(VIRTIO_BLK_T_FLUSH, NULL, 0), -EIO);
+    ck_assert_uint_eq(*(uint8_t *)blk_rig_at(&rig, rig.status, 1), VIRTIO_BLK_S_IOERR);
+    fake_driver_reset(&rig.driver);
+    ck_assert_int_eq(fake_driver_start(&rig.driver, BLK_COMMON, 0), 0);
+    ck_assert_uint_eq(blk_rig_request(&rig, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), _i ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(blk_rig_request(&rig, VIRTIO_BLK_T_OUT, 0, &data, 1), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(blk_rig_stat(&rig).nr_errors, _i ? 1 : 2);
+}
+END_TEST
+
 /* Many requests over much more memory than the budget has. _i: a limit on pins, and how tight. */
 START_TEST(test_blk_pin_scattered_io_over_four_times_the_budget)
 {
@@ -331,6 +348,7 @@ int main(void)
     tcase_add_loop_test(tcase, test_blk_pin_swapped_out_data_is_written_and_read, 0, 2);
     tcase_add_test(tcase, test_blk_pin_reclaim_leaves_data_alone_while_it_is_under_way);
     tcase_add_loop_test(tcase, test_blk_pin_short_and_interrupted_io_goes_on, 0, 5);
+    tcase_add_loop_test(tcase, test_blk_flush_that_failed_fails_for_good, 0, 2);
     tcase_add_loop_test(tcase, test_blk_pin_scattered_io_over_four_times_the_budget, 0, 3);
     tcase_add_test(tcase, test_blk_pin_request_larger_than_the_budget);
     tcase_add_test(tcase, test_blk_pin_without_memory_is_fatal);
