@@ -106,15 +106,15 @@ static void drive(unsigned queue, gpa_t memory, unsigned nr_requests, uint64_t s
             const uint8_t *at =
                 fake_memory_at(&rig.memory, (gpa_t){memory.v + (uint64_t)i * 2 * REQUEST_BYTES}, 2 * REQUEST_BYTES);
 
-            ck_assert_uint_eq(used.written_bytes, REQUEST_BYTES);
+            rig_assert(used.written_bytes == REQUEST_BYTES);
             for (unsigned b = 0; b < REQUEST_BYTES; b++)
-                ck_assert_uint_eq(at[REQUEST_BYTES + b], (uint8_t)~at[b]);
+                rig_assert((at[REQUEST_BYTES + b] ^ at[b]) == 0xff);
             slot_busy[i] = false;
             nr_back++;
             busy--;
         }
     }
-    ck_assert_uint_eq(busy, 0);
+    rig_assert(busy == 0);
 }
 
 /* _i: features; a small ring fills, a large one does not. */
