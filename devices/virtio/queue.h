@@ -55,7 +55,7 @@ void virtq_reset(struct virtq *q, const struct guest_mem *mem, uint16_t max_size
  * outside guest memory: not ready then. */
 must_check int virtq_start(struct virtq *q, bool packed, bool event_idx, bool indirect);
 
-/* The next chain: 1 with *out; 0: none; -EINVAL: the queue is broken. */
+/* The next chain: 1 with *out; 0: none; -EINVAL: the queue is broken. Unless 1, *out is of no use. */
 must_check int virtq_pop(struct virtq *q, struct virtq_chain *out);
 /* The chain is done, in any order; the device wrote @written_bytes, from its first writable byte on. A queue that is not
  * ready any more, or broken, is left alone. */

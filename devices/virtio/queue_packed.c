@@ -134,6 +134,9 @@ bool packed_must_interrupt(const struct virtq *q, uint32_t nr_pushed)
         return false;
     if (flags != VRING_PACKED_EVENT_FLAG_DESC || !q->event_idx)
         return true; /* ENABLE; what is reserved or was not agreed on is taken as that */
+    /* After a whole round nobody can say of which round the offset is: rather an interrupt too many. */
+    if (nr_pushed >= q->size)
+        return true;
     /* An offset of the round before stands behind position 0. */
     if (!!(event & WRAP_FLAG) != q->used_wrap)
         offset -= q->size;

@@ -336,6 +336,8 @@ static bool wants_kick(const struct fake_driver *driver, const struct fake_queue
     unsigned flags = event >> 16, offset = event & 0x7fff;
     if (flags != VRING_PACKED_EVENT_FLAG_DESC)
         return flags == VRING_PACKED_EVENT_FLAG_ENABLE;
+    if (nr_added >= q->size) /* of which round is the offset? */
+        return true;
     if (!!(event & 0x8000) != q->avail_wrap)
         offset -= q->size;
     return vring_need_event((uint16_t)offset, q->next_avail, (uint16_t)(q->next_avail - nr_added));
