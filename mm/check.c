@@ -3,6 +3,7 @@
  * mm_check: the invariants across structures.
  *
  *   budget  = uncharged + filled slots + resident pages + charges held by threads       (threads' part: 3 batches each)
+ *   slots   = free ones + standby + store + stock + homes of 2 MiB frames in guests + threads' lists
  *   entries = frames: a STANDBY entry names a frame that names it back, each once
  *   counts  of every block, VM and list are what its entries say
  *   balloon pages put in - pages taken out = pages that are in one
@@ -12,6 +13,7 @@
 
 struct tally {
     uint64_t pages[S2_TABLE];
+    uint64_t home_slots; /* of 2 MiB frames that are in a guest */
 };
 
 /* What a page that holds nothing says of itself. */
@@ -58,6 +60,7 @@ static bool check_block_counts(struct block *block, struct tally *tally, const c
     struct s2_entry entry = pmd_read(block);
     if (entry.state != S2_TABLE) {
         pages[entry.state] = BLOCK_PAGES;
+        tally->home_slots += pages[S2_RESIDENT];
         if (!check_leaf(block, &entry, why) || !check_given(&entry, why))
             return false;
     } else {
@@ -93,19 +96,35 @@ static bool check_vm(struct mm_vm *vm, struct tally *host_tally, const char **wh
             return false;
         host_tally->pages[state] += tally.pages[state];
     }
+    host_tally->home_slots += tally.home_slots;
     *why = "mm: a VM is held by an eviction while nobody runs";
     return vm->nr_users == 0;
+}
+
+static uint64_t zram_pages_of(struct mm_host *host)
+{
+    struct zram_stat stat = {0};
+    if (host->zram)
+        zram_stat(host->zram, &stat);
+    return stat.mem_used_bytes / PAGE_BYTES;
+}
+
+static bool check_slots(struct mm_host *host, const struct tally *tally, const char **why)
+{
+    const struct pool *pool = &host->pool;
+    uint64_t known =
+        tally->home_slots + tally->pages[S2_STANDBY] + zram_pages_of(host) + (uint64_t)pool->nr_stock * BLOCK_PAGES;
+    for (unsigned z = 0; z < POOL_NR_ZONES; z++)
+        for (unsigned plane = 0; plane < NR_PLANES; plane++)
+            known += pool->zones[z].nr_free[plane];
+    *why = "mm: slots that are nobody's, or two users'";
+    return known <= pool->nr_slots && pool->nr_slots - known <= (uint64_t)host->nr_threads * host->thread_batch;
 }
 
 static bool check_budget(struct mm_host *host, const struct tally *tally, const char **why)
 {
     const struct pool *pool = &host->pool;
-    uint64_t zram_pages = 0;
-    if (host->zram) {
-        struct zram_stat stat;
-        zram_stat(host->zram, &stat);
-        zram_pages = stat.mem_used_bytes / PAGE_BYTES;
-    }
+    uint64_t zram_pages = zram_pages_of(host);
     uint64_t sum = pool_nr_free(pool) + tally->pages[S2_RESIDENT] + tally->pages[S2_STANDBY] + zram_pages;
     *why = "mm: more pages than the budget has";
     if (sum > pool->budget_pages)
@@ -134,5 +153,5 @@ bool mm_check(struct mm_host *host, const char **why)
     *why = "mm: resident pages of the host";
     if (tally.pages[S2_RESIDENT] != host->nr_resident)
         return false;
-    return check_budget(host, &tally, why);
+    return check_slots(host, &tally, why) && check_budget(host, &tally, why);
 }
