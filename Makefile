@@ -6,7 +6,8 @@
 #   build/<variant>/               objects, libmm.a, libvmm.a and test programs of one variant
 #   build/bench/                   benchmarks
 #
-# Variants: release (gcc), clang, asan (address and undefined), tsan, coverage. Name one with VARIANT=.
+# Variants: release (gcc), clang, asan (address and undefined), tsan, coverage, fuzz (clang: libFuzzer, address and
+# undefined). Name one with VARIANT=.
 
 VARIANT ?= release
 BUILD := build/$(VARIANT)
@@ -24,11 +25,14 @@ OPT_clang := -O2
 OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DEBB_DEBUG_LOCKS
 OPT_tsan := -O1 -fsanitize=thread -fno-omit-frame-pointer -DEBB_DEBUG_LOCKS
 OPT_coverage := -O0 --coverage -fprofile-update=atomic
-ifeq ($(VARIANT),clang)
+FUZZ_SANITIZERS := address,undefined
+OPT_fuzz := -O1 -fsanitize=fuzzer-no-link,$(FUZZ_SANITIZERS) -fno-sanitize-recover=all -fno-omit-frame-pointer \
+	-DEBB_DEBUG_LOCKS
+ifneq ($(filter clang fuzz,$(VARIANT)),)
 CC := clang
 endif
 ifeq ($(OPT_$(VARIANT)),)
-$(error no variant "$(VARIANT)": release clang asan tsan coverage)
+$(error no variant "$(VARIANT)": release clang asan tsan coverage fuzz)
 endif
 
 WARNINGS := -Wall -Wextra -Wundef -Wshadow -Wconversion -Wmissing-prototypes -Wvla -Werror
@@ -53,6 +57,7 @@ VMM_SRC := $(sort $(filter-out vmm/main.c,$(wildcard vmm/*.c vmm/*/*.c devices/*
 FAKE_SRC := $(sort $(wildcard tests/fake/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 VM_SRC := $(sort $(wildcard tests/vm/vm_*.c))
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
 C_FILES := $(sort $(shell find mm vmm devices tools tests guest-images -name '*.[ch]' 2>/dev/null))
 
@@ -66,6 +71,7 @@ LIBS := $(LIBVMM) $(LIBMM)
 EBB := $(if $(filter release,$(VARIANT)),build/ebb,$(BUILD)/ebb)
 UNIT := $(call programs,$(UNIT_SRC))
 VM := $(call programs,$(VM_SRC))
+FUZZ := $(call programs,$(FUZZ_SRC))
 BENCH := $(patsubst tests/bench/%.c,build/bench/%,$(BENCH_SRC))
 
 # The embedded guest: makes $(GUEST_OBJ), an object that holds the guest's image.
@@ -74,12 +80,14 @@ GUEST_OBJ := $(if $(wildcard guest-images/ebbguest/rules.mk),$(BUILD)/guest/ebbg
 
 # --- rules -----------------------------------------------------------------------------------------
 
-.PHONY: all unit vm tests bench-programs run test bench lint format coverage asan tsan deps clean help
+.PHONY: all unit vm tests fuzz-programs bench-programs run test bench lint format coverage asan tsan fuzz fuzz-corpus \
+	deps clean help
 
 all: $(LIBS) $(if $(wildcard vmm/main.c),$(EBB)) ## build build/ebb; needs no root
 unit: $(UNIT)
 vm: $(VM)
 tests: unit vm
+fuzz-programs: $(FUZZ) # with VARIANT=fuzz
 bench-programs: $(BENCH)
 
 $(BUILD)/%.o: %.c | build/.libraries
@@ -99,6 +107,10 @@ $(EBB): $(BUILD)/vmm/main.o $(LIBS)
 $(UNIT) $(VM): $(BUILD)/%: $(BUILD)/%.o $(call objects,$(FAKE_SRC)) $(LIBS)
 	$(link) $(WRAP) $^ $(EBB_LIBS) $(CHECK_LIBS)
 
+# One folder's input language for all targets: tests/fuzz/fuzz.h.
+$(FUZZ): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/fuzz.o $(LIBS)
+	$(link) -fsanitize=fuzzer,$(FUZZ_SANITIZERS) $^ $(EBB_LIBS)
+
 $(BENCH): build/bench/%: $(BUILD)/tests/bench/%.o $(LIBS)
 	@mkdir -p $(@D)
 	$(link) $^ $(EBB_LIBS)
@@ -110,7 +122,8 @@ build/.libraries: tools/install-deps.sh
 	@touch $@
 
 .SECONDARY:
--include $(patsubst %.o,%.d,$(call objects,$(MM_SRC) $(VMM_SRC) vmm/main.c $(FAKE_SRC) $(UNIT_SRC) $(VM_SRC) $(BENCH_SRC)))
+-include $(patsubst %.o,%.d,$(call objects,$(MM_SRC) $(VMM_SRC) vmm/main.c $(FAKE_SRC) $(UNIT_SRC) $(VM_SRC) $(BENCH_SRC) $(FUZZ_SRC) \
+	tests/fuzz/fuzz.c))
 
 # --- what a person types -----------------------------------------------------------------------------
 
@@ -135,6 +148,13 @@ asan: ## tests under the address and undefined behaviour sanitizers
 tsan: ## tests under the thread sanitizer
 	@JOBS=$(JOBS) tests/run.sh tsan
 
+fuzz: ## fuzz the devices: each target for FUZZ_SECONDS (60), two at a time, from the kept corpus on
+	@JOBS=$(JOBS) tests/run.sh fuzz
+
+fuzz-corpus: ## merge what fuzzing found into tests/fuzz/corpus, smallest inputs first
+	@$(MAKE) --no-print-directory -s VARIANT=fuzz fuzz-programs
+	@tests/fuzz/merge.sh
+
 coverage: ## lines of mm/ that the unit tests run, by file
 	@JOBS=$(JOBS) tests/run.sh coverage
 
@@ -151,4 +171,4 @@ clean: ## remove build/
 	rm -rf build
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12

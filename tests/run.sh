@@ -1,15 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# run.sh VARIANT|lint ...
+# run.sh VARIANT|lint|fuzz ...
 #
-# Builds each variant's test programs and runs them; `lint` runs tests/lint. A line a program, the whole output of one
+# Builds each variant's test programs and runs them; `lint` runs tests/lint; `fuzz` runs each target of tests/fuzz for a
+# while, two at a time. A line a program, the whole output of one
 # that fails, and as the last line "N passed, N failed, N skipped". Fails when anything failed.
 #
-# Counted: each of Check's checks, each lint, each build. A program that crashes, runs out of time or prints no line of
+# Counted: each of Check's checks, each lint, each build, each fuzz target. A program that crashes, runs out of time or prints no line of
 # Check's counts as one failure. A line "SKIP: reason" is one skip, never a pass; a program may skip all and say no more.
 #
 #   EBB_TEST_SECONDS  time limit of one program, default 600
+#   FUZZ_SECONDS      how long each fuzz target runs, default 60
 #   EBB_NO_KVM=1      tests that need /dev/kvm skip instead of failing
 #   JOBS              compiler processes, default 1
 #   TESTS             shell pattern of program names, e.g. TESTS='test_zone*'; default all
@@ -107,6 +109,31 @@ run_variant() {
     [ "$variant" != coverage ] || tests/coverage.sh build/coverage
 }
 
+# wait_fuzz PID TARGET START: one check, passed when the target found nothing.
+wait_fuzz() {
+    local bad=0
+    wait "$1" || bad=1
+    cp "$log.$2" "$log"
+    rm -f "$log.$2"
+    report "fuzz/$2" $((1 - bad)) $bad 0 $((SECONDS - $3))
+}
+
+run_fuzz() {
+    local source target pids=() targets=() start=$SECONDS i
+    run_command "fuzz/build" env -u MAKEFLAGS make -s -k -j"${JOBS:-1}" VARIANT=fuzz fuzz-programs
+    for source in tests/fuzz/fuzz_*.c; do
+        target=$(basename "$source" .c)
+        # shellcheck disable=SC2254
+        case $target in ${TESTS:-*}) ;; *) continue ;; esac
+        tests/fuzz/one.sh "$target" >"$log.$target" 2>&1 </dev/null &
+        pids+=($!) targets+=("$target")
+        [ ${#pids[@]} = 2 ] || continue
+        for i in 0 1; do wait_fuzz "${pids[i]}" "${targets[i]}" "$start"; done
+        pids=() targets=() start=$SECONDS
+    done
+    [ ${#pids[@]} = 0 ] || wait_fuzz "${pids[0]}" "${targets[0]}" "$start"
+}
+
 run_lints() {
     local lint
     for lint in tests/lint/*.sh; do
@@ -117,6 +144,7 @@ run_lints() {
 for what in "$@"; do
     case $what in
     lint) run_lints ;;
+    fuzz) run_fuzz ;;
     *) run_variant "$what" ;;
     esac
 done

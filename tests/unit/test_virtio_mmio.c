@@ -427,7 +427,7 @@ START_TEST(test_virtio_mmio_random_accesses_keep_the_invariants)
         if (rng_below(&rng, 2) == 0)
             value = addresses[rng_below(&rng, ARRAY_LEN(addresses))] >> (offset & 4 ? 32 : 0);
         if (rng_below(&rng, 200) == 0)
-            ck_assert_int_eq(fake_driver_negotiate(&rig.driver, value & 1 ? PACKED : EVENT_IDX), 0);
+            rig_assert(fake_driver_negotiate(&rig.driver, value & 1 ? PACKED : EVENT_IDX) == 0);
         if (rng_below(&rng, 100) == 0)
             set_queue(&setups[rng_below(&rng, ARRAY_LEN(setups))]);
         if (offset == VIRTIO_MMIO_STATUS)
@@ -441,13 +441,13 @@ START_TEST(test_virtio_mmio_random_accesses_keep_the_invariants)
         rig_check(&rig);
         nr_live += virtio_is_live(&rig.device);
         if (rig.device.status & VIRTIO_CONFIG_S_DRIVER_OK)
-            ck_assert(virtio_features_good(&rig.device, rig.device.driver_features));
+            rig_assert(virtio_features_good(&rig.device, rig.device.driver_features));
         if (rig.device.queue[0].ready || rig.device.queue[1].ready)
-            ck_assert(rig.device.status & VIRTIO_CONFIG_S_FEATURES_OK);
+            rig_assert(rig.device.status & VIRTIO_CONFIG_S_FEATURES_OK);
         fake_driver_run(&rig.driver);
     }
-    ck_assert_uint_gt(nr_live, 100);
-    ck_assert_uint_gt(rig.device.nr_broken, 10);
+    rig_assert(nr_live > 100);
+    rig_assert(rig.device.nr_broken > 10);
 }
 END_TEST
 

@@ -156,7 +156,7 @@ static inline void model_add(struct model *m)
     fill_chain(m, chain);
     chain->nr_slots = indirect ? 1 : chain->nr_out + chain->nr_in;
     int err = fake_driver_add(&m->rig.driver, 0, chain->buffers, chain->nr_out, chain->nr_in, indirect, chain);
-    ck_assert_int_eq(err, chain->nr_slots > m->nr_free ? -ENOSPC : 0);
+    rig_assert(err == (chain->nr_slots > m->nr_free ? -ENOSPC : 0));
     if (err != 0) {
         m->nr_full++;
         return;
@@ -196,7 +196,7 @@ static inline void model_kick(struct model *m)
     else if (!m->kicks_all)
         expected = expected && passes(m, m->nr_added_at_kick, m->nr_added, m->kick_at);
     m->nr_added_at_kick = m->nr_added;
-    ck_assert_int_eq(fake_driver_kick(&m->rig.driver, 0), expected);
+    rig_assert(fake_driver_kick(&m->rig.driver, 0) == expected);
     m->nr_kicks += expected;
 }
 
@@ -205,17 +205,17 @@ static inline void model_pop(struct model *m)
     struct virtq_chain taken;
     int got = virtq_pop(model_virtq(m), &taken);
 
-    ck_assert_int_eq(got, m->available.nr > 0);
+    rig_assert(got == (m->available.nr > 0));
     if (got == 0)
         return;
     struct model_chain *chain = list_take(&m->available, 0);
-    ck_assert_uint_eq(taken.nr_out, chain->nr_out);
-    ck_assert_uint_eq(taken.nr_in, chain->nr_in);
-    ck_assert_uint_eq(taken.out_bytes, chain->out_bytes);
-    ck_assert_uint_eq(taken.in_bytes, chain->in_bytes);
+    rig_assert(taken.nr_out == chain->nr_out);
+    rig_assert(taken.nr_in == chain->nr_in);
+    rig_assert(taken.out_bytes == chain->out_bytes);
+    rig_assert(taken.in_bytes == chain->in_bytes);
     for (unsigned i = 0; i < chain->nr_out + chain->nr_in; i++) {
-        ck_assert_uint_eq(taken.segment[i].gpa.v, chain->buffers[i].gpa.v);
-        ck_assert_uint_eq(taken.segment[i].bytes, chain->buffers[i].bytes);
+        rig_assert(taken.segment[i].gpa.v == chain->buffers[i].gpa.v);
+        rig_assert(taken.segment[i].bytes == chain->buffers[i].bytes);
     }
     chain->taken = taken;
     m->nr_taken += slots_of(m, chain);
@@ -230,9 +230,9 @@ static inline void check_readable(struct model *m, const struct model_chain *cha
     uint64_t nr = rng_below(&m->rng, sizeof(bytes));
     uint64_t there = offset < chain->out_bytes ? chain->out_bytes - offset : 0;
 
-    ck_assert_uint_eq(virtq_read(model_virtq(m), &chain->taken, offset, bytes, nr), MIN_OF(nr, there));
+    rig_assert(virtq_read(model_virtq(m), &chain->taken, offset, bytes, nr) == MIN_OF(nr, there));
     for (uint64_t i = 0; i < MIN_OF(nr, there); i++)
-        ck_assert_uint_eq(bytes[i], (uint8_t)(chain->seed + offset + i));
+        rig_assert(bytes[i] == (uint8_t)(chain->seed + offset + i));
 }
 
 /* Chains are done in any order. */
@@ -249,8 +249,8 @@ static inline void model_push(struct model *m)
         bytes[i] = (uint8_t)(~chain->seed - (int)i);
     uint64_t done = virtq_write(model_virtq(m), &chain->taken, 0, bytes, split);
     done += virtq_write(model_virtq(m), &chain->taken, split, bytes + split, chain->written_bytes - split);
-    ck_assert_uint_eq(done, chain->written_bytes);
-    ck_assert_uint_eq(virtq_write(model_virtq(m), &chain->taken, chain->in_bytes, bytes, 1), 0);
+    rig_assert(done == chain->written_bytes);
+    rig_assert(virtq_write(model_virtq(m), &chain->taken, chain->in_bytes, bytes, 1) == 0);
     virtq_push(model_virtq(m), &chain->taken, chain->written_bytes);
     m->nr_pushed += slots_of(m, chain);
     list_add(&m->used, chain);
@@ -266,7 +266,7 @@ static inline void model_announce(struct model *m)
     pthread_mutex_lock(&m->rig.device.lock);
     virtio_announce(&m->rig.device, 0);
     pthread_mutex_unlock(&m->rig.device.lock);
-    ck_assert_uint_eq(fake_driver_interrupts(&m->rig.driver), expected ? VIRTIO_INT_USED : 0);
+    rig_assert(fake_driver_interrupts(&m->rig.driver) == (expected ? VIRTIO_INT_USED : 0));
     m->nr_interrupts += expected;
 }
 
@@ -275,18 +275,18 @@ static inline void model_collect(struct model *m)
     struct fake_used used;
     int got = fake_driver_collect(&m->rig.driver, 0, &used);
 
-    ck_assert_int_eq(got, m->used.nr > 0);
+    rig_assert(got == (m->used.nr > 0));
     if (got == 0)
         return;
     struct model_chain *chain = list_take(&m->used, 0);
-    ck_assert_ptr_eq(used.token, chain);
-    ck_assert_uint_eq(used.written_bytes, chain->written_bytes);
+    rig_assert(used.token == chain);
+    rig_assert(used.written_bytes == chain->written_bytes);
     uint64_t done = 0;
     for (unsigned i = chain->nr_out; i < chain->nr_out + chain->nr_in; i++) {
         const uint8_t *at = fake_memory_at(&m->rig.memory, chain->buffers[i].gpa, chain->buffers[i].bytes);
 
         for (uint32_t b = 0; b < chain->buffers[i].bytes; b++, done++)
-            ck_assert_uint_eq(at[b], done < chain->written_bytes ? (uint8_t)(~chain->seed - (int)done) : 0);
+            rig_assert(at[b] == (done < chain->written_bytes ? (uint8_t)(~chain->seed - (int)done) : 0));
     }
     chain->busy = false;
     m->nr_free += chain->nr_slots;
@@ -307,7 +307,7 @@ static inline void model_want(struct model *m)
         fake_driver_want(&m->rig.driver, 0, m->want);
         m->interrupt_at = m->nr_collected;
     }
-    ck_assert_int_eq(fake_driver_has_used(&m->rig.driver, 0), m->used.nr > 0);
+    rig_assert(fake_driver_has_used(&m->rig.driver, 0) == (m->used.nr > 0));
 }
 
 static inline void model_kicks(struct model *m)
@@ -317,7 +317,7 @@ static inline void model_kicks(struct model *m)
         m->kicks_on = false;
         return;
     }
-    ck_assert_int_eq(virtq_enable_kicks(model_virtq(m)), m->available.nr > 0);
+    rig_assert(virtq_enable_kicks(model_virtq(m)) == (m->available.nr > 0));
     m->kicks_on = true;
     m->kicks_all = !(m->features & EVENT_IDX);
     m->kick_at = m->nr_taken;
