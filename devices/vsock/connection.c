@@ -90,7 +90,7 @@ bool vsock_may_read(const struct vsock_conn *conn)
 void vsock_hang_up(struct vsock_conn *conn)
 {
     conn->hung_up = true;
-    if (conn->state != CONN_OPEN)
+    if (conn->state != CONN_OPEN || conn->host_shut == VSOCK_SHUT_BOTH)
         return;
     if (conn->host_shut & VIRTIO_VSOCK_SHUTDOWN_SEND || conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_RCV) {
         conn->host_shut = VSOCK_SHUT_BOTH;
