@@ -125,11 +125,31 @@ static bool is_writeback(const struct blk *b)
            (!virtio_has(&b->device, VIRTIO_BLK_F_CONFIG_WCE) || b->space.wce);
 }
 
+/*
+ * Linux tells of a failed write-back once (lib/errseq.c), and may take the pages that it could not write for clean: the
+ * next fdatasync succeeds though they are lost. So with the page cache in between, every flush fails from then on.
+ */
 static void send_sync(struct blk *b, struct blk_request *r)
 {
     r->op.offset_bytes = 0;
+    if (b->sync_error) {
+        r->op.kind = BLK_OP_SYNC;
+        end_error(b, r, b->sync_error);
+        return;
+    }
     b->stat.nr_syncs++;
     send_op(b, r, BLK_STAGE_SYNC, BLK_OP_SYNC);
+}
+
+static void sync_done(struct blk *b, struct blk_request *r)
+{
+    if (r->op.result == 0) {
+        end_good(b, r);
+        return;
+    }
+    if (!b->file.direct)
+        b->sync_error = (int)r->op.result;
+    end_error(b, r, (int)r->op.result);
 }
 
 /* What was written is with the host; where the guest sees no cache it must be on the disk. */
@@ -363,10 +383,7 @@ void blk_request_step(struct blk *b, struct blk_request *r)
         zeros_done(b, r);
         break;
     case BLK_STAGE_SYNC:
-        if (r->op.result < 0)
-            end_error(b, r, (int)r->op.result);
-        else
-            end_good(b, r);
+        sync_done(b, r);
         break;
     }
 }

@@ -74,6 +74,7 @@ struct blk {
     uint64_t pinned_blocks;
     uint32_t starved, announce; /* queues: more to take there; to be announced */
     bool no_punch, no_zero_range;
+    int sync_error; /* of a flush that failed, for good; see request.c */
     struct blk_stat stat;
 };
 

@@ -369,6 +369,50 @@ START_TEST(test_blk_reset_ends_what_is_under_way)
 }
 END_TEST
 
+/* Answers each answer with a new request, as a driver on another CPU can. */
+static unsigned nr_again, nr_answers;
+
+static void ask_again(void *transport, uint32_t bits)
+{
+    struct fake_buffer chain[] = {{rig.header, 16}, {{rig.header.v + 64}, 20}, {rig.status, 1}};
+    struct fake_used used;
+    (void)transport;
+    (void)bits;
+    for (; fake_driver_collect(&rig.driver, 0, &used); nr_answers++) {
+        if (nr_again == 0)
+            continue;
+        nr_again--;
+        ck_assert_int_eq(fake_driver_add(&rig.driver, 0, chain, 1, 2, true, NULL), 0);
+    }
+}
+
+START_TEST(test_blk_busy_driver_leaves_the_loop_to_others)
+{
+    struct fake_buffer chain[] = {{{0}, 16}, {{0}, 20}, {{0}, 1}};
+    blk_rig_start(&rig, BLK_COMMON);
+    fake_memory_alloc(&rig.memory, 128, 1);
+    rig.header = fake_memory_alloc(&rig.memory, 128, 16);
+    chain[0].gpa = rig.header;
+    chain[1].gpa.v = rig.header.v + 64;
+    chain[2].gpa = rig.status;
+    blk_rig_header(&rig, rig.header, VIRTIO_BLK_T_GET_ID, 0);
+    blk_device(rig.blk)->interrupt = ask_again;
+    nr_again = 40 * VIRTQ_MAX_SIZE;
+    nr_answers = 0;
+    for (unsigned i = 0; i < VIRTQ_MAX_SIZE; i++)
+        ck_assert_int_eq(fake_driver_add(&rig.driver, 0, chain, 1, 2, true, NULL), 0);
+    fake_driver_kick(&rig.driver, 0);
+    blk_rig_turn(&rig);
+    ck_assert_uint_lt(nr_answers, 20 * VIRTQ_MAX_SIZE);
+    for (unsigned turns = 0; nr_answers < 41 * VIRTQ_MAX_SIZE; turns++) {
+        ck_assert_uint_lt(turns, 5);
+        blk_rig_turn(&rig);
+    }
+    ck_assert_uint_eq(blk_rig_stat(&rig).nr_ids, 41 * VIRTQ_MAX_SIZE);
+    ck_assert_int_eq(loop_turn(rig.loop, 0), 0);
+}
+END_TEST
+
 /* The disk is written by one, or read by many. */
 START_TEST(test_blk_shared_only_by_readers)
 {
@@ -406,6 +450,7 @@ int main(void)
     tcase_add_loop_test(tcase, test_blk_configuration_says_what_the_disk_is, 0, 2);
     tcase_add_loop_test(tcase, test_blk_more_chains_than_requests_all_come_back, 0, 2);
     tcase_add_loop_test(tcase, test_blk_reset_ends_what_is_under_way, 0, 4);
+    tcase_add_test(tcase, test_blk_busy_driver_leaves_the_loop_to_others);
     tcase_add_test(tcase, test_blk_shared_only_by_readers);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

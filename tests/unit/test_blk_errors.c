@@ -3,11 +3,14 @@
 #include "tests/fake/fail_alloc.h"
 #include "tests/unit/blk_rig.h"
 
-#include <linux/virtio_mmio.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define FILE_BYTES (UINT64_C(1) << 20)
 #define MEMORY_BYTES (UINT64_C(8) << 20)
@@ -111,6 +114,28 @@ START_TEST(test_blk_open_without_direct_io_says_so)
     }
     rig.config.direct = true;
     refused(EINVAL, "leave direct out");
+}
+END_TEST
+
+/* Before Linux 6.1 nobody says what direct I/O wants: it is tried. */
+START_TEST(test_blk_open_direct_on_an_old_kernel_finds_the_block_size)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_statx, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = ARRAY_LEN(filter), .filter = filter};
+    ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+    rig.config.direct = true;
+    blk_rig_start(&rig, BLK_COMMON);
+    ck_assert(blk_rig_stat(&rig).direct);
+    ck_assert_uint_ge(blk_rig_stat(&rig).block_bytes, 512);
+    struct fake_buffer data = {fake_memory_alloc(&rig.memory, 4096, 4096), 4096};
+    ck_assert_uint_eq(blk_rig_request(&rig, VIRTIO_BLK_T_OUT, 0, &data, 1), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(blk_rig_stat(&rig).nr_bounced_windows, 0);
 }
 END_TEST
 
@@ -381,6 +406,7 @@ int main(void)
     tcase_add_test(tcase, test_blk_open_what_is_no_disk_is_refused_with_a_reason);
     tcase_add_loop_test(tcase, test_blk_open_a_file_that_may_only_be_read_says_readonly, 0, 2);
     tcase_add_test(tcase, test_blk_open_without_direct_io_says_so);
+    tcase_add_test(tcase, test_blk_open_direct_on_an_old_kernel_finds_the_block_size);
     tcase_add_test(tcase, test_blk_open_a_file_above_the_size_limit_is_refused);
     tcase_add_test(tcase, test_blk_open_without_memory_leaves_nothing);
     tcase_add_test(tcase, test_blk_open_without_descriptors_leaves_nothing);

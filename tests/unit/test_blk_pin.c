@@ -8,6 +8,8 @@
 #include "tests/unit/blk_rig.h"
 #include "tests/unit/mm_rig.h"
 
+#include <linux/falloc.h>
+
 #define VM_PAGES 8192u /* 32 MiB */
 #define FILE_BYTES (UINT64_C(1) << 20)
 
@@ -210,6 +212,97 @@ START_TEST(test_blk_pin_short_and_interrupted_io_goes_on)
 }
 END_TEST
 
+/* What the host's page cache has lost stays lost; past the cache the next flush counts. _i: direct. */
+START_TEST(test_blk_flush_that_failed_fails_for_good)
+{
+    struct fake_buffer data;
+    rig.config.direct = _i;
+    start(&with_zram);
+    data = pages(3, 1);
+    end_io(take_one(VIRTIO_BLK_T_FLUSH, NULL, 0), -EIO);
+    ck_assert_uint_eq(*(uint8_t *)blk_rig_at(&rig, rig.status, 1), VIRTIO_BLK_S_IOERR);
+    fake_driver_reset(&rig.driver);
+    ck_assert_int_eq(fake_driver_start(&rig.driver, BLK_COMMON, 0), 0);
+    ck_assert_uint_eq(blk_rig_request(&rig, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), _i ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(blk_rig_request(&rig, VIRTIO_BLK_T_OUT, 0, &data, 1), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(blk_rig_stat(&rig).nr_errors, _i ? 1 : 2);
+}
+END_TEST
+
+/* Ranges of two sectors each, in memory that needs no pin. */
+static struct fake_buffer ranges_of(unsigned nr, uint32_t flags)
+{
+    struct fake_buffer data = {fake_memory_alloc(&rig.memory, 16 * nr, 16), 16 * nr};
+    for (unsigned i = 0; i < nr; i++) {
+        struct virtio_blk_discard_write_zeroes range = {.sector = 8 * i, .num_sectors = 2, .flags = flags};
+        memcpy((char *)blk_rig_at(&rig, data.gpa, data.bytes) + 16 * i, &range, 16);
+    }
+    return data;
+}
+
+START_TEST(test_blk_what_the_file_system_cannot_is_done_another_way)
+{
+    start(&with_zram);
+    uint8_t *status = blk_rig_at(&rig, rig.status, 1);
+    struct fake_buffer data = ranges_of(2, 0);
+    struct blk_request *r = take_one(VIRTIO_BLK_T_DISCARD, &data, 1);
+    end_io(r, -EOPNOTSUPP);
+    ck_assert_uint_eq(r->op.offset_bytes, 8 * RIG_SECTOR);
+    *status = RIG_NO_STATUS;
+    end_io(r, -EOPNOTSUPP);
+    ck_assert_uint_eq(*status, VIRTIO_BLK_S_OK);
+
+    data = ranges_of(1, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
+    r = take_one(VIRTIO_BLK_T_WRITE_ZEROES, &data, 1);
+    ck_assert_int_eq(r->op.mode, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+    end_io(r, -EOPNOTSUPP);
+    ck_assert_int_eq(r->op.mode, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE);
+    end_io(r, -EOPNOTSUPP);
+    ck_assert_int_eq(r->op.kind, BLK_OP_WRITE);
+    end_io(r, 512);
+    ck_assert_uint_eq(r->op.iov[0].iov_len, 512);
+    *status = RIG_NO_STATUS;
+    end_io(r, 512);
+    ck_assert_uint_eq(*status, VIRTIO_BLK_S_OK);
+    /* It is remembered. */
+    r = take_one(VIRTIO_BLK_T_WRITE_ZEROES, &data, 1);
+    ck_assert_int_eq(r->op.kind, BLK_OP_WRITE);
+    end_io(r, -EIO);
+    ck_assert_uint_eq(*status, VIRTIO_BLK_S_IOERR);
+    data = ranges_of(2, 0);
+    r = take_one(VIRTIO_BLK_T_DISCARD, &data, 1);
+    *status = RIG_NO_STATUS;
+    end_io(r, -EIO);
+    ck_assert_uint_eq(*status, VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(blk_rig_stat(&rig).nr_errors, 2);
+}
+END_TEST
+
+/* One segment over two blocks, and pins for one. */
+START_TEST(test_blk_pin_limit_cuts_a_segment_between_blocks)
+{
+    rig.config.pin_limit_bytes = 1; /* one block is always allowed */
+    start(&with_zram);
+    struct fake_buffer data = pages(BLOCK_PAGES - 2, 5);
+    struct blk_request *r = take_one(VIRTIO_BLK_T_IN, &data, 1);
+    ck_assert_uint_eq(r->op.iov[0].iov_len, 2 * PAGE_BYTES);
+    struct blk_request *second = take_one(VIRTIO_BLK_T_IN, &data, 1);
+    ck_assert_ptr_eq(rig.blk->parked, second);
+    end_io(r, 2 * PAGE_BYTES);
+    /* Who waits goes first. */
+    blk_requests_unpark(rig.blk);
+    ck_assert_ptr_eq(rig.blk->parked, r);
+    ck_assert_ptr_eq(rig.blk->io.unsent.head, &second->op);
+    end_io(second, 2 * PAGE_BYTES);
+    blk_requests_unpark(rig.blk);
+    ck_assert_uint_eq(r->op.iov[0].iov_len, 3 * PAGE_BYTES);
+    end_io(r, 3 * PAGE_BYTES);
+    blk_requests_unpark(rig.blk);
+    end_io(second, 3 * PAGE_BYTES);
+    ck_assert_uint_eq(blk_rig_stat(&rig).nr_reads, 2);
+}
+END_TEST
+
 /* Many requests over much more memory than the budget has. _i: a limit on pins, and how tight. */
 START_TEST(test_blk_pin_scattered_io_over_four_times_the_budget)
 {
@@ -331,6 +424,9 @@ int main(void)
     tcase_add_loop_test(tcase, test_blk_pin_swapped_out_data_is_written_and_read, 0, 2);
     tcase_add_test(tcase, test_blk_pin_reclaim_leaves_data_alone_while_it_is_under_way);
     tcase_add_loop_test(tcase, test_blk_pin_short_and_interrupted_io_goes_on, 0, 5);
+    tcase_add_loop_test(tcase, test_blk_flush_that_failed_fails_for_good, 0, 2);
+    tcase_add_test(tcase, test_blk_what_the_file_system_cannot_is_done_another_way);
+    tcase_add_test(tcase, test_blk_pin_limit_cuts_a_segment_between_blocks);
     tcase_add_loop_test(tcase, test_blk_pin_scattered_io_over_four_times_the_budget, 0, 3);
     tcase_add_test(tcase, test_blk_pin_request_larger_than_the_budget);
     tcase_add_test(tcase, test_blk_pin_without_memory_is_fatal);
