@@ -18,6 +18,10 @@ liburing-dev       liburing.h
 libmicrohttpd-dev  microhttpd.h
 libjansson-dev     jansson.h
 "
+# What building does without: installed with it where the package is to be had, never asked for by --check.
+optional_packages="
+libcapstone-dev    capstone/capstone.h
+"
 test_packages="
 check              check.h
 clang              !clang
@@ -51,7 +55,13 @@ test) missing=$(missing_of "$build_packages$test_packages") ;;
     exit 2
     ;;
 esac
-[ -n "$missing" ] || exit 0
+wanted=
+[ $check = yes ] || wanted=$(missing_of "$optional_packages")
+[ -n "$missing$wanted" ] || exit 0
+# For an optional package alone nobody has to become root.
+if [ -z "$missing" ] && { ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; }; then
+    exit 0
+fi
 
 if [ $check = yes ]; then
     echo "ebb: missing packages:$missing" >&2
@@ -67,15 +77,19 @@ if [ "$(id -u)" != 0 ]; then
     exit 3
 fi
 
-echo "installing$missing"
+echo "installing$missing$wanted"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 export DEBIAN_FRONTEND=noninteractive
 apt="apt-get -q -y -o DPkg::Lock::Timeout=300"
 # An old package list is good enough when it is there and its packages still are.
 # shellcheck disable=SC2086
-if ! { $apt update && $apt install --no-install-recommends $missing; } >"$log" 2>&1; then
+if [ -n "$missing" ] && ! { $apt update && $apt install --no-install-recommends $missing; } >"$log" 2>&1; then
     cat "$log" >&2
     echo "ebb: could not install$missing" >&2
     exit 3
+fi
+# shellcheck disable=SC2086
+if [ -n "$wanted" ] && ! $apt install --no-install-recommends $wanted >"$log" 2>&1; then
+    echo "ebb: did without$wanted" >&2
 fi

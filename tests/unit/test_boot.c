@@ -541,6 +541,48 @@ START_TEST(test_boot_files_that_cannot_be_opened_are_refused)
 }
 END_TEST
 
+/* Between the look at its size and the reading of it. */
+START_TEST(test_boot_file_that_becomes_shorter_cannot_be_read)
+{
+    struct boot_image image;
+    struct diag diag = {0};
+    char bytes[200];
+
+    write_kernel();
+    ck_assert_int_eq(boot_image_open(&image, "kernel", rig.kernel, &diag), 0);
+    ck_assert_int_eq(boot_image_read(&image, 0, bytes, sizeof(bytes), &diag), 0);
+    ck_assert_int_eq(truncate(rig.kernel, 100), 0);
+    ck_assert_int_eq(boot_image_read(&image, 0, bytes, sizeof(bytes), &diag), -1);
+    ck_assert_int_eq(diag.code, EXIT_HOST);
+    ck_assert_ptr_nonnull(strstr(diag.text, "shorter"));
+    diag = (struct diag){0};
+    ck_assert_int_eq(boot_image_load(&image, 0, &rig.mem, (gpa_t){BOOT_KERNEL_GPA}, sizeof(bytes), &diag), -1);
+    ck_assert_int_eq(diag.code, EXIT_HOST);
+    boot_image_close(&image);
+}
+END_TEST
+
+/* Every alignment to guest pages: what is not zero is written, and nothing else is touched. */
+START_TEST(test_boot_pages_of_zeros_are_not_written)
+{
+    const size_t bytes = 3 * PAGE_BYTES;
+    struct boot_image image = {.role = "kernel", .path = "memory", .fd = -1, .bytes = rig.file, .size_bytes = bytes};
+    struct diag diag = {0};
+
+    for (uint64_t shift = 0; shift < PAGE_BYTES; shift += 511) {
+        char *to = guest_mem_hva(&rig.mem, (gpa_t){BOOT_KERNEL_GPA}, 5 * PAGE_BYTES);
+        memset(rig.file, 0, bytes);
+        rig.file[bytes - 1] = 7; /* in the last guest page that is reached */
+        memset(to, '#', 5 * PAGE_BYTES);
+        ck_assert_int_eq(boot_image_load(&image, 0, &rig.mem, (gpa_t){BOOT_KERNEL_GPA + shift}, bytes, &diag), 0);
+        uint64_t last = shift + bytes - 1, written = last & ~(PAGE_BYTES - 1);
+        for (uint64_t i = 0; i < 5 * PAGE_BYTES; i++)
+            if (to[i] != (i == last ? 7 : i >= written && i < last ? 0 : '#'))
+                ck_abort_msg("byte %lu at shift %lu", (unsigned long)i, (unsigned long)shift);
+    }
+}
+END_TEST
+
 START_TEST(test_boot_long_path_keeps_the_reason_in_one_line)
 {
     char path[600];
@@ -629,6 +671,8 @@ int main(void)
     tcase_add_test(tcase, test_boot_both_ways_name_the_acpi_tables);
     tcase_add_test(tcase, test_boot_files_that_are_no_kernels_are_named_for_what_they_are);
     tcase_add_test(tcase, test_boot_files_that_cannot_be_opened_are_refused);
+    tcase_add_test(tcase, test_boot_file_that_becomes_shorter_cannot_be_read);
+    tcase_add_test(tcase, test_boot_pages_of_zeros_are_not_written);
     tcase_add_test(tcase, test_boot_long_path_keeps_the_reason_in_one_line);
     tcase_add_test(tcase, test_boot_limits_of_the_machine_are_checked);
     tcase_add_test(tcase, test_boot_any_failed_allocation_is_the_hosts_fault);

@@ -128,34 +128,36 @@ static int load_unpacked(const struct boot_image *vmlinux, const struct bzimage 
     return 0;
 }
 
-/* @packed: the payload, its size when unpacked in the last 4 bytes. Results as above. */
+/* The payload in new memory. 0; 1: it is not one that we unpack; -1 with @diag. */
 static int unpack(const struct boot_image *image, const struct bzimage *bz, const uint8_t *packed, uint64_t bytes,
-                  const struct boot_room *room, struct boot_kernel *out, struct diag *diag)
+                  const struct boot_room *room, struct boot_image *vmlinux, struct diag *diag)
 {
-    struct boot_image vmlinux = {.role = image->role, .path = image->path, .fd = -1};
     uint32_t unpacked;
 
-    memcpy(&unpacked, packed + bytes - sizeof(unpacked), sizeof(unpacked));
+    /* Its size when unpacked stands in its last 4 bytes. */
+    bytes -= sizeof(unpacked);
+    if (boot_image_read(image, bz->code_offset + bz->header.payload_offset + bytes, &unpacked, sizeof(unpacked), diag))
+        return -1;
     /* Unpacked by itself it would need at least this, too; and it bounds what a file can make us allocate. */
     if (unpacked == 0 || unpacked > room->end)
         return 1;
     uint8_t *to = malloc(unpacked);
     if (!to)
         return diag_set(diag, EXIT_HOST, "out of memory");
-    vmlinux.bytes = to;
-    vmlinux.size_bytes = unpacked;
-    int err = boot_unpack(packed, bytes - sizeof(unpacked), to, unpacked);
-    if (err == -EINVAL)
-        err = boot_image_bad(image, diag, "damaged: its payload cannot be unpacked; get another copy");
-    else
-        err = err ? 1 : load_unpacked(&vmlinux, bz, room, out, diag);
-    free(to);
-    return err;
+    int err = boot_unpack(packed, bytes, to, unpacked);
+    if (err) {
+        free(to);
+        return err == -EINVAL ? boot_image_bad(image, diag, "damaged: its payload cannot be unpacked; get another copy")
+                              : 1;
+    }
+    *vmlinux =
+        (struct boot_image){.role = image->role, .path = image->path, .fd = -1, .bytes = to, .size_bytes = unpacked};
+    return 0;
 }
 
 /* Results as above. */
-static int load_payload(const struct boot_image *image, const struct bzimage *bz, const struct boot_room *room,
-                        struct boot_kernel *out, struct diag *diag)
+static int read_payload(const struct boot_image *image, const struct bzimage *bz, const struct boot_room *room,
+                        struct boot_image *vmlinux, struct diag *diag)
 {
     uint64_t offset = bz->header.payload_offset, bytes = bz->header.payload_length;
 
@@ -168,7 +170,7 @@ static int load_payload(const struct boot_image *image, const struct bzimage *bz
         return diag_set(diag, EXIT_HOST, "out of memory");
     int err = boot_image_read(image, bz->code_offset + offset, packed, bytes, diag);
     if (!err)
-        err = unpack(image, bz, packed, bytes, room, out, diag);
+        err = unpack(image, bz, packed, bytes, room, vmlinux, diag);
     free(packed);
     return err;
 }
@@ -180,6 +182,11 @@ int boot_bzimage_load(const struct boot_image *image, const struct boot_room *ro
 
     if (parse(image, &bz, diag))
         return -1;
-    int err = load_payload(image, &bz, room, out, diag);
+    struct boot_image vmlinux = {.fd = -1};
+    int err = read_payload(image, &bz, room, &vmlinux, diag);
+    if (!err) {
+        err = load_unpacked(&vmlinux, &bz, room, out, diag);
+        free((void *)(uintptr_t)vmlinux.bytes);
+    }
     return err > 0 ? load_64bit(image, &bz, room, out, diag) : err;
 }
