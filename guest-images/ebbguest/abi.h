@@ -7,6 +7,7 @@
  *   0 ...................... memory, up to 3 GiB; the rest from 4 GiB on
  *   EBB_SHARED_GPA ......... struct ebb_shared: host memory, outside the guest's; never reclaimed, read without exits
  *   EBB_ROM_GPA ............ the kernel image, read-only: one copy for all VMs of a process
+ *   EBB_DEVICES_GPA ........ virtio-mmio devices
  *
  * Both sides distrust: the guest writes its own counters and lines, the host copies and checks before it uses them.
  */
@@ -21,6 +22,8 @@
                                 */
 #define EBB_ROM_CR3 0xd0201000 /* page tables of the image: the first GiB and the fourth, identity */
 #define EBB_ROM_MAX_BYTES 0x10000
+#define EBB_DEVICES_GPA 0xd1000000 /* virtio-mmio devices, a page each; what vmm/platform.h says */
+#define EBB_MAX_DEVICES 18
 #define EBB_MAX_CPUS 64
 #define EBB_MAX_STEPS 32
 
@@ -64,13 +67,14 @@ enum ebb_exit {
 };
 
 enum ebb_step_kind {
-    EBB_STEP_FILL,   /* write pages [start, start + size) */
-    EBB_STEP_VERIFY, /* check every word of the pages */
-    EBB_STEP_ZIPF,   /* ops accesses, skewed by theta, write_pct of them rewrite the page */
-    EBB_STEP_STREAM, /* passes from first to last, write_pct of the pages rewritten */
-    EBB_STEP_IDLE,   /* sleep for ns */
-    EBB_STEP_FREE,   /* give the pages back to the guest's buddy */
-    EBB_STEP_CHURN,  /* ops times: free a run of pages, take other ones, fill them */
+    EBB_STEP_FILL,    /* write pages [start, start + size) */
+    EBB_STEP_VERIFY,  /* check every word of the pages */
+    EBB_STEP_ZIPF,    /* ops accesses, skewed by theta, write_pct of them rewrite the page */
+    EBB_STEP_STREAM,  /* passes from first to last, write_pct of the pages rewritten */
+    EBB_STEP_IDLE,    /* sleep for ns */
+    EBB_STEP_FREE,    /* give the pages back to the guest's buddy */
+    EBB_STEP_CHURN,   /* ops times: free a run of pages, take other ones, fill them */
+    EBB_STEP_HOSTILE, /* ops times: nonsense to the virtio devices of the machine */
     EBB_NR_STEP_KINDS,
 };
 
