@@ -73,7 +73,7 @@ GUEST_OBJ := $(if $(wildcard guest-images/ebbguest/rules.mk),$(BUILD)/guest/ebbg
 
 # --- rules -----------------------------------------------------------------------------------------
 
-.PHONY: all unit vm tests bench-programs run test bench lint format coverage asan tsan deps clean help
+.PHONY: all unit vm tests bench-programs run test bench lint format coverage asan tsan lab lab-shell deps clean help
 
 all: $(LIBS) $(if $(wildcard vmm/main.c),$(EBB)) ## build build/ebb; needs no root
 unit: $(UNIT)
@@ -126,13 +126,21 @@ deps: ## install the packages that building needs (root)
 
 test: ## install what the tests need (root), build with gcc and clang, run every test
 	@tools/install-deps.sh test
-	@JOBS=$(JOBS) tests/run.sh lint release clang asan tsan coverage
+	@JOBS=$(JOBS) tests/run.sh lint release clang asan tsan coverage lab
 
 asan: ## tests under the address and undefined behaviour sanitizers
 	@JOBS=$(JOBS) tests/run.sh asan
 
 tsan: ## tests under the thread sanitizer
 	@JOBS=$(JOBS) tests/run.sh tsan
+
+lab: ## install what it needs (root), test in a machine of software with nested paging; STEPS=... for some
+	@tools/install-deps.sh test
+	@JOBS=$(JOBS) tests/lab/run.sh $(STEPS)
+
+lab-shell: ## a shell in that machine
+	@tools/install-deps.sh test
+	@JOBS=$(JOBS) tests/lab/run.sh --shell
 
 coverage: ## lines of mm/ that the unit tests run, by file
 	@JOBS=$(JOBS) tests/run.sh coverage
@@ -150,4 +158,4 @@ clean: ## remove build/
 	rm -rf build
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
