@@ -17,10 +17,15 @@
 #define EBB_LOW_BYTES 0xc0000000  /* memory below the hole: at most 3 GiB */
 #define EBB_HIGH_GPA 0x100000000  /* the rest starts here */
 #define EBB_SHARED_GPA 0xd0000000 /* 2 MiB aligned */
-#define EBB_ROM_GPA                                                                                                    \
-    0xd0200000                 /* 2 MiB aligned; at most 64 KiB. Every vCPU starts here, in ring 0, its number in rdi  \
-                                */
-#define EBB_ROM_CR3 0xd0201000 /* page tables of the image: the first GiB and the fourth, identity */
+/* 2 MiB aligned; at most 64 KiB. Every vCPU starts here, in ring 0, its number in rdi. */
+#define EBB_ROM_GPA 0xd0200000
+/*
+ * Page tables to start with: the first GiB and the fourth, identity. In the shared pages, since hardware with nested
+ * paging walks them as if it wrote (AMD: nested paging; Intel: EPT with accessed and dirty flags): in read-only
+ * memory each walk would fault.
+ */
+#define EBB_ROM_CR3 0xd0041000
+#define EBB_NR_BOOT_TABLES 4
 #define EBB_ROM_MAX_BYTES 0x10000
 #define EBB_DEVICES_GPA 0xd1000000 /* virtio-mmio devices, a page each; what vmm/platform.h says */
 #define EBB_MAX_DEVICES 18
@@ -150,8 +155,11 @@ struct ebb_shared {
     struct ebb_step steps[EBB_MAX_STEPS];
     uint8_t unused[4096 - 40 - EBB_MAX_STEPS * sizeof(struct ebb_step)];
     struct ebb_vcpu_shared vcpu[EBB_MAX_CPUS];
+    /* written by the host before the machine starts: of level 4, 3, and for each GiB of level 2 */
+    uint64_t boot_tables[EBB_NR_BOOT_TABLES][512];
 };
-_Static_assert(sizeof(struct ebb_shared) == 4096 * (1 + EBB_MAX_CPUS), "parameters and one page a vCPU");
+_Static_assert(sizeof(struct ebb_shared) == 4096 * (1 + EBB_MAX_CPUS + EBB_NR_BOOT_TABLES), "whole pages");
+_Static_assert(__builtin_offsetof(struct ebb_shared, boot_tables) == EBB_ROM_CR3 - EBB_SHARED_GPA, "where CR3 points");
 
 /* Where memory ends, in bytes. */
 static inline uint64_t ebb_memory_end(uint64_t low_bytes, uint64_t high_bytes)
