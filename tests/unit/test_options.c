@@ -283,7 +283,7 @@ START_TEST(test_options_cmdline_replaces_all_but_the_console)
     struct diag diag = {0};
 
     ck_assert_int_eq(parse("--kernel k", &o, &diag), 0);
-    ck_assert_str_eq(o.linux.cmdline, "console=ttyS0 reboot=k panic=-1 random.trust_cpu=on 8250.nr_uarts=1");
+    ck_assert_str_eq(o.linux.cmdline, "console=ttyS0 reboot=k panic=-1 random.trust_cpu=on 8250.nr_uarts=1 pci=off");
     words[3] = "quiet root=/dev/vda ro";
     ck_assert_int_eq(options_parse_run(4, words, &o, &diag), 0);
     ck_assert_str_eq(o.linux.cmdline, "console=ttyS0 quiet root=/dev/vda ro");
