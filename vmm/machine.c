@@ -474,8 +474,10 @@ const struct machine_result *machine_join(struct machine *m)
         wait_for_end(m);
         for (unsigned i = 0; i < m->nr_vcpus; i++)
             vcpu_join(&m->vcpus[i]);
-        if (m->devices)
+        if (m->devices) {
+            memhost_vm_end(m->memory); /* the thread may wait for a page that waits for another VM's memory */
             machine_devices_join(m->devices);
+        }
         collect_result(m);
         m->joined = true;
     }
