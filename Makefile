@@ -85,7 +85,7 @@ GUEST_OBJ := $(if $(wildcard guest-images/ebbguest/rules.mk),$(BUILD)/guest/ebbg
 # --- rules -----------------------------------------------------------------------------------------
 
 .PHONY: all unit vm tests fuzz-programs bench-programs run test bench lint format coverage asan tsan fuzz fuzz-corpus \
-	deps clean help
+	lab lab-shell deps clean help
 
 all: $(LIBS) $(if $(wildcard vmm/main.c),$(EBB)) ## build build/ebb; needs no root
 unit: $(UNIT)
@@ -146,7 +146,7 @@ deps: ## install the packages that building needs (root)
 
 test: ## install what the tests need (root), build with gcc and clang, run every test
 	@tools/install-deps.sh test
-	@JOBS=$(JOBS) tests/run.sh lint release clang asan tsan coverage
+	@JOBS=$(JOBS) tests/run.sh lint release clang asan tsan coverage lab
 
 asan: ## tests under the address and undefined behaviour sanitizers
 	@JOBS=$(JOBS) tests/run.sh asan
@@ -160,6 +160,14 @@ fuzz: ## fuzz the devices: each target for FUZZ_SECONDS (60), two at a time, fro
 fuzz-corpus: ## merge what fuzzing found into tests/fuzz/corpus, smallest inputs first
 	@$(MAKE) --no-print-directory -s VARIANT=fuzz fuzz-programs
 	@tests/fuzz/merge.sh
+
+lab: ## install what it needs (root), test in a machine of software with nested paging; STEPS=... for some
+	@tools/install-deps.sh test
+	@JOBS=$(JOBS) tests/lab/run.sh $(STEPS)
+
+lab-shell: ## a shell in that machine
+	@tools/install-deps.sh test
+	@JOBS=$(JOBS) tests/lab/run.sh --shell
 
 coverage: ## lines of mm/ that the unit tests run, by file
 	@JOBS=$(JOBS) tests/run.sh coverage

@@ -28,7 +28,17 @@ clang              !clang
 clang-format-14    !clang-format-14
 libclang-rt-14-dev /usr/lib/llvm-14/lib/clang/*/lib/linux/libclang_rt.fuzzer-*
 file               !file
+qemu-system-x86    !qemu-system-x86_64
+busybox-static     !busybox
+cpio               !cpio
+xz-utils           !xz
+zstd               !zstd
+e2fsprogs          !mke2fs
+memtester          !memtester
 "
+
+# Some commands stand where only root looks.
+PATH=$PATH:/usr/sbin:/sbin
 
 is_there() {
     case $1 in

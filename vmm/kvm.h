@@ -78,6 +78,8 @@ must_check int kvm_vcpu_set_entry(struct kvm_vcpu *vcpu, gpa_t entry, gpa_t page
 must_check int kvm_vcpu_set_boot(struct kvm_vcpu *vcpu, const struct boot_entry *entry, struct diag *diag);
 /* "rip 0x.. rsp 0x.. ..." into @text, which is always ended. In the vCPU's thread. */
 void kvm_vcpu_describe(const struct kvm_vcpu *vcpu, char *text, size_t bytes);
+/* It stands where it would after a reset, and tells nothing of what it did before. In the vCPU's thread. */
+bool kvm_vcpu_is_reset(const struct kvm_vcpu *vcpu);
 /* Physical address of the instruction at RIP, by the guest's own page tables. In the vCPU's thread. False: none. */
 bool kvm_vcpu_code(const struct kvm_vcpu *vcpu, uint64_t *rip, gpa_t *gpa, bool *is_64bit);
 

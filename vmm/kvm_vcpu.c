@@ -25,6 +25,10 @@
 #define SEGMENT_DATA 3  /* read, write, accessed */
 #define SEGMENT_TSS 11  /* 64-bit, busy */
 
+/* Intel SDM vol. 3, table 10-1 */
+#define RESET_RIP 0xfff0
+#define RESET_CS 0xf000
+
 /* Selectors in the loader's table (vmm/boot/boot.h). */
 #define BOOT_CODE 0x10
 #define BOOT_DATA 0x18
@@ -235,6 +239,16 @@ int kvm_vcpu_set_boot(struct kvm_vcpu *vcpu, const struct boot_entry *entry, str
         sregs.efer = 0;
     }
     return set_registers(vcpu, &sregs, &regs, diag);
+}
+
+bool kvm_vcpu_is_reset(const struct kvm_vcpu *vcpu)
+{
+    struct kvm_regs regs;
+    struct kvm_sregs sregs;
+
+    if (ioctl(vcpu->fd, KVM_GET_REGS, &regs) < 0 || ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) < 0)
+        return false;
+    return regs.rip == RESET_RIP && sregs.cs.selector == RESET_CS;
 }
 
 bool kvm_vcpu_code(const struct kvm_vcpu *vcpu, uint64_t *rip, gpa_t *gpa, bool *is_64bit)

@@ -266,9 +266,17 @@ static int add_devices(struct machine *m, struct memhost *mh, const struct machi
         .tell_ctx = config->ctx,
     };
 
+    struct machine_devices *made;
+
     if (!m->linux && !config->devices)
         return 0;
-    return machine_devices_create(&devices, &m->devices, diag);
+    if (machine_devices_create(&devices, &made, diag))
+        return -1;
+    /* From here on a fault may fail, and its thread ends the machine. */
+    pthread_mutex_lock(&m->lock);
+    m->devices = made;
+    pthread_mutex_unlock(&m->lock);
+    return 0;
 }
 
 static int set_registers(const struct machine *m, struct kvm_vcpu *kvm, unsigned index, struct diag *diag)
@@ -284,8 +292,7 @@ static int add_vcpus(struct machine *m, const struct machine_config *config, str
     m->cpus = malloc(config->nr_cpus * sizeof(*m->cpus));
     if (!m->vcpus || !m->cpus)
         return diag_set(diag, EXIT_HOST, "out of memory");
-    for (; m->nr_vcpus < config->nr_cpus; m->nr_vcpus++) {
-        unsigned i = m->nr_vcpus;
+    for (unsigned i = 0; i < config->nr_cpus; i++) {
         struct kvm_vcpu kvm;
 
         m->cpus[i] = config->cpus ? config->cpus[i] : THREAD_ANY_CPU;
@@ -296,6 +303,9 @@ static int add_vcpus(struct machine *m, const struct machine_config *config, str
             vcpu_fini(&m->vcpus[i]);
             return -1;
         }
+        pthread_mutex_lock(&m->lock);
+        m->nr_vcpus++;
+        pthread_mutex_unlock(&m->lock);
     }
     return 0;
 }
@@ -464,8 +474,10 @@ const struct machine_result *machine_join(struct machine *m)
         wait_for_end(m);
         for (unsigned i = 0; i < m->nr_vcpus; i++)
             vcpu_join(&m->vcpus[i]);
-        if (m->devices)
+        if (m->devices) {
+            memhost_vm_end(m->memory); /* the thread may wait for a page that waits for another VM's memory */
             machine_devices_join(m->devices);
+        }
         collect_result(m);
         m->joined = true;
     }

@@ -38,7 +38,9 @@ int ebbguest_add_ports(struct machine *m, const struct machine_config *config, s
 
     if (guest_ports_init(&m->ports, &ports))
         return diag_set(diag, EXIT_HOST, "out of memory");
+    pthread_mutex_lock(&m->lock); /* a fault thread may end the machine from now on */
     m->has_ports = true;
+    pthread_mutex_unlock(&m->lock);
     int err = guest_ports_attach(&m->ports, &m->bus);
     if (err)
         return diag_set(diag, EXIT_HOST, "the bus: %s", strerror(-err));

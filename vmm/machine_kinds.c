@@ -7,6 +7,7 @@
 #include "devices/mem/mem.h"
 #include "devices/net/net.h"
 #include "devices/rng/rng.h"
+#include "devices/vsock/vsock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -269,6 +270,47 @@ static void stats_console(void *owner, json_t *out)
     put(out, "malformed", stat.nr_malformed);
 }
 
+/* --- sockets between guest and host ---------------------------------------------------------------- */
+
+static unsigned count_vsock(const struct machine_devices_config *config)
+{
+    return config->linux && config->linux->vsock_cid;
+}
+
+static int create_vsock(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
+                        struct slot *slot, struct diag *diag)
+{
+    const struct vsock_config vsock = {.guest_cid = config->linux->vsock_cid, .path = config->linux->vsock_path};
+    char why[WHY_BYTES];
+    struct vsock *out;
+    int err = vsock_create(&vsock, &devices->env, &out, why, sizeof(why));
+
+    (void)index;
+    if (err)
+        return diag_set(diag, code_of(err), "%s", why);
+    slot->owner = out;
+    slot->device = vsock_device(out);
+    return 0;
+}
+
+static void destroy_vsock(void *owner)
+{
+    vsock_destroy(owner);
+}
+
+static void stats_vsock(void *owner, json_t *out)
+{
+    struct vsock_stat stat;
+
+    vsock_stats(owner, &stat);
+    put(out, "from_host", stat.nr_from_host);
+    put(out, "from_guest", stat.nr_from_guest);
+    put(out, "refused", stat.nr_refused);
+    put(out, "in_bytes", stat.in_bytes);
+    put(out, "out_bytes", stat.out_bytes);
+    put(out, "malformed", stat.nr_malformed);
+}
+
 /* --- memory ---------------------------------------------------------------------------------------- */
 
 static unsigned count_mem(const struct machine_devices_config *config)
@@ -320,6 +362,7 @@ const struct kind machine_kinds[] = {
     {"disk", count_disks, create_disk, destroy_disk, stats_disk},
     {"net", count_nets, create_net, destroy_net, stats_net},
     {"console", count_console, create_console, destroy_console, stats_console},
+    {"vsock", count_vsock, create_vsock, destroy_vsock, stats_vsock},
     {"mem", count_mem, create_mem, destroy_mem, stats_mem},
 };
 const unsigned machine_nr_kinds = ARRAY_LEN(machine_kinds);

@@ -8,7 +8,7 @@
 
 /* What --cmdline replaces, and what stays before it unless it names a console of its own. */
 #define OPTIONS_CONSOLE "console=ttyS0"
-#define OPTIONS_CMDLINE "reboot=k panic=-1 random.trust_cpu=on 8250.nr_uarts=1"
+#define OPTIONS_CMDLINE "reboot=k panic=-1 random.trust_cpu=on 8250.nr_uarts=1 pci=off"
 
 /* Each: 0, or -1 with @diag (EXIT_USAGE): what is wrong, what would be right. */
 int options_parse_kernel(const char *text, struct linux_config *linux, struct diag *diag);

@@ -97,7 +97,9 @@ static void fail_triple(struct vcpu *vcpu)
     gpa_t gpa;
     bool is_64bit;
 
-    if (vcpu->env->describe_code && kvm_vcpu_code(&vcpu->kvm, &rip, &gpa, &is_64bit))
+    if (kvm_vcpu_is_reset(&vcpu->kvm))
+        snprintf(what, sizeof(what), "triple fault; where is not known: KVM has reset the vCPU, as it does on AMD");
+    else if (vcpu->env->describe_code && kvm_vcpu_code(&vcpu->kvm, &rip, &gpa, &is_64bit))
         vcpu->env->describe_code(vcpu->env->ctx, gpa, rip, is_64bit, code, sizeof(code));
     if (code[0])
         snprintf(what, sizeof(what), "triple fault at %s", code);

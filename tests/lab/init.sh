@@ -16,7 +16,7 @@ die() {
     poweroff -f
 }
 
-mkdir -p /proc /sys /dev /tmp
+mkdir -p /proc /sys /dev /tmp /run
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev 2>/dev/null
@@ -63,7 +63,10 @@ for step in $(value lab.steps | tr ',' ' '); do
         status=$?
         word=FAILED
         [ $status != 77 ] || word=skipped
-        [ $status != 137 ] || echo "killed: the step's time limit"
+        if [ $status = 137 ]; then
+            echo "killed: the step's time limit"
+            killall -9 ebb 2>/dev/null
+        fi
     fi
     echo "LAB: step $step $word $(echo "$begin $(cut -d ' ' -f 1 /proc/uptime)" | awk '{ printf "%.1f", $2 - $1 }')"
 done

@@ -12,10 +12,13 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <pty.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,15 +29,15 @@
 #define MAX_CODE 4096
 
 /* Code of 32-bit protected mode, where PVH begins. */
-#define POWEROFF "\x66\xba\x00\x06\xb0\x34\xee"      /* mov dx, 0x600; mov al, 0x34; out dx, al */
-#define RESET_KEYBOARD "\xb0\xfe\xe6\x64"            /* mov al, 0xfe; out 0x64, al */
-#define RESET_PORT "\x66\xba\xf9\x0c\xb0\x06\xee"    /* mov dx, 0xcf9; mov al, 6; out dx, al */
-#define PANIC_PORT "\x66\xba\x05\x05\xb0\x01\xee"    /* mov dx, 0x505; mov al, 1; out dx, al */
-#define TRIPLE_FAULT "\x0f\x0b"                      /* ud2; there is no interrupt table */
-#define SPIN "\xeb\xfe"                              /* jump to itself */
-#define COUNT "\xff\x05\x00\x00\x80\x01\xeb\xf8"     /* again: inc dword [COUNTER_GPA]; jmp again */
-#define INPUT "\x66\xba\xfd\x03\xec\xa8\x01\x74\xfb" /* again: in al, 0x3fd; test al, 1; jz again */
-#define ECHO "\x66\xba\xf8\x03\xec\xee"              /* in al, 0x3f8; out 0x3f8, al */
+#define POWEROFF "\x66\xba\x00\x06\xb0\x34\xee"               /* mov dx, 0x600; mov al, 0x34; out dx, al */
+#define RESET_KEYBOARD "\xb0\xfe\xe6\x64"                     /* mov al, 0xfe; out 0x64, al */
+#define RESET_PORT "\x66\xba\xf9\x0c\xb0\x06\xee"             /* mov dx, 0xcf9; mov al, 6; out dx, al */
+#define PANIC_PORT "\x66\xba\x05\x05\xb0\x01\xee"             /* mov dx, 0x505; mov al, 1; out dx, al */
+#define TRIPLE_FAULT "\x0f\x0b"                               /* ud2; there is no interrupt table */
+#define SPIN "\xeb\xfe"                                       /* jump to itself */
+#define COUNT "\xff\x05\x00\x00\x80\x01\xeb\xf8"              /* again: inc dword [COUNTER_GPA]; jmp again */
+#define WAIT_FOR_INPUT "\x66\xba\xfd\x03\xec\xa8\x01\x74\xfb" /* again: in al, 0x3fd; test al, 1; jz again */
+#define SEND_BACK "\x66\xba\xf8\x03\xec\xee"                  /* in al, 0x3f8; out 0x3f8, al */
 #define PANIC_LINE "[    1.0] Kernel panic - not syncing: out of coffee\n"
 
 struct rig {
@@ -264,8 +267,8 @@ START_TEST(test_linux_console_input_reaches_the_guest)
     struct rig *rig = rig_new();
 
     for (unsigned i = 0; i < 3; i++) {
-        add(rig, INPUT);
-        add(rig, ECHO);
+        add(rig, WAIT_FOR_INPUT);
+        add(rig, SEND_BACK);
     }
     add(rig, POWEROFF);
     rig_start(rig);
@@ -298,6 +301,71 @@ START_TEST(test_linux_raw_console_has_bytes_and_no_lines)
     rig_start(rig);
     ck_assert_int_eq(machine_join(rig->machine)->ending, ENDING_PANIC); /* lines are still read for that */
     ck_assert_str_eq(rig->console, "\033[1mlogin: " PANIC_LINE);
+    rig_free(rig);
+}
+END_TEST
+
+/* --- ebb run --console, from outside -------------------------------------------------------------------- */
+
+/* Reads what ebb prints until @word is among it; false when ebb ends or 30 s pass before. */
+static bool read_until(int fd, const char *word, char *text, size_t bytes)
+{
+    size_t used = 0;
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+
+    text[0] = '\0';
+    while (!strstr(text, word) && used + 1 < bytes && poll(&ready, 1, 30000) == 1) {
+        ssize_t nr = read(fd, text + used, bytes - used - 1);
+        if (nr <= 0)
+            return false;
+        used += (size_t)nr;
+        text[used] = '\0';
+    }
+    return strstr(text, word);
+}
+
+/* A guest that sends back each byte, behind a terminal of its own: Ctrl-C is a byte, Ctrl-A x is the end. */
+START_TEST(test_linux_terminal_is_the_guests_console)
+{
+    struct rig *rig = rig_new();
+    struct program p;
+    char text[8192];
+    int fd, status;
+
+    add(rig, WAIT_FOR_INPUT);
+    add(rig, SEND_BACK);
+    add(rig, "\xeb\xef"); /* jump back over both */
+    write_kernel(rig);
+    program_init(&p);
+    pid_t pid = forkpty(&fd, NULL, NULL, NULL);
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        char *const words[] = {"ebb", "run",      "--api",     "none",      "--memory",
+                               "64M", "--kernel", rig->kernel, "--console", NULL};
+        fexecve(p.binary, words, environ);
+        _exit(127);
+    }
+    ck_assert_msg(read_until(fd, "Ctrl-A x", text, sizeof(text)), "%s", text);
+    sleep_ms(200); /* the terminal changes hands right after that line */
+    ck_assert_int_eq(write(fd,
+                           "a\x03"
+                           "b\x01\x01"
+                           "c",
+                           6),
+                     6);
+    ck_assert_msg(read_until(fd,
+                             "a\x03"
+                             "b\x01"
+                             "c",
+                             text, sizeof(text)),
+                  "%s", text);
+    ck_assert_int_eq(write(fd, "\x01x", 2), 2);
+    ck_assert_msg(read_until(fd, "Result: stopped", text, sizeof(text)), "%s", text);
+    read_until(fd, "never said", text, sizeof(text));
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    close(fd);
+    program_fini(&p, NULL);
     rig_free(rig);
 }
 END_TEST
@@ -550,6 +618,7 @@ int main(void)
     tcase_add_test(tcase, test_linux_stop_ends_a_guest_that_runs_for_ever);
     tcase_add_test(tcase, test_linux_console_input_reaches_the_guest);
     tcase_add_test(tcase, test_linux_raw_console_has_bytes_and_no_lines);
+    tcase_add_test(tcase, test_linux_terminal_is_the_guests_console);
     tcase_add_test(tcase, test_linux_paused_guest_does_nothing_until_resumed);
     tcase_add_test(tcase, test_linux_dirty_log_has_the_pages_written);
     tcase_add_test(tcase, test_linux_devices_are_those_asked_for);

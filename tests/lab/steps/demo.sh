@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# limit: 120
+# limit: 200
 #
 # `ebb run` with the embedded guest on nested paging: more memory than the budget, out to zram and swap, back, verified.
 . /lab/steps/lib.sh

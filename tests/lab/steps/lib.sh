@@ -48,7 +48,7 @@ at_most() {
     [ "$2" -le "$3" ] || fail "$1 is $2, more than $3"
 }
 
-# run_program NAME: one of tests/vm; passes when its exit code and Check's own count say so.
+# run_program NAME: one of tests/vm; passes when its exit code and Check's own count say so. CK_RUN_CASE chooses a case.
 run_program() {
     "$1" >"$work/out" 2>&1
     code=$?

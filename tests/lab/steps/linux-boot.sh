@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# limit: 900
+# limit: 600
 #
 # Debian's kernel boots to our init with 1 and 2 vCPUs and 128 MiB to 6 GiB of memory, finds its devices, and ends in
 # each way a guest can.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# limit: 120
+# limit: 300
 #
 # tests/vm/vm_machine on nested paging.
 . /lab/steps/lib.sh

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# limit: 120
+# limit: 300
 #
-# tests/vm/vm_run on nested paging.
+# tests/vm/vm_run, what is done to ebb while it runs: signals, views, swap areas. Its other runs are like the demo.
 . /lab/steps/lib.sh
-run_program vm_run
+CK_RUN_CASE=live run_program vm_run

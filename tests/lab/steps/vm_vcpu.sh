@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# limit: 60
+# limit: 120
 #
 # tests/vm/vm_vcpu on nested paging.
 . /lab/steps/lib.sh
