@@ -2,7 +2,8 @@
 /*
  * What the files of the machine share:
  *
- *   machine.c           made, started, paused, ended, taken down
+ *   machine.c           made, started, ended, taken down
+ *   machine_control.c   paused, watched, asked while it runs
  *   machine_ebbguest.c  the embedded guest's pages and ports
  *   machine_linux.c     a Linux guest's platform, kernel, console and ends
  *   machine_devices.c   virtio devices of either
@@ -67,6 +68,8 @@ uint64_t machine_now_ns(void);
 /* The first call decides how the machine has ended. Any thread; does not wait for the vCPUs. */
 void machine_end(struct machine *m, enum machine_state state, enum machine_ending ending, int error,
                  const char *reason);
+/* vcpu_env.on_pause, in machine_control.c like the next. */
+void machine_vcpu_pause(void *ctx, struct vcpu *vcpu);
 /* A vCPU thread begins to wait in a port, out of the guest; or wants back, and waits while the machine is paused. */
 void machine_port_waits(void *ctx, bool waits);
 

@@ -556,6 +556,7 @@ END_TEST
 START_TEST(test_linux_create_survives_each_failed_allocation)
 {
     struct rig *rig = rig_new();
+    unsigned nr_failed = 0;
     bool failed = true;
 
     rig->linux.hotplug_bytes = 64 * MIB;
@@ -567,12 +568,16 @@ START_TEST(test_linux_create_survives_each_failed_allocation)
         int err = machine_create(rig->mh, &rig->config, &rig->machine, &rig->diag);
         failed = fail_alloc_fired();
         fail_alloc_at(-1);
-        ck_assert_msg(!failed || err == -1, "allocation %ld", n);
         ck_assert_msg(failed || err == 0, "%s", rig->diag.text);
-        ck_assert_int_eq(failed, rig->diag.text[0] != 0);
+        ck_assert_msg((err == -1) == (rig->diag.text[0] != 0), "allocation %ld", n);
+        /* What failed in a thread of the memory host may have been tried again: the machine is whole then. */
+        nr_failed += err == -1;
+        if (failed && err == 0)
+            machine_destroy(rig->machine);
         if (failed)
             rig->machine = NULL;
     }
+    ck_assert_uint_ge(nr_failed, 15); /* those of this thread */
     rig_free(rig);
 }
 END_TEST
