@@ -304,7 +304,6 @@ int machine_create(struct memhost *mh, const struct machine_config *config, stru
         .on_failure = on_vcpu_failure,
         .on_leave = on_vcpu_leave,
         .ctx = m,
-        .pause = &m->pause,
         .on_pause = machine_vcpu_pause,
     };
     pthread_mutex_init(&m->lock, NULL);

@@ -42,7 +42,6 @@ void machine_pause(struct machine *m)
 {
     pthread_mutex_lock(&m->lock);
     if (m->nr_pauses++ == 0 && !m->ended) {
-        atomic_store_explicit(&m->pause, true, memory_order_relaxed);
         for (unsigned i = 0; i < m->nr_vcpus; i++)
             vcpu_kick(&m->vcpus[i]);
     }
@@ -54,10 +53,8 @@ void machine_pause(struct machine *m)
 void machine_resume(struct machine *m)
 {
     pthread_mutex_lock(&m->lock);
-    if (--m->nr_pauses == 0) {
-        atomic_store_explicit(&m->pause, false, memory_order_relaxed);
+    if (--m->nr_pauses == 0)
         pthread_cond_broadcast(&m->changed);
-    }
     pthread_mutex_unlock(&m->lock);
 }
 

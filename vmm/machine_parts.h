@@ -51,7 +51,6 @@ struct machine {
     struct boot_entry entry;
 
     atomic_bool stop;       /* release in end(): partner of the acquire in the vCPU loop */
-    atomic_bool pause;      /* nr_pauses > 0 */
     atomic_uint nr_running; /* vCPU threads in their loop */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* nr_parked, nr_pauses, nr_running, ended */

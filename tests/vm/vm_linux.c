@@ -588,7 +588,7 @@ START_TEST(test_embedded_guest_runs_beside_devices)
     struct rig *rig = rig_new();
     struct workload workload;
 
-    ck_assert_int_eq(workload_parse("fill:8M;verify", MEMORY_BYTES, &workload, &rig->diag), 0);
+    ck_assert_int_eq(workload_parse("fill:8M;idle:300ms;verify", MEMORY_BYTES, &workload, &rig->diag), 0);
     rig->config.linux = NULL;
     rig->config.workload = &workload;
     rig->config.devices = true;
