@@ -21,7 +21,7 @@ cd "$(dirname "$0")/.." || exit 1
 limit=${EBB_TEST_SECONDS:-600}
 passed=0 failed=0 skipped=0
 log=$(mktemp) || exit 1
-trap 'rm -f "$log"' EXIT
+trap 'jobs -p | xargs -r kill 2>/dev/null; rm -f "$log" "$log".*' EXIT
 trap 'exit 130' INT TERM
 
 # Check's own limit of 4 s for a test is short on a busy machine.

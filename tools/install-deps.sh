@@ -7,7 +7,7 @@
 # --check installs nothing: it names what is missing and fails.
 set -eu
 
-# Package, and what proves that it is there: a header, or a command with a leading !.
+# Package, and what proves that it is there: a header, a command with a leading !, or a pattern of file names from /.
 build_packages="
 gcc                !gcc
 libc6-dev          stdio.h
@@ -26,6 +26,7 @@ test_packages="
 check              check.h
 clang              !clang
 clang-format-14    !clang-format-14
+libclang-rt-14-dev /usr/lib/llvm-14/lib/clang/*/lib/linux/libclang_rt.fuzzer-*
 file               !file
 qemu-system-x86    !qemu-system-x86_64
 busybox-static     !busybox
@@ -42,6 +43,8 @@ PATH=$PATH:/usr/sbin:/sbin
 is_there() {
     case $1 in
     !*) command -v "${1#!}" >/dev/null ;;
+    # shellcheck disable=SC2086
+    /*) ls $1 >/dev/null 2>&1 ;;
     *) echo "#include <$1>" | gcc -E -x c - >/dev/null 2>&1 ;;
     esac
 }

@@ -42,7 +42,7 @@ static void check_chain(const struct virtq *q, const struct virtq_chain *chain)
 static void use_chain(struct virtq *q, const struct virtq_chain *chain, struct fuzz_input *in)
 {
     uint8_t bytes[300];
-    uint64_t offset = fuzz_u16(in), nr = MIN_OF(fuzz_u16(in), sizeof(bytes));
+    uint64_t offset = fuzz_u16(in), nr = fuzz_u16(in) % sizeof(bytes);
     uint64_t room = offset < chain->in_bytes ? chain->in_bytes - offset : 0;
     uint64_t there = offset < chain->out_bytes ? chain->out_bytes - offset : 0;
 
@@ -64,6 +64,41 @@ static void write_memory(struct fuzz_input *in)
         if (guest_mem_write(&rig.mem, (gpa_t){gpa + i}, &byte, 1) != 0)
             return;
     }
+}
+
+/* Up to four descriptors that the queue will look at next, available to it: blind writes seldom hit on that. */
+static void publish(const struct virtq *q, struct fuzz_input *in)
+{
+    uint8_t shape = fuzz_u8(in);
+    unsigned nr = 1 + (shape & 3);
+    uint16_t idx, head = (uint16_t)((q->next_avail + (shape >> 4)) % q->size);
+    bool wrap = q->avail_wrap;
+
+    for (unsigned i = 0; i < nr; i++) {
+        unsigned at = ((q->packed ? q->next_avail : head) + i) % q->size;
+        unsigned bits = wrap ? 1u << VRING_PACKED_DESC_F_AVAIL : 1u << VRING_PACKED_DESC_F_USED;
+        uint64_t gpa = fuzz_gpa(in);
+        uint32_t bytes = fuzz_u16(in);
+        uint16_t flags = fuzz_u8(in) & 7;
+
+        if (shape & 4)
+            flags = (uint16_t)((flags & VRING_DESC_F_WRITE) | (i + 1 < nr ? VRING_DESC_F_NEXT : 0));
+        if (q->packed) {
+            struct vring_packed_desc desc = {.addr = gpa, .len = bytes, .flags = (uint16_t)(flags | bits), .id = head};
+            memcpy(q->desc_hva + 16 * at, &desc, sizeof(desc));
+        } else {
+            struct vring_desc desc = {
+                .addr = gpa, .len = bytes, .flags = flags, .next = (uint16_t)((at + 1) % q->size)};
+            memcpy(q->desc_hva + 16 * at, &desc, sizeof(desc));
+        }
+        wrap = at + 1u == q->size ? !wrap : wrap;
+    }
+    if (q->packed)
+        return;
+    memcpy(&idx, q->driver_hva + 2, sizeof(idx));
+    memcpy(q->driver_hva + 4 + 2u * (idx % q->size), &head, sizeof(head));
+    idx++;
+    memcpy(q->driver_hva + 2, &idx, sizeof(idx));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
@@ -120,6 +155,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
                 virtq_disable_kicks(&q);
             else
                 (void)!virtq_enable_kicks(&q);
+            break;
+        case 6:
+            publish(&q, &in);
             break;
         default:
             write_memory(&in);
