@@ -19,7 +19,8 @@
  *
  * Nothing waits in a circle. The device thread waits for fault threads (mm_pin, the status byte, the rings); fault
  * threads, kswapd and swap I/O take no device lock, wait for no completion of a disk, and skip what is pinned. Whoever
- * resets the device waits for the kernel's I/O alone, which needs pinned memory only.
+ * resets the device waits for the kernel's I/O alone, which needs pinned memory only. The kernel hands completions to
+ * the thread that sent them; where that sleeps meanwhile, for the lock or for guest memory, it is woken to take them.
  *
  * What a hostile driver can do: read and write its own disk and its own memory, in any order; be told IOERR or UNSUPP;
  * break its device until it resets it; keep up to BLK_MAX_REQUESTS requests and pin_limit_bytes busy. It cannot reach

@@ -4,8 +4,10 @@
 #include "tests/unit/blk_rig.h"
 
 #include <linux/filter.h>
+#include <linux/loop.h>
 #include <linux/seccomp.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -136,6 +138,68 @@ START_TEST(test_blk_open_direct_on_an_old_kernel_finds_the_block_size)
     struct fake_buffer data = {fake_memory_alloc(&rig.memory, 4096, 4096), 4096};
     ck_assert_uint_eq(blk_rig_request(&rig, VIRTIO_BLK_T_OUT, 0, &data, 1), VIRTIO_BLK_S_OK);
     ck_assert_uint_eq(blk_rig_stat(&rig).nr_bounced_windows, 0);
+}
+END_TEST
+
+/* A loop device over the file, or -1. */
+static int loop_device(char *name, size_t name_bytes)
+{
+    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), number = -1, file = open(rig.path, O_RDWR | O_CLOEXEC);
+    if (control >= 0)
+        number = ioctl(control, LOOP_CTL_GET_FREE);
+    snprintf(name, name_bytes, "/dev/loop%d", number);
+    int device = number < 0 ? -1 : open(name, O_RDWR | O_CLOEXEC);
+    if (device >= 0 && ioctl(device, LOOP_SET_FD, file) != 0) {
+        close(device);
+        device = -1;
+    }
+    close(control);
+    close(file);
+    return device;
+}
+
+/* _i: direct. */
+START_TEST(test_blk_block_device_is_a_disk)
+{
+    char name[32], data[4096], zeros[4096] = "";
+    struct virtio_blk_discard_write_zeroes range = {64, 8, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP};
+    uint8_t status[5];
+    int device = loop_device(name, sizeof(name));
+    if (device < 0) {
+        printf("SKIP: loop devices need root, and a free one\n");
+        return;
+    }
+    rig.config.path = name;
+    rig.config.direct = _i;
+    blk_rig_start(&rig, BLK_COMMON);
+    struct fake_buffer buffer = {fake_memory_alloc(&rig.memory, 4096, 4096), 4096}, ranges = buffer_of(16);
+    rig_fill(data, sizeof(data), 9);
+    memcpy(blk_rig_at(&rig, buffer.gpa, 4096), data, sizeof(data));
+    memcpy(blk_rig_at(&rig, ranges.gpa, 16), &range, 16);
+    status[0] = blk_rig_request(&rig, VIRTIO_BLK_T_OUT, 8, &buffer, 1);
+    status[1] = blk_rig_request(&rig, VIRTIO_BLK_T_WRITE_ZEROES, 0, &ranges, 1);
+    range.sector = 128;
+    range.flags = 0;
+    memcpy(blk_rig_at(&rig, ranges.gpa, 16), &range, 16);
+    status[2] = blk_rig_request(&rig, VIRTIO_BLK_T_WRITE_ZEROES, 0, &ranges, 1);
+    range.sector = 256;
+    memcpy(blk_rig_at(&rig, ranges.gpa, 16), &range, 16);
+    status[3] = blk_rig_request(&rig, VIRTIO_BLK_T_DISCARD, 0, &ranges, 1);
+    status[4] = blk_rig_request(&rig, VIRTIO_BLK_T_FLUSH, 0, NULL, 0);
+    struct blk_stat stat = blk_rig_stat(&rig);
+    blk_rig_stop(&rig);
+    int gone = ioctl(device, LOOP_CLR_FD); /* before anything is asserted: it must not stay */
+    close(device);
+    ck_assert_int_eq(gone, 0);
+    for (unsigned i = 0; i < ARRAY_LEN(status); i++)
+        ck_assert_msg(status[i] == VIRTIO_BLK_S_OK, "request %u", i);
+    ck_assert_uint_eq(stat.capacity_bytes, FILE_BYTES);
+    ck_assert(blk_rig_file_has(&rig, 8 * RIG_SECTOR, data, sizeof(data)));
+    ck_assert(blk_rig_file_has(&rig, 64 * RIG_SECTOR, zeros, sizeof(zeros)));
+    ck_assert(blk_rig_file_has(&rig, 128 * RIG_SECTOR, zeros, sizeof(zeros)));
+    ck_assert(blk_rig_file_untouched(&rig, 16 * RIG_SECTOR, 64 * RIG_SECTOR));
+    ck_assert(blk_rig_file_untouched(&rig, 136 * RIG_SECTOR, 256 * RIG_SECTOR));
+    ck_assert(blk_rig_file_untouched(&rig, 264 * RIG_SECTOR, FILE_BYTES));
 }
 END_TEST
 
@@ -407,6 +471,7 @@ int main(void)
     tcase_add_loop_test(tcase, test_blk_open_a_file_that_may_only_be_read_says_readonly, 0, 2);
     tcase_add_test(tcase, test_blk_open_without_direct_io_says_so);
     tcase_add_test(tcase, test_blk_open_direct_on_an_old_kernel_finds_the_block_size);
+    tcase_add_loop_test(tcase, test_blk_block_device_is_a_disk, 0, 2);
     tcase_add_test(tcase, test_blk_open_a_file_above_the_size_limit_is_refused);
     tcase_add_test(tcase, test_blk_open_without_memory_leaves_nothing);
     tcase_add_test(tcase, test_blk_open_without_descriptors_leaves_nothing);
