@@ -114,6 +114,8 @@ $(UNIT) $(VM): $(BUILD)/%: $(BUILD)/%.o $(call objects,$(FAKE_SRC)) $(LIBS)
 # One folder's input language for all targets: tests/fuzz/fuzz.h.
 $(FUZZ): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/fuzz.o $(LIBS)
 	$(link) -fsanitize=fuzzer,$(FUZZ_SANITIZERS) $^ $(EBB_LIBS)
+# These drive the memory manager, too: tests/fuzz/fuzz_mm.h.
+$(addprefix $(BUILD)/tests/fuzz/fuzz_,balloon mem): $(BUILD)/tests/fake/fake_host.o
 
 $(BENCH): build/bench/%: $(BUILD)/tests/bench/%.o $(LIBS)
 	@mkdir -p $(@D)
