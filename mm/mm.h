@@ -132,6 +132,18 @@ void mm_stop_work(struct mm_host *host);
 /* The caller stops a VM because -ENOMEM was the answer: counted as oom_kill. */
 void mm_note_oom_kill(struct mm_host *host);
 
+/*
+ * mm_peek - what the page at @gpa holds, without bringing it in. *where says how to come by it:
+ *   MM_PEEK_ZERO      zeros: never touched, given up, or in the balloon
+ *   MM_PEEK_COPIED    it is in @page now (PAGE_BYTES)
+ *   MM_PEEK_RESIDENT  it is in the guest, to be read there; who is slower than reclaim waits for it to come back
+ *   MM_PEEK_NOTHING   unplugged: not memory
+ * Returns 0; -EFAULT: outside every region; -EIO: the content is lost, or could not be read now. Nothing changes. May do
+ * I/O; takes the block's lock.
+ */
+enum mm_peek { MM_PEEK_ZERO, MM_PEEK_COPIED, MM_PEEK_RESIDENT, MM_PEEK_NOTHING };
+must_check int mm_peek(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, enum mm_peek *where, void *page);
+
 struct mm_vm_stat {
     vmid_t id;
     uint64_t memory_bytes, resident_bytes, standby_bytes, zram_bytes, swap_bytes, untouched_bytes, balloon_bytes,

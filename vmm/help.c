@@ -113,6 +113,41 @@ static const char reclaim_help[] = "ebb reclaim - push memory out of a running e
                                    "\n"
                                    "Prints how much came free. --api SOCKET: which run; default the youngest.\n";
 
+static const char balloon_help[] =
+    "ebb balloon - ask a guest to give memory up, or let it have it back\n"
+    "\n"
+    "  ebb balloon 128M          the guest keeps 128 MiB less than it has\n"
+    "  ebb balloon 0             all of it is the guest's again\n"
+    "  ebb show balloon          how far it is, and how the guest fares\n"
+    "\n"
+    "SIZE is how much the balloon shall hold. Waits while the guest makes progress. --vm NAME: which VM, default the\n"
+    "first one. --api SOCKET: which run; default the youngest.\n";
+
+static const char mem_help[] =
+    "ebb mem - plug memory into a running VM, or take it out again\n"
+    "\n"
+    "  ebb mem 512M              the guest has 512 MiB beyond its --memory\n"
+    "  ebb mem 0                 and none any more\n"
+    "\n"
+    "SIZE is a multiple of 2M, at most what `ebb run --hotplug-memory` gave room for. Waits while the guest makes\n"
+    "progress. --vm NAME: which VM, default the first one. --api SOCKET: which run; default the youngest.\n";
+
+static const char hint_help[] =
+    "ebb hint - ask a guest which of its pages are free, and take those\n"
+    "\n"
+    "  ebb hint\n"
+    "\n"
+    "The guest names its free pages once; those that it or a device wrote to meanwhile are kept. A guest whose driver\n"
+    "reports free pages does so by itself and needs no hint. --vm NAME, --api SOCKET as for `ebb balloon`.\n";
+
+static const char dump_help[] = "ebb dump - write the memory of a VM into an ELF core file\n"
+                                "\n"
+                                "  ebb dump vm.core          for crash(8), gdb(1), or to look at pages\n"
+                                "\n"
+                                "The VM stands still meanwhile. Pages of zeros, and those that the guest says are "
+                                "free, are holes in the file. Pages in\n"
+                                "zram or swap stay there. --vm NAME, --api SOCKET as for `ebb balloon`.\n";
+
 static const char version_help[] = "ebb version - print the version\n";
 static const char help_help[] = "ebb help [COMMAND] - explain Ebb, or one command\n";
 
@@ -122,6 +157,10 @@ const struct command commands[] = {
     {"swapon", cmd_swapon, "give a running ebb another swap area", swapon_help},
     {"swapoff", cmd_swapoff, "take a swap area away again", swapoff_help},
     {"reclaim", cmd_reclaim, "push memory out of a running ebb's guests", reclaim_help},
+    {"balloon", cmd_balloon, "ask a guest to give memory up, or back", balloon_help},
+    {"mem", cmd_mem, "plug memory into a running VM", mem_help},
+    {"hint", cmd_hint, "take the pages that a guest says are free", hint_help},
+    {"dump", cmd_dump, "write the memory of a VM into a file", dump_help},
     {"version", cmd_version, "print the version", version_help},
     {"help", cmd_help, "explain a command", help_help},
     {NULL, NULL, NULL, NULL},

@@ -3,9 +3,13 @@
 
 #include "vmm/thread.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 /* --- on the bus ------------------------------------------------------------------------------------ */
 
@@ -96,6 +100,8 @@ int machine_devices_create(const struct machine_devices_config *config, struct m
 
     if (!devices)
         return diag_set(diag, EXIT_HOST, "out of memory");
+    pthread_mutex_init(&devices->lock, NULL);
+    pthread_cond_init(&devices->changed, NULL);
     snprintf(devices->name, sizeof(devices->name), "%.9s/dev", config->name);
     if (create(devices, config, diag)) {
         machine_devices_destroy(devices);
@@ -120,6 +126,8 @@ void machine_devices_destroy(struct machine_devices *devices)
         mm_thread_destroy(devices->mm_thread);
     if (devices->loop)
         loop_destroy(devices->loop);
+    pthread_cond_destroy(&devices->changed);
+    pthread_mutex_destroy(&devices->lock);
     free(devices);
 }
 
@@ -130,14 +138,22 @@ unsigned machine_devices_nr(const struct machine_devices *devices)
 
 static void *device_thread(void *arg)
 {
-    loop_run(arg);
+    struct machine_devices *devices = arg;
+
+    loop_run(devices->loop);
+    pthread_mutex_lock(&devices->lock);
+    devices->running = false;
+    pthread_cond_broadcast(&devices->changed);
+    pthread_mutex_unlock(&devices->lock);
     return NULL;
 }
 
 int machine_devices_start(struct machine_devices *devices, struct diag *diag)
 {
-    int err = thread_start(&devices->thread, devices->name, THREAD_ANY_CPU, device_thread, devices->loop);
-
+    devices->running = true;
+    int err = thread_start(&devices->thread, devices->name, THREAD_ANY_CPU, device_thread, devices);
+    if (err)
+        devices->running = false;
     if (err)
         return diag_set(diag, EXIT_HOST, "cannot start the thread of the devices: %s", strerror(-err));
     devices->has_thread = true;
@@ -156,6 +172,52 @@ void machine_devices_join(struct machine_devices *devices)
         return;
     pthread_join(devices->thread, NULL);
     devices->has_thread = false;
+}
+
+/* --- a call in the device thread ------------------------------------------------------------------- */
+
+struct call {
+    struct machine_devices *devices;
+    void (*run)(void *ctx, struct mm_thread *thread);
+    void *ctx;
+    int fd;    /* readable from the start */
+    bool done; /* guarded by devices.lock */
+};
+
+static void on_call(void *ctx, uint32_t events)
+{
+    struct call *call = ctx;
+    struct machine_devices *devices = call->devices;
+    uint64_t count;
+
+    (void)events;
+    (void)!read(call->fd, &count, sizeof(count));
+    call->run(call->ctx, devices->mm_thread);
+    pthread_mutex_lock(&devices->lock);
+    call->done = true;
+    pthread_cond_broadcast(&devices->changed);
+    pthread_mutex_unlock(&devices->lock);
+}
+
+int machine_devices_call(struct machine_devices *devices, void (*run)(void *ctx, struct mm_thread *thread), void *ctx)
+{
+    struct call call = {.devices = devices, .run = run, .ctx = ctx, .fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)};
+
+    if (call.fd < 0)
+        return -errno;
+    int err = loop_add(devices->loop, call.fd, EPOLLIN, on_call, &call);
+    if (err) {
+        close(call.fd);
+        return err;
+    }
+    pthread_mutex_lock(&devices->lock);
+    while (!call.done && devices->running)
+        pthread_cond_wait(&devices->changed, &devices->lock);
+    bool done = call.done;
+    pthread_mutex_unlock(&devices->lock);
+    loop_remove(devices->loop, call.fd);
+    close(call.fd);
+    return done ? 0 : -ECANCELED;
 }
 
 struct balloon *machine_devices_balloon(const struct machine_devices *devices)

@@ -53,6 +53,14 @@ void machine_devices_stop(struct machine_devices *devices);
 /* Waits for the thread, if there is one. What was under way in a device goes on until machine_devices_destroy. */
 void machine_devices_join(struct machine_devices *devices);
 
+/*
+ * machine_devices_call - @run in the device thread, between two callbacks of devices, with the thread's mm_thread (NULL:
+ * --backend kernel). Returns when it is done: 0; -ECANCELED: the thread is not there or has ended, @run was not called;
+ * or -errno of eventfd and loop_add. Not from the device thread.
+ */
+must_check int machine_devices_call(struct machine_devices *devices, void (*run)(void *ctx, struct mm_thread *thread),
+                                    void *ctx);
+
 struct balloon *machine_devices_balloon(const struct machine_devices *devices);
 struct mem *machine_devices_mem(const struct machine_devices *devices);
 /* As machine_devices_json. */

@@ -27,6 +27,10 @@ struct machine_devices {
     struct mm_thread *mm_thread;
     pthread_t thread;
     bool has_thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* guarded by lock */
+    bool running; /* the thread is in its loop, or about to be */
     char name[16];
     struct balloon *balloon;
     struct mem *mem;

@@ -58,6 +58,7 @@ struct machine {
     bool ended;
     unsigned nr_parked; /* vCPU threads in their loop that wait here, or in a port */
     unsigned nr_pauses;
+    bool quiescing; /* the logs of writes have one user */
     uint64_t end_ns, init_ns;
     char panic[SERIAL_LINE_BYTES]; /* the line by which the guest's kernel says so, "" before */
     struct machine_result result;

@@ -31,7 +31,7 @@ static int open_outputs(struct run *run)
 {
     const struct run_options *o = &run->options;
 
-    if (o->json_path && outfile_open(o->json_path, &run->json, run->diag))
+    if (o->json_path && outfile_open("--json", o->json_path, &run->json, run->diag))
         return -1;
     if (!o->api_path)
         run->listen_fd = socket_listen_default(run->api_path);
@@ -147,7 +147,7 @@ static int make_machine(struct run *run, struct run_vm *vm, struct linux_config 
         return -1;
     if (machine_create(run->mh, &config, &vm->machine, run->diag))
         return -1;
-    source_vm_add(&run->source, vm->name, memhost_vm_mm(machine_memory(vm->machine)));
+    source_vm_add(&run->source, vm->name, memhost_vm_mm(machine_memory(vm->machine)), vm->machine);
     run->nr_vms++;
     return 0;
 }

@@ -336,3 +336,40 @@ json_t *view_page(const char *vm_name, gpa_t gpa, const struct mm_page_info *inf
     put_hex(o, "level1_entry", info->raw_pte);
     return o;
 }
+
+void view_put_balloon(json_t *out, const struct balloon_info *info, const struct balloon_stats *stats)
+{
+    json_t *o = json_object(), *values = json_object();
+
+    json_object_set_new(out, "balloon", o);
+    json_object_set_new(o, "driver", json_boolean(info->live));
+    view_put(o, "target_bytes", info->target_bytes);
+    view_put(o, "actual_bytes", info->actual_bytes);
+    view_put(o, "dropped_bytes", info->dropped_bytes);
+    json_object_set_new(o, "deflates_on_oom", json_boolean(info->oom_deflates));
+    view_put(o, "poison", info->poison);
+    view_put(o, "inflate_pages", info->nr_inflate_pages);
+    view_put(o, "deflate_pages", info->nr_deflate_pages);
+    view_put(o, "reported_pages", info->nr_report_pages);
+    view_put(o, "hinted_pages", info->nr_hint_pages);
+    view_put(o, "dropped_pages", info->nr_dropped_pages);
+    view_put(o, "drop_calls", info->nr_runs);
+    view_put(o, "bad_pages", info->nr_bad_pages);
+    json_object_set_new(o, "stats", values);
+    view_put(o, "stats_updates", stats->nr_updates);
+    for (unsigned tag = 0; tag < BALLOON_NR_STATS; tag++)
+        if (stats->valid >> tag & 1)
+            view_put(values, balloon_stat_names[tag], stats->value[tag]);
+}
+
+void view_put_mem(json_t *out, const struct mem_info *info)
+{
+    json_t *o = json_object();
+
+    json_object_set_new(out, "virtio_mem", o);
+    json_object_set_new(o, "driver", json_boolean(info->live));
+    put_hex(o, "start", info->start.v);
+    view_put(o, "region_bytes", info->region_bytes);
+    view_put(o, "requested_bytes", info->requested_bytes);
+    view_put(o, "plugged_bytes", info->plugged_bytes);
+}

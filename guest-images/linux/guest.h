@@ -80,6 +80,8 @@ uint64_t next_random(uint64_t *state);
 void fill_random(uint64_t *words, size_t nr_words, uint64_t a, uint64_t b, uint64_t c);
 /* Sum of @nr_words words, in which their order counts. */
 uint64_t sum_words(const uint64_t *words, size_t nr_words);
+/* What word 2 of a page of an area (memory.c) must be. */
+uint64_t area_page_sum(const uint64_t *page);
 
 workload_fn work_fill, work_verify, work_rewrite, work_free, work_touch, work_oom;                 /* memory.c */
 workload_fn work_disk_sum, work_disk_flush, work_disk_check;                                       /* disk.c */

@@ -22,11 +22,6 @@
 #define PAGE_WORDS (GUEST_PAGE_BYTES / sizeof(uint64_t))
 #define MAX_MIB (UINT64_C(1) << 24)
 
-static uint64_t page_sum(const uint64_t *page)
-{
-    return sum_words(page, 2) ^ sum_words(page + 3, PAGE_WORDS - 3);
-}
-
 static void make_page(uint64_t *page, uint64_t owner, uint64_t generation)
 {
     page[0] = owner;
@@ -34,7 +29,7 @@ static void make_page(uint64_t *page, uint64_t owner, uint64_t generation)
     fill_random(page + 3, PAGE_WORDS / 2 - 3, owner, generation, 0);
     for (size_t i = PAGE_WORDS / 2; i < PAGE_WORDS; i++)
         page[i] = owner ^ generation;
-    page[2] = page_sum(page);
+    page[2] = area_page_sum(page);
 }
 
 static uint64_t owner_of(const struct guest *guest, const struct area *area, uint64_t page)
@@ -102,7 +97,7 @@ static int check_areas(struct guest *guest, const struct words *words, uint64_t 
                 continue;
             if (nr_bad++ == 0) {
                 memcpy(bad, page, sizeof(bad));
-                bad_sum = page_sum(page);
+                bad_sum = area_page_sum(page);
                 bad_page = owner_of(guest, area, i);
             }
         }

@@ -10,7 +10,11 @@ build/lab/keepvm: $(LAB_DIR)/keepvm.c | build/.libraries
 	@mkdir -p $(@D)
 	gcc -std=c11 -D_GNU_SOURCE -O2 -static $(WARNINGS) -o $@ $<
 
-build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keepvm $(LAB_PROGRAMS) \
+build/lab/corepages: $(LAB_DIR)/corepages.c $(LINUX_DIR)/sum.c $(LINUX_DIR)/guest.h | build/.libraries
+	@mkdir -p $(@D)
+	gcc -std=c11 -D_GNU_SOURCE -O2 -static $(WARNINGS) -I. -o $@ $(filter %.c,$^)
+
+build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keepvm build/lab/corepages $(LAB_PROGRAMS) \
 		$(wildcard $(LAB_DIR)/*.sh $(LAB_DIR)/steps/*.sh) $(LINUX_DIR)/modules.sh $(LINUX_DIR)/initramfs.sh
 	@rm -rf build/lab/root build/lab/disk
 	@mkdir -p build/lab/root/dev build/lab/root/lab build/lab/disk/guest
@@ -18,4 +22,4 @@ build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keepvm 
 	@cp -r $(LAB_DIR)/steps build/lab/root/lab/
 	@cp $(LAB_DIR)/init.sh build/lab/root/init
 	@$(LINUX_DIR)/modules.sh build/linux/modules build/lab/root/modules $(LAB_MODULES)
-	@$(LINUX_DIR)/initramfs.sh build/lab/root $@ busybox build/lab/keepvm $(LAB_PROGRAMS)
+	@$(LINUX_DIR)/initramfs.sh build/lab/root $@ busybox build/lab/keepvm build/lab/corepages $(LAB_PROGRAMS)

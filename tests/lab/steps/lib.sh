@@ -124,3 +124,54 @@ make_disk() {
     truncate -s "$2M" "$1"
     mke2fs -F "$1" >/dev/null || fail "no file system on $1"
 }
+
+# --- Linux guests ---------------------------------------------------------------------------------------
+
+guest=${GUEST:-/tmp/guest} # vmlinux, vmlinuz and guest.cpio
+# noxsave: QEMU's software CPU lets a nested guest write XCR0 past KVM, and the guest's kernel complains at length.
+guest_words="noxsave mitigations=off random.trust_cpu=on nokaslr reboot=k panic=-1 8250.nr_uarts=1"
+guest_words="$guest_words initcall_blacklist=jent_mod_init,load_system_certificate_list"
+
+# start_linux WORKLOADS WORD...: `ebb run` of Debian's kernel with our init, in the background, its console on descriptor 9.
+start_linux() {
+    workloads=$1
+    shift
+    start_ebb --kernel "$guest/vmlinux" --initrd "$guest/guest.cpio" --cmdline "$guest_words ebb.run=$workloads" \
+        --console "$@"
+}
+
+# tell TOKEN: a guest that is at `wait,TOKEN` goes on.
+tell() {
+    echo "$1" >&9
+}
+
+# ask WORD...: another ebb command to the one that runs; its output in $work/answer.
+ask() {
+    command=$1
+    shift
+    ebb "$command" --api "$work/ebb.sock" "$@" >"$work/answer" 2>&1 || {
+        cat "$work/answer"
+        fail "ebb $command $*"
+    }
+    cat "$work/answer"
+}
+
+# done_linux SECONDS: the guest comes to its end, and nothing of it failed.
+done_linux() {
+    wait_ebb "$1"
+    grep 'EBB:' "$work/ebb.log"
+    same "exit code" "$code" 0
+    grep -q '^EBB: done' "$work/ebb.log" || fail "the guest did not come to its end"
+    ! grep -q '^EBB: .* failed' "$work/ebb.log" || fail "a workload failed"
+}
+
+# mib BYTES
+mib() {
+    echo $(($1 >> 20))
+}
+
+# fallen NAME BEFORE AFTER OF PERCENT: in KiB, at least PERCENT of OF came free.
+fallen() {
+    echo "$1: $(($2 >> 10)) MiB before, $(($3 >> 10)) MiB after"
+    at_least "$1 that came free, in KiB" $(($2 - $3)) $(($4 * $5 / 100))
+}
