@@ -2,7 +2,8 @@
 /*
  * What the files of the machine share:
  *
- *   machine.c           made, started, paused, ended, taken down
+ *   machine.c           made, started, ended, taken down
+ *   machine_control.c   paused, watched, asked while it runs
  *   machine_ebbguest.c  the embedded guest's pages and ports
  *   machine_linux.c     a Linux guest's platform, kernel, console and ends
  *   machine_devices.c   virtio devices of either
@@ -50,7 +51,6 @@ struct machine {
     struct boot_entry entry;
 
     atomic_bool stop;       /* release in end(): partner of the acquire in the vCPU loop */
-    atomic_bool pause;      /* nr_pauses > 0 */
     atomic_uint nr_running; /* vCPU threads in their loop */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* nr_parked, nr_pauses, nr_running, ended */
@@ -68,6 +68,8 @@ uint64_t machine_now_ns(void);
 /* The first call decides how the machine has ended. Any thread; does not wait for the vCPUs. */
 void machine_end(struct machine *m, enum machine_state state, enum machine_ending ending, int error,
                  const char *reason);
+/* vcpu_env.on_pause, in machine_control.c like the next. */
+void machine_vcpu_pause(void *ctx, struct vcpu *vcpu);
 /* A vCPU thread begins to wait in a port, out of the guest; or wants back, and waits while the machine is paused. */
 void machine_port_waits(void *ctx, bool waits);
 

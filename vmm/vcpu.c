@@ -164,12 +164,16 @@ static void run_once(struct vcpu *vcpu)
         handle_exit(vcpu);
         return;
     }
-    if (errno == EINTR || errno == EAGAIN) {
+    int error = errno;
+    if (error == EINTR || error == EAGAIN) {
         vcpu->nr_other++;
+        /* Kicked, perhaps a while ago, in a port: immediate_exit stays until on_pause takes it back. */
+        if (error == EINTR && vcpu->env->on_pause)
+            vcpu->env->on_pause(vcpu->env->ctx, vcpu);
         return;
     }
     /* EFAULT: the host could not give a page, though its memory is mapped. */
-    fail_number(vcpu, "KVM_RUN failed, errno", (uint64_t)errno);
+    fail_number(vcpu, "KVM_RUN failed, errno", (uint64_t)error);
 }
 
 static void *vcpu_thread(void *arg)
@@ -187,13 +191,8 @@ static void *vcpu_thread(void *arg)
      */
     sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
     /* Acquire: partner is the release of whoever set it. */
-    while (!atomic_load_explicit(vcpu->env->stop, memory_order_acquire)) {
-        /* Relaxed: who paused set it before its kick, and on_pause looks again under its lock. */
-        if (vcpu->env->pause && atomic_load_explicit(vcpu->env->pause, memory_order_relaxed))
-            vcpu->env->on_pause(vcpu->env->ctx, vcpu);
-        else
-            run_once(vcpu);
-    }
+    while (!atomic_load_explicit(vcpu->env->stop, memory_order_acquire))
+        run_once(vcpu);
     vcpu->env->on_leave(vcpu->env->ctx);
     return NULL;
 }

@@ -28,8 +28,8 @@ struct vcpu_env {
     void *ctx;
     /* KVM says that the guest wants to end, by a call of its own: KVM_SYSTEM_EVENT_*. NULL: that is a failure. */
     void (*on_system_event)(void *ctx, uint32_t type);
-    atomic_bool *pause; /* call on_pause before the guest runs on; NULL: never */
-    /* In the vCPU's thread, without the guest; returns when it may run on. */
+    /* The vCPU was kicked. In its thread, out of the guest; returns when it may run on, or is to leave. NULL: kicks are
+     * only for stop. */
     void (*on_pause)(void *ctx, struct vcpu *vcpu);
     /* What stands at @gpa, in words, into @text (ended): for the line about a triple fault. NULL: nothing is said. */
     void (*describe_code)(void *ctx, gpa_t gpa, uint64_t rip, bool is_64bit, char *text, size_t bytes);

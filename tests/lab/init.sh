@@ -35,6 +35,7 @@ echo 512M >/sys/block/zram0/disksize
 mkswap /dev/zram0 >/dev/null && swapon /dev/zram0 || die "no swap"
 echo 1 >/sys/kernel/mm/ksm/run
 
+: >/keepvm.log
 keepvm >/keepvm.log 2>&1 &
 tries=0
 until grep -q ready /keepvm.log; do

@@ -94,11 +94,14 @@ finish() {
 # Takes the serial line apart. Leaves the steps that have no result yet in steps, the one that was running in step, and
 # returns 0 after "LAB: done", 1 when the machine ended before, 2 when it hung.
 follow() {
-    local line part="" deadline=$((SECONDS + boot_seconds)) name word seconds
+    local line part="" deadline=$((SECONDS + boot_seconds)) status name word seconds
     step="" since=$SECONDS
     while :; do
-        if ! read -r -t $((deadline > SECONDS ? deadline - SECONDS : 1)) -u 3 line; then
-            [ $? -gt 128 ] || return 1
+        read -r -t $((deadline > SECONDS ? deadline - SECONDS : 1)) -u 3 line
+        status=$?
+        if [ $status != 0 ]; then
+            # Above 128: out of time, with the part of a line that has come.
+            [ $status -gt 128 ] || return 1
             part+=$line
             [ $SECONDS -lt $deadline ] || return 2
             continue
@@ -157,7 +160,7 @@ env -u MAKEFLAGS make -s -j"${JOBS:-1}" build/lab/lab.cpio || exit 1
 if [ $shell = yes ]; then
     fresh_disk || exit 1
     lab_command lab.shell
-    exec "${qemu[@]}" -serial stdio
+    exec "${qemu[@]}" -serial mon:stdio
 fi
 
 machine=""
@@ -167,7 +170,8 @@ for attempt in 1 2; do
     status=$?
     [ $status != 0 ] || break
     # KVM patches the kernel's code; under the software CPU this can go wrong, see tests/lab/keepvm.c.
-    if [ $attempt = 1 ] && [ $status = 1 ] && grep -q 'Kernel panic' $log && grep -qE 'int3|__schedule' $log; then
+    if [ $attempt = 1 ] && [ $status = 1 ] && grep -q 'Kernel panic' $log &&
+        grep -q int3 $log && grep -q __schedule $log; then
         cp $log $out/serial.1.log
         printf '\n\n*** THE LAB KERNEL PANICKED, in the way that is known (docs/lab.md). ONE RETRY. See %s ***\n\n' \
             "$out/serial.1.log"

