@@ -38,6 +38,7 @@ static int create_balloon(struct machine_devices *devices, const struct machine_
         .deflate_on_oom = !want->no_deflate_on_oom,
         .hints = !want->no_hinting,
         .poison = true,
+        .must_tell_host = true, /* pages of a block leave together: devices/balloon/balloon.h */
         .reporting = !want->no_reporting,
         .stats_period_ms = want->stats_seconds * 1000,
         .memory_bytes = config->memory_bytes,
