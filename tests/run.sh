@@ -4,7 +4,7 @@
 # run.sh VARIANT|lint|fuzz|lab ...
 #
 # Builds each variant's test programs and runs them; `lint` runs tests/lint; `fuzz` runs each target of tests/fuzz for a
-# while, two at a time; `lab` runs tests/lab/run.sh. A line a program, the whole output of one
+# while, two at a time; `lab` runs tests/lab/run.sh and here.sh. A line a program, the whole output of one
 # that fails, and as the last line "N passed, N failed, N skipped". Fails when anything failed.
 #
 # Counted: each of Check's checks, each lint, each build, each fuzz target. A program that crashes, runs out of time or prints no line of
@@ -143,14 +143,14 @@ run_lints() {
 
 # The lab prints its own lines, as it goes; its last line counts.
 run_lab() {
-    tests/lab/run.sh 2>&1 | tee "$log" | sed '$d'
+    "$1" 2>&1 | tee "$log" | sed '$d'
     if [[ $(tail -n 1 "$log") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then
         passed=$((passed + BASH_REMATCH[1]))
         failed=$((failed + BASH_REMATCH[2]))
         skipped=$((skipped + BASH_REMATCH[3]))
     else
         tail -n 1 "$log"
-        echo "the lab did not come to its end: FAILED"
+        echo "$1 did not come to its end: FAILED"
         failed=$((failed + 1))
     fi
 }
@@ -159,7 +159,10 @@ for what in "$@"; do
     case $what in
     lint) run_lints ;;
     fuzz) run_fuzz ;;
-    lab) run_lab ;;
+    lab)
+        run_lab tests/lab/run.sh
+        run_lab tests/lab/here.sh
+        ;;
     *) run_variant "$what" ;;
     esac
 done

@@ -3,7 +3,7 @@
 #
 # Inflating 256 MiB of 512 gives at least 95% of it back to the host; deflated, the guest can use all of it. The guest does
 # not report free pages by itself here, and 2 MiB leave by one call where the guest gives them up together.
-. /lab/steps/lib.sh
+. "${LAB:-/lab}/steps/lib.sh"
 
 start_linux "boot;touch,420;wait,inflated;meminfo;touch,150;wait,deflated;touch,420;meminfo" \
     --memory 512M --budget 640M --balloon reporting=off

@@ -2,7 +2,7 @@
 # limit: 200
 #
 # `ebb run` with the embedded guest on nested paging: more memory than the budget, out to zram and swap, back, verified.
-. /lab/steps/lib.sh
+. "${LAB:-/lab}/steps/lib.sh"
 
 for transport in move copy; do
     ebb run --memory 64M --budget 20M --zram 8M --swap $work/demo.swap,size=64M --transport $transport --quiet \

@@ -3,7 +3,7 @@
 #
 # Hinting: a dump leaves the guest's free pages out, and no page that is in use is missing in it. `ebb hint` takes free
 # pages while the guest takes, writes and frees pages all the time, and every page is right afterwards.
-. /lab/steps/lib.sh
+. "${LAB:-/lab}/steps/lib.sh"
 
 start_linux "boot;fill,100;touch,300;wait,dumped;rewrite;touch,150;rewrite;touch,200;rewrite;touch,250;rewrite;verify;wait,end;verify" \
     --memory 512M --budget 640M --balloon reporting=off

@@ -2,7 +2,7 @@
 # limit: 200
 #
 # The embedded guest's hostile driver on nested paging: devices ask for a reset, Ebb lives, the guest's pages are right.
-. /lab/steps/lib.sh
+. "${LAB:-/lab}/steps/lib.sh"
 
 ebb run --memory 64M --cpus 2 --budget 40M --zram 8M --swap $work/swap,size=64M --balloon \
     --workload "fill:24M;hostile,ops=1500;verify" --json $work/out.json >$work/log 2>&1

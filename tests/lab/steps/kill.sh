@@ -3,7 +3,7 @@
 #
 # SIGKILL at ten random moments while the guest writes and flushes numbered blocks: nothing is left behind, and the disk
 # image holds all that the guest last flushed.
-. /lab/steps/lib.sh
+. "${LAB:-/lab}/steps/lib.sh"
 
 truncate -s 16M $work/disk.img
 cp $work/disk.img $work/last.img

@@ -2,7 +2,7 @@
 # limit: 400
 #
 # virtio-mem: 256 MiB are plugged, used, unplugged; what the guest had before is right.
-. /lab/steps/lib.sh
+. "${LAB:-/lab}/steps/lib.sh"
 
 guest_words="$guest_words memhp_default_state=online_movable"
 start_linux "boot;fill,60;wait,plugged;meminfo;touch,300;wait,unplugged;meminfo;verify" \

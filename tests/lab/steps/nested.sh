@@ -2,7 +2,7 @@
 # limit: 60
 #
 # The lab is what it claims to be: KVM with nested paging, three nodes, moves by userfaultfd.
-. /lab/steps/lib.sh
+. "${LAB:-/lab}/steps/lib.sh"
 
 for parameter in npt nested; do
     file=/sys/module/kvm_amd/parameters/$parameter

@@ -2,7 +2,7 @@
 # limit: 300
 #
 # Deflate on OOM: with most of the guest's memory in the balloon a process asks for more than is left, and lives.
-. /lab/steps/lib.sh
+. "${LAB:-/lab}/steps/lib.sh"
 
 start_linux "boot;wait,inflated;meminfo;oom,150;meminfo" --memory 256M --budget 320M
 wait_line 'EBB: waiting for inflated' 100

@@ -3,7 +3,7 @@
 #
 # Four Linux guests of 256 MiB in a budget of 384 MiB. Each runs Debian's memtester over most of its memory, and sums over a
 # file tree on its own disk before and after. No error, no OOM in a guest, and the budget holds.
-. /lab/steps/lib.sh
+. "${LAB:-/lab}/steps/lib.sh"
 
 for vm in 0 1 2 3; do
     make_disk $work/disk$vm.img 64

@@ -2,7 +2,7 @@
 # limit: 300
 #
 # A guest fills 300 MiB and frees it. Within 5 s the host has at least 90% of it back, without any command.
-. /lab/steps/lib.sh
+. "${LAB:-/lab}/steps/lib.sh"
 
 start_linux "boot;fill,300;wait,free;free;wait,use;fill,300;verify" --memory 512M --budget 640M
 wait_line 'EBB: waiting for free' 200

@@ -2,5 +2,5 @@
 # limit: 120
 #
 # tests/vm/vm_cli on this kernel.
-. /lab/steps/lib.sh
+. "${LAB:-/lab}/steps/lib.sh"
 run_program vm_cli

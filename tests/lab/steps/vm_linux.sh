@@ -2,5 +2,5 @@
 # limit: 300
 #
 # tests/vm/vm_linux on nested paging.
-. /lab/steps/lib.sh
+. "${LAB:-/lab}/steps/lib.sh"
 run_program vm_linux
