@@ -38,6 +38,11 @@ endif
 WARNINGS := -Wall -Wextra -Wundef -Wshadow -Wconversion -Wmissing-prototypes -Wvla -Werror
 EBB_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread $(WARNINGS) $(OPT_$(VARIANT)) -I.
 EBB_LIBS := -llz4 -lzstd -lxxhash -luring -lmicrohttpd -ljansson -lm
+# Optional: instructions as text when a guest stops (vmm/boot/disasm.c).
+ifneq ($(wildcard /usr/include/capstone/capstone.h),)
+EBB_CFLAGS += -DEBB_CAPSTONE
+EBB_LIBS += -lcapstone
+endif
 CHECK_LIBS := -lcheck -lsubunit -lrt -lm
 # tests/fake/fail_alloc.c stands between the code under test and the heap.
 WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=posix_memalign
@@ -72,11 +77,15 @@ BENCH := $(patsubst tests/bench/%.c,build/bench/%,$(BENCH_SRC))
 # The embedded guest: makes $(GUEST_OBJ), an object that holds the guest's image.
 GUEST_OBJ := $(if $(wildcard guest-images/ebbguest/rules.mk),$(BUILD)/guest/ebbguest.o)
 -include guest-images/ebbguest/rules.mk
+# The Linux guest of the tests: build/linux/guest.cpio.
+-include guest-images/linux/rules.mk
+# The machine in which tests meet nested paging: build/lab/lab.cpio.
+-include tests/lab/rules.mk
 
 # --- rules -----------------------------------------------------------------------------------------
 
 .PHONY: all unit vm tests fuzz-programs bench-programs run test bench lint format coverage asan tsan fuzz fuzz-corpus \
-	deps clean help
+	lab lab-shell deps clean help
 
 all: $(LIBS) $(if $(wildcard vmm/main.c),$(EBB)) ## build build/ebb; needs no root
 unit: $(UNIT)
@@ -105,6 +114,8 @@ $(UNIT) $(VM): $(BUILD)/%: $(BUILD)/%.o $(call objects,$(FAKE_SRC)) $(LIBS)
 # One folder's input language for all targets: tests/fuzz/fuzz.h.
 $(FUZZ): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/fuzz.o $(LIBS)
 	$(link) -fsanitize=fuzzer,$(FUZZ_SANITIZERS) $^ $(EBB_LIBS)
+# These drive the memory manager, too: tests/fuzz/fuzz_mm.h.
+$(addprefix $(BUILD)/tests/fuzz/fuzz_,balloon mem): $(BUILD)/tests/fake/fake_host.o
 
 $(BENCH): build/bench/%: $(BUILD)/tests/bench/%.o $(LIBS)
 	@mkdir -p $(@D)
@@ -135,7 +146,7 @@ deps: ## install the packages that building needs (root)
 
 test: ## install what the tests need (root), build with gcc and clang, run every test
 	@tools/install-deps.sh test
-	@JOBS=$(JOBS) tests/run.sh lint release clang asan tsan coverage
+	@JOBS=$(JOBS) tests/run.sh lint release clang asan tsan coverage lab
 
 asan: ## tests under the address and undefined behaviour sanitizers
 	@JOBS=$(JOBS) tests/run.sh asan
@@ -149,6 +160,14 @@ fuzz: ## fuzz the devices: each target for FUZZ_SECONDS (60), two at a time, fro
 fuzz-corpus: ## merge what fuzzing found into tests/fuzz/corpus, smallest inputs first
 	@$(MAKE) --no-print-directory -s VARIANT=fuzz fuzz-programs
 	@tests/fuzz/merge.sh
+
+lab: ## install what it needs (root), test in a machine of software with nested paging; STEPS=... for some
+	@tools/install-deps.sh test
+	@JOBS=$(JOBS) tests/lab/run.sh $(STEPS)
+
+lab-shell: ## a shell in that machine
+	@tools/install-deps.sh test
+	@JOBS=$(JOBS) tests/lab/run.sh --shell
 
 coverage: ## lines of mm/ that the unit tests run, by file
 	@JOBS=$(JOBS) tests/run.sh coverage

@@ -3,13 +3,17 @@
  * mm_fault: the one way in. By the state of the page:
  *
  *   absent    first touch: a zeroed 2 MiB frame where the pool can afford it, else a few zeroed pages around
+ *   fill      the same, filled with the word that the guest wanted
+ *   balloon   this page alone leaves the balloon, zeroed or filled
  *   standby   the page goes back (2 MiB: whole when the pool has room, else in single pages)
  *   zram      decompressed,
  *   swap      read; either with the pages after it, wherever they are, when the faults are a sequence
  *   resident  somebody was faster
+ *   unplugged refused
  *
  * What a fault may need is charged before the block is locked; under the lock nothing waits for memory.
  */
+#include "mm/fault.h"
 #include "mm/reclaim/age.h"
 #include "mm/reclaim/evict.h"
 
@@ -36,7 +40,7 @@ static void enter_resident(struct fault *f, unsigned index, uint32_t nr)
         struct s2_entry new = {.state = S2_RESIDENT, .perm = S2_RWX};
         if (old.state == S2_STANDBY)
             new.age = age_from_standby(old.age);
-        else if (old.state != S2_ABSENT)
+        else if (old.state == S2_ZRAM || old.state == S2_SWAP)
             new.age = evict_age_back(f->host, &old);
         pte_write(f->block, i, &old, &new);
     }
@@ -99,7 +103,15 @@ static bool may_fault_huge(const struct fault *f)
     return f->host->config.thp && !f->block->small && pool_nr_free(pool) >= pool->wmark[WMARK_HIGH] + BLOCK_PAGES;
 }
 
-static int fault_zero_huge(struct fault *f)
+/* @nr pages of the word that @entry, ABSENT, FILL or BALLOON, says its pages hold. */
+static void fill_pages(void *pages, uint32_t nr, const struct s2_entry *entry)
+{
+    uint32_t *words = pages;
+    for (uint64_t i = 0; i < nr * PAGE_BYTES / sizeof(*words); i++)
+        words[i] = (uint32_t)entry->payload;
+}
+
+static int fault_zero_huge(struct fault *f, struct s2_entry entry)
 {
     struct mm_host *host = f->host;
     struct block *block = f->block;
@@ -108,12 +120,13 @@ static int fault_zero_huge(struct fault *f)
     int err = pool_alloc_block(&host->pool, true, &fn);
     if (err)
         return err;
+    if (entry.state == S2_FILL)
+        fill_pages(pool_page(&host->pool, fn), BLOCK_PAGES, &entry);
     err = host->ops->place(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done);
     if (err && done == 0) {
         pool_free_filled(&host->pool, fn, BLOCK_PAGES);
         return err;
     }
-    struct s2_entry absent = {.state = S2_ABSENT};
     struct s2_entry leaf = {.state = S2_RESIDENT, .payload = fn, .perm = S2_RWX};
     if (err) {
         /* a part of it is in the guest: the block goes on in single pages */
@@ -123,7 +136,7 @@ static int fault_zero_huge(struct fault *f)
         pool_free_filled(&host->pool, fn + done, BLOCK_PAGES - done);
         return f->index < done ? 0 : err;
     }
-    pmd_write(block, &absent, &leaf);
+    pmd_write(block, &entry, &leaf);
     host->pool.frames[fn].use = FRAME_HOME;
     host->pool.frames[fn].order = BLOCK_ORDER;
     host->pool.frames[fn].vm = block->vm->id;
@@ -133,8 +146,17 @@ static int fault_zero_huge(struct fault *f)
     return 0;
 }
 
-/* The absent pages around the fault that come in with it: inside an aligned window, or a sequence's next ones. */
-static void absent_window(const struct fault *f, unsigned *first, unsigned *end)
+static bool page_is(const struct block *block, unsigned index, const struct s2_entry *entry)
+{
+    struct s2_entry page = pte_read(block, index);
+    return entry_is_same(&page, entry);
+}
+
+/*
+ * The pages around the fault, all as @entry says, that come in with it: inside an aligned window, or a sequence's next
+ * ones. What is in the balloon comes out singly: nobody asked for its neighbours.
+ */
+static void absent_window(const struct fault *f, const struct s2_entry *entry, unsigned *first, unsigned *end)
 {
     const struct pool *pool = &f->host->pool;
     unsigned around = f->host->config.fault_around_pages, window = sequence_window(f);
@@ -144,32 +166,38 @@ static void absent_window(const struct fault *f, unsigned *first, unsigned *end)
     unsigned stop = MIN_OF(start + window, BLOCK_PAGES), most = MIN_OF(f->thread->charged, MM_BUFFER_PAGES);
     *first = f->index;
     *end = f->index + 1;
-    while (*end < stop && *end - *first < most && pte_read(f->block, *end).state == S2_ABSENT)
+    if (entry->state == S2_BALLOON)
+        return;
+    while (*end < stop && *end - *first < most && page_is(f->block, *end, entry))
         (*end)++;
-    while (*first > start && *end - *first < most && pte_read(f->block, *first - 1).state == S2_ABSENT)
+    while (*first > start && *end - *first < most && page_is(f->block, *first - 1, entry))
         (*first)--;
 }
 
-static int fault_zero(struct fault *f)
+/* @entry: of the page, or of its whole block. ABSENT, FILL or BALLOON. */
+static int fault_zero(struct fault *f, struct s2_entry entry)
 {
     struct mm_host *host = f->host;
     if (block_prepare_table(f->block))
         return -ENOMEM;
     event_add(host, EV_pgfault_zero, 1);
-    if (pmd_read(f->block).state == S2_ABSENT) {
-        if (may_fault_huge(f)) {
-            if (!fault_zero_huge(f))
+    if (pmd_read(f->block).state != S2_TABLE) {
+        if (entry.state != S2_BALLOON && may_fault_huge(f)) {
+            if (!fault_zero_huge(f, entry))
                 return 0;
             event_add(host, EV_thp_fault_fallback, 1);
         }
-        if (pmd_read(f->block).state == S2_ABSENT)
+        if (pmd_read(f->block).state != S2_TABLE)
             block_split(f->block);
     }
     unsigned first, end;
-    absent_window(f, &first, &end);
+    absent_window(f, &entry, &first, &end);
+    if (entry.payload)
+        fill_pages(f->thread->buffer, end - first, &entry);
     uint32_t done;
-    int err = place_copy(f, first, host->zeros, end - first, &done);
+    int err = place_copy(f, first, entry.payload ? f->thread->buffer : host->zeros, end - first, &done);
     enter_resident(f, first, done);
+    event_add(host, EV_balloon_fault, entry.state == S2_BALLOON ? done : 0);
     sequence_note(f, first + done, end - first);
     return f->index < first + done ? 0 : err;
 }
@@ -347,7 +375,11 @@ static int fault_locked(struct fault *f, unsigned flags)
         entry = pte_read(f->block, f->index);
     switch (entry.state) {
     case S2_ABSENT:
-        return fault_zero(f);
+    case S2_FILL:
+    case S2_BALLOON:
+        return fault_zero(f, entry);
+    case S2_UNPLUGGED:
+        return -EFAULT;
     case S2_STANDBY:
         return come_back(f, entry);
     case S2_ZRAM:
@@ -364,23 +396,37 @@ static int fault_locked(struct fault *f, unsigned flags)
     }
 }
 
-int mm_fault(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, unsigned flags)
+static bool is_resident(const struct fault *f)
+{
+    uint8_t state = pmd_read(f->block).state;
+    return state == S2_RESIDENT || (state == S2_TABLE && pte_read(f->block, f->index).state == S2_RESIDENT);
+}
+
+int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigned flags)
 {
     struct mm_host *host = thread->host;
+    struct mm_vm *vm = block->vm;
     uint64_t start_ns = host->ops->clock_ns(host->ops_ctx);
-    struct fault f = {.thread = thread, .host = host, .block = vm_block(vm, gfn_of(gpa)), .gfn = gfn_of(gpa)};
-    if (!f.block)
-        return -EFAULT;
-    f.index = f.gfn & (BLOCK_PAGES - 1);
+    struct fault f = {.thread = thread, .host = host, .block = block, .gfn = gfn, .index = gfn & (BLOCK_PAGES - 1)};
     int err = thread_charge(thread);
     if (err)
         return err;
-    lock_acquire(&f.block->lock);
-    err = fault_locked(&f, flags);
-    lock_release(&f.block->lock);
+    lock_acquire(&block->lock);
+    bool there = flags & FAULT_UNLESS_RESIDENT && is_resident(&f);
+    if (!there)
+        err = fault_locked(&f, flags);
+    lock_release(&block->lock);
+    if (there)
+        return 0;
     event_add(host, EV_pgfault, 1);
     if (f.major)
         event_add(host, EV_pgmajfault, 1);
     hist_add(f.major ? &vm->major : &vm->minor, host->ops->clock_ns(host->ops_ctx) - start_ns);
     return err;
+}
+
+int mm_fault(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, unsigned flags)
+{
+    struct block *block = vm_block(vm, gfn_of(gpa));
+    return block ? fault_page(thread, block, gfn_of(gpa), flags & (MM_FAULT_WRITE | MM_FAULT_WP)) : -EFAULT;
 }

@@ -74,6 +74,12 @@ struct host_ops {
      * mm/ keeps them out of the budget.
      */
     uint32_t transient_pages;
+
+    /*
+     * A guest block that was dropped whole keeps its page table, which makes placing 2 MiB over it slow: mm/ places
+     * single pages there.
+     */
+    bool keeps_tables;
 };
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making and unmaking: host, threads, VMs. */
-#include "mm/reclaim/evict.h"
+#include "mm/reclaim/drop.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -220,6 +221,8 @@ static int blocks_create(struct mm_vm *vm, unsigned region)
     }
     vm->blocks[region] = blocks;
     vm->nr_pages[S2_ABSENT] += r->bytes >> PAGE_SHIFT;
+    for (uint64_t i = 0; r->unplugged && i < nr; i++)
+        pmd_write(&blocks[i], &(struct s2_entry){.state = S2_ABSENT}, &(struct s2_entry){.state = S2_UNPLUGGED});
     return 0;
 }
 
@@ -283,31 +286,6 @@ vmid_t mm_vm_id(const struct mm_vm *vm)
     return vm->id;
 }
 
-/* Every page of the block is given up. Caller holds block.lock. */
-static void block_forget(struct mm_thread *thread, struct block *block)
-{
-    struct mm_host *host = thread->host;
-    struct s2_entry absent = {.state = S2_ABSENT}, entry = pmd_read(block);
-    uint32_t resident = block->nr_resident;
-    if (resident)
-        host->ops->drop(host->ops_ctx, block->vm->id, block->start, BLOCK_PAGES);
-    lru_del_block(host, block);
-    if (entry.state == S2_TABLE) {
-        for (unsigned i = 0; i < BLOCK_PAGES; i++) {
-            entry = pte_read(block, i);
-            thread_forget_entry(thread, &entry);
-            pte_write(block, i, &entry, &absent);
-        }
-    } else {
-        if (entry.state == S2_RESIDENT)
-            pool_free_empty(&host->pool, (fn_t)entry.payload, BLOCK_PAGES);
-        else if (entry.state == S2_STANDBY && lru_forget_standby(host, (fn_t)entry.payload))
-            pool_free_filled(&host->pool, (fn_t)entry.payload, BLOCK_PAGES);
-        pmd_write(block, &entry, &absent);
-    }
-    pool_uncharge(&host->pool, resident);
-}
-
 /*
  * Takes the VM out of the host's table, unless somebody holds it still: evictions that isolated a page before it was
  * forgotten, the store's compaction. They find it under lru.lock.
@@ -332,7 +310,8 @@ void mm_vm_destroy(struct mm_thread *thread, struct mm_vm *vm)
         for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT; i++) {
             struct block *block = &vm->blocks[r][i];
             lock_acquire(&block->lock);
-            block_forget(thread, block);
+            assert(!block->nr_pins);
+            drop_block(thread, block, &(struct s2_entry){.state = S2_ABSENT});
             lock_release(&block->lock);
         }
     while (!vm_remove(vm))

@@ -77,19 +77,23 @@ must_check int mm_fault(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, u
  * leaves by one host operation. @how says what the pages are from now on:
  *   MM_DROP_FREE     absent: the next touch gets pages of zeros, or of the 32-bit word @fill, repeated, when it is not 0
  *   MM_DROP_BALLOON  in the balloon, counted as such; a touch takes the page out of it (@fill as above)
- * Pinned blocks are left as they are. *dropped_pages: pages that were something else before. Returns 0; -ENOMEM: no table
+ * Blocks of which a page is pinned, and unplugged ones, are left as they are. *dropped_pages: pages that were something else before. Returns 0; -ENOMEM: no table
  * for a block that loses a part of its pages: what came before it is dropped, the rest is as it was. Does no I/O.
  */
 enum mm_drop_how { MM_DROP_FREE, MM_DROP_BALLOON };
 must_check int mm_drop(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, uint64_t bytes, enum mm_drop_how how,
                        uint32_t fill, uint64_t *dropped_pages);
-/* Pages of the range that are in the balloon are not any more: absent (or as @fill said). Cannot run out of memory. */
+/*
+ * Pages of the range that are in the balloon are not any more: absent (or as @fill said). Cannot run out of memory: of a
+ * block that is in the balloon as a whole, and for which there is no table, a part stays there until it is touched.
+ */
 must_check int mm_balloon_return(struct mm_vm *vm, gpa_t gpa, uint64_t bytes);
 
 /*
  * mm_pin - the pages of [gpa, gpa + bytes), any bytes inside one region, are resident and stay so, at one address, until
  * mm_unpin with the same range: nobody takes or drops them. For I/O that goes straight to guest memory. Pins nest.
- * Returns 0, or what mm_fault returns, with nothing pinned.
+ * Returns 0, or what mm_fault returns, with nothing pinned; of no bytes, 0 and nothing pinned. May do I/O and
+ * reclaim. While a page of a 2 MiB block is pinned, all of the block is kept from reclaim. A VM is destroyed unpinned.
  */
 must_check int mm_pin(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, uint64_t bytes);
 void mm_unpin(struct mm_vm *vm, gpa_t gpa, uint64_t bytes);
@@ -97,7 +101,8 @@ void mm_unpin(struct mm_vm *vm, gpa_t gpa, uint64_t bytes);
 /*
  * mm_plug - whole blocks inside one region are memory (@plugged), absent at first, or are not: their pages are dropped,
  * and a touch is -EFAULT, which stops the VM. Blocks that are so already stay as they are. Returns 0; -EFAULT: outside;
- * -EINVAL: not whole blocks; -EBUSY: a block to be unplugged is pinned, nothing has changed.
+ * -EINVAL: not whole blocks; -EBUSY: a block to be unplugged is pinned (or being unplugged by another thread), nothing
+ * has changed.
  */
 must_check int mm_plug(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, uint64_t bytes, bool plugged);
 
@@ -127,10 +132,23 @@ void mm_stop_work(struct mm_host *host);
 /* The caller stops a VM because -ENOMEM was the answer: counted as oom_kill. */
 void mm_note_oom_kill(struct mm_host *host);
 
+/*
+ * mm_peek - what the page at @gpa holds, without bringing it in. *where says how to come by it:
+ *   MM_PEEK_ZERO      zeros: never touched, given up, or in the balloon
+ *   MM_PEEK_COPIED    it is in @page now (PAGE_BYTES)
+ *   MM_PEEK_RESIDENT  it is in the guest, to be read there; who is slower than reclaim waits for it to come back
+ *   MM_PEEK_NOTHING   unplugged: not memory
+ * Returns 0; -EFAULT: outside every region; -EIO: the content is lost, or could not be read now. Nothing changes. May do
+ * I/O; takes the block's lock.
+ */
+enum mm_peek { MM_PEEK_ZERO, MM_PEEK_COPIED, MM_PEEK_RESIDENT, MM_PEEK_NOTHING };
+must_check int mm_peek(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, enum mm_peek *where, void *page);
+
 struct mm_vm_stat {
     vmid_t id;
     uint64_t memory_bytes, resident_bytes, standby_bytes, zram_bytes, swap_bytes, untouched_bytes, balloon_bytes,
         poisoned_bytes;             /* these sum to memory_bytes, up to pages in flight while the VM runs */
+    uint64_t unplugged_bytes;       /* not in memory_bytes */
     uint64_t zram_compressed_bytes; /* host: estimate by the store's ratio */
     uint64_t stage2_tables_bytes, nr_blocks, nr_huge_blocks;
     uint64_t nr_minor, nr_major;

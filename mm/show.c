@@ -28,7 +28,8 @@ void mm_vm_stat(struct mm_vm *vm, struct mm_vm_stat *out)
         .standby_bytes = pages[S2_STANDBY] * PAGE_BYTES,
         .zram_bytes = pages[S2_ZRAM] * PAGE_BYTES,
         .swap_bytes = pages[S2_SWAP] * PAGE_BYTES,
-        .untouched_bytes = pages[S2_ABSENT] * PAGE_BYTES,
+        .untouched_bytes = (pages[S2_ABSENT] + pages[S2_FILL]) * PAGE_BYTES,
+        .unplugged_bytes = pages[S2_UNPLUGGED] * PAGE_BYTES,
         .balloon_bytes = pages[S2_BALLOON] * PAGE_BYTES,
         .poisoned_bytes = pages[S2_POISON] * PAGE_BYTES,
         .zram_compressed_bytes = compressed_share(vm->host, pages[S2_ZRAM]),
@@ -46,6 +47,7 @@ void mm_vm_stat(struct mm_vm *vm, struct mm_vm_stat *out)
             lock_release(&block->lock);
         }
     }
+    out->memory_bytes -= MIN_OF(out->memory_bytes, out->unplugged_bytes);
 }
 
 void mm_fault_hist(struct mm_vm *vm, struct hist *minor, struct hist *major)
@@ -152,8 +154,9 @@ void mm_for_each_vm(struct mm_host *host, void (*each)(void *ctx, struct mm_vm *
 }
 
 static const char *const state_names[] = {
-    [S2_ABSENT] = "absent", [S2_RESIDENT] = "resident", [S2_STANDBY] = "standby", [S2_ZRAM] = "zram",
-    [S2_SWAP] = "swap",     [S2_DISK] = "disk",         [S2_BALLOON] = "balloon", [S2_POISON] = "poison",
+    [S2_ABSENT] = "absent", [S2_RESIDENT] = "resident",   [S2_STANDBY] = "standby", [S2_ZRAM] = "zram",
+    [S2_SWAP] = "swap",     [S2_DISK] = "disk",           [S2_BALLOON] = "balloon", [S2_POISON] = "poison",
+    [S2_FILL] = "fill",     [S2_UNPLUGGED] = "unplugged",
 };
 
 int mm_page_info(struct mm_vm *vm, gpa_t gpa, struct mm_page_info *out)

@@ -33,9 +33,14 @@
     X(thp_swpout)     /* 2 MiB taken home as one */                                                                    \
     X(pgalloc_normal)                                                                                                  \
     X(pgfree)                                                                                                          \
-    X(pool_grow)    /* pages got from the kernel */                                                                    \
-    X(pool_release) /* pages given back to it */                                                                       \
-    X(take_busy)    /* pages the kernel would not move */                                                              \
+    X(pool_grow)       /* pages got from the kernel */                                                                 \
+    X(pool_release)    /* pages given back to it */                                                                    \
+    X(pgdrop)          /* pages that guests gave up: freed, or given to the balloon */                                 \
+    X(balloon_inflate) /* pages that went into a balloon; inflate - deflate = pages that are in one */                 \
+    X(balloon_deflate) /* pages that left one, by whatever way */                                                      \
+    X(balloon_fault)   /* of these, by a touch */                                                                      \
+    X(take_pinned)     /* blocks that reclaim passed over for a pin (mm_pin) */                                        \
+    X(take_busy)       /* pages the kernel would not move */                                                           \
     X(swap_write_error)                                                                                                \
     X(swap_read_error)                                                                                                 \
     X(oom_kill)

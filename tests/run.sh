@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# run.sh VARIANT|lint|fuzz ...
+# run.sh VARIANT|lint|fuzz|lab ...
 #
 # Builds each variant's test programs and runs them; `lint` runs tests/lint; `fuzz` runs each target of tests/fuzz for a
-# while, two at a time. A line a program, the whole output of one
+# while, two at a time; `lab` runs tests/lab/run.sh. A line a program, the whole output of one
 # that fails, and as the last line "N passed, N failed, N skipped". Fails when anything failed.
 #
 # Counted: each of Check's checks, each lint, each build, each fuzz target. A program that crashes, runs out of time or prints no line of
@@ -21,7 +21,7 @@ cd "$(dirname "$0")/.." || exit 1
 limit=${EBB_TEST_SECONDS:-600}
 passed=0 failed=0 skipped=0
 log=$(mktemp) || exit 1
-trap 'rm -f "$log"' EXIT
+trap 'jobs -p | xargs -r kill 2>/dev/null; rm -f "$log" "$log".*' EXIT
 trap 'exit 130' INT TERM
 
 # Check's own limit of 4 s for a test is short on a busy machine.
@@ -141,10 +141,25 @@ run_lints() {
     done
 }
 
+# The lab prints its own lines, as it goes; its last line counts.
+run_lab() {
+    tests/lab/run.sh 2>&1 | tee "$log" | sed '$d'
+    if [[ $(tail -n 1 "$log") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then
+        passed=$((passed + BASH_REMATCH[1]))
+        failed=$((failed + BASH_REMATCH[2]))
+        skipped=$((skipped + BASH_REMATCH[3]))
+    else
+        tail -n 1 "$log"
+        echo "the lab did not come to its end: FAILED"
+        failed=$((failed + 1))
+    fi
+}
+
 for what in "$@"; do
     case $what in
     lint) run_lints ;;
     fuzz) run_fuzz ;;
+    lab) run_lab ;;
     *) run_variant "$what" ;;
     esac
 done

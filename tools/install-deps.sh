@@ -7,7 +7,7 @@
 # --check installs nothing: it names what is missing and fails.
 set -eu
 
-# Package, and what proves that it is there: a header, or a command with a leading !.
+# Package, and what proves that it is there: a header, a command with a leading !, or a pattern of file names from /.
 build_packages="
 gcc                !gcc
 libc6-dev          stdio.h
@@ -18,16 +18,33 @@ liburing-dev       liburing.h
 libmicrohttpd-dev  microhttpd.h
 libjansson-dev     jansson.h
 "
+# What building does without: installed with it where the package is to be had, never asked for by --check.
+optional_packages="
+libcapstone-dev    capstone/capstone.h
+"
 test_packages="
 check              check.h
 clang              !clang
 clang-format-14    !clang-format-14
+libclang-rt-14-dev /usr/lib/llvm-14/lib/clang/*/lib/linux/libclang_rt.fuzzer-*
 file               !file
+qemu-system-x86    !qemu-system-x86_64
+busybox-static     !busybox
+cpio               !cpio
+xz-utils           !xz
+zstd               !zstd
+e2fsprogs          !mke2fs
+memtester          !memtester
 "
+
+# Some commands stand where only root looks.
+PATH=$PATH:/usr/sbin:/sbin
 
 is_there() {
     case $1 in
     !*) command -v "${1#!}" >/dev/null ;;
+    # shellcheck disable=SC2086
+    /*) ls $1 >/dev/null 2>&1 ;;
     *) echo "#include <$1>" | gcc -E -x c - >/dev/null 2>&1 ;;
     esac
 }
@@ -51,7 +68,13 @@ test) missing=$(missing_of "$build_packages$test_packages") ;;
     exit 2
     ;;
 esac
-[ -n "$missing" ] || exit 0
+wanted=
+[ $check = yes ] || wanted=$(missing_of "$optional_packages")
+[ -n "$missing$wanted" ] || exit 0
+# For an optional package alone nobody has to become root.
+if [ -z "$missing" ] && { ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; }; then
+    exit 0
+fi
 
 if [ $check = yes ]; then
     echo "ebb: missing packages:$missing" >&2
@@ -67,15 +90,19 @@ if [ "$(id -u)" != 0 ]; then
     exit 3
 fi
 
-echo "installing$missing"
+echo "installing$missing$wanted"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 export DEBIAN_FRONTEND=noninteractive
 apt="apt-get -q -y -o DPkg::Lock::Timeout=300"
 # An old package list is good enough when it is there and its packages still are.
 # shellcheck disable=SC2086
-if ! { $apt update && $apt install --no-install-recommends $missing; } >"$log" 2>&1; then
+if [ -n "$missing" ] && ! { $apt update && $apt install --no-install-recommends $missing; } >"$log" 2>&1; then
     cat "$log" >&2
     echo "ebb: could not install$missing" >&2
     exit 3
+fi
+# shellcheck disable=SC2086
+if [ -n "$wanted" ] && ! $apt install --no-install-recommends $wanted >"$log" 2>&1; then
+    echo "ebb: did without$wanted" >&2
 fi

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/control.h"
 
+#include "devices/balloon/balloon.h"
+#include "devices/mem/mem.h"
+#include "vmm/dump.h"
+#include "vmm/outfile.h"
+#include "vmm/quiesce.h"
 #include "vmm/size.h"
 #include "vmm/swapfile.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* How long a guest has to name its free pages; what came until then counts. Chosen, unmeasured. */
+#define HINT_MS 10000u
 
 /* Text member @name of @body, or NULL with diag. */
 static const char *get_text(const json_t *body, const char *name, struct diag *diag)
@@ -118,9 +126,210 @@ static int reclaim(const struct control *control, const json_t *body, json_t **o
     return 0;
 }
 
+/* The machine of "vm", or the first one, kept; NULL with diag. */
+static struct source_vm *get_vm(const struct control *control, const json_t *body, struct diag *diag)
+{
+    return source_vm_get(control->source, json_string_value(json_object_get(body, "vm")), diag);
+}
+
+static int balloon_locked(struct source_vm *vm, uint64_t bytes, json_t **out, struct diag *diag)
+{
+    struct balloon *balloon = machine_balloon(vm->machine);
+    struct balloon_info info;
+    struct balloon_stats stats;
+    char most[SIZE_TEXT];
+
+    if (!balloon)
+        return diag_set(diag, EXIT_USAGE, "%s was started without a balloon", vm->name);
+    if (balloon_set_target(balloon, bytes)) {
+        balloon_info(balloon, &info);
+        return diag_set(diag, EXIT_USAGE, "the balloon of %s cannot be larger than its memory, %s", vm->name,
+                        size_text(most, info.memory_bytes));
+    }
+    balloon_info(balloon, &info);
+    balloon_stats(balloon, &stats);
+    *out = json_object();
+    view_put_balloon(*out, &info, &stats);
+    return 0;
+}
+
+static int set_balloon(const struct control *control, const json_t *body, json_t **out, struct diag *diag)
+{
+    json_int_t bytes;
+    struct source_vm *vm;
+
+    *out = NULL;
+    if (get_number(body, "target_bytes", 0, INT64_MAX, -1, &bytes, diag))
+        return -1;
+    if (bytes < 0)
+        return diag_set(diag, EXIT_USAGE, "the request needs \"target_bytes\", how large the balloon shall be");
+    vm = get_vm(control, body, diag);
+    if (!vm)
+        return -1;
+    int result = balloon_locked(vm, (uint64_t)bytes, out, diag);
+    source_vm_put(control->source, vm);
+    return result;
+}
+
+static int mem_locked(struct source_vm *vm, uint64_t bytes, json_t **out, struct diag *diag)
+{
+    struct mem *mem = machine_mem(vm->machine);
+    struct mem_info info;
+    uint64_t next;
+    char text[SIZE_TEXT];
+
+    if (!mem)
+        return diag_set(diag, EXIT_USAGE, "%s has no room for more memory: start it with --hotplug-memory SIZE",
+                        vm->name);
+    int err = mem_set_requested(mem, bytes, &next);
+    mem_info(mem, &info);
+    if (err && bytes > info.region_bytes)
+        return diag_set(diag, EXIT_USAGE, "%s can get at most %s more memory (--hotplug-memory)", vm->name,
+                        size_text(text, info.region_bytes));
+    if (err)
+        return diag_set(diag, EXIT_USAGE, "memory comes in blocks of 2M; the next size is %s", size_option(text, next));
+    *out = json_object();
+    view_put_mem(*out, &info);
+    return 0;
+}
+
+static int set_mem(const struct control *control, const json_t *body, json_t **out, struct diag *diag)
+{
+    json_int_t bytes;
+    struct source_vm *vm;
+
+    *out = NULL;
+    if (get_number(body, "requested_bytes", 0, INT64_MAX, -1, &bytes, diag))
+        return -1;
+    if (bytes < 0)
+        return diag_set(diag, EXIT_USAGE, "the request needs \"requested_bytes\", how much to plug");
+    vm = get_vm(control, body, diag);
+    if (!vm)
+        return -1;
+    int result = mem_locked(vm, (uint64_t)bytes, out, diag);
+    source_vm_put(control->source, vm);
+    return result;
+}
+
+static bool is_free(const struct quiesced *q, uint64_t gfn)
+{
+    return gfn < q->nr_free_bits && q->free_pages[gfn / 64] >> (gfn % 64) & 1;
+}
+
+/* Runs of free pages of one region leave. Returns pages. */
+static uint64_t drop_region(const struct quiesced *q, const struct guest_mem_region *region)
+{
+    uint64_t end = (region->start.v + region->bytes) / PAGE_BYTES, pages = 0, dropped;
+
+    for (uint64_t from = region->start.v / PAGE_BYTES, to; from < end; from = to + 1) {
+        for (to = from; to < end && is_free(q, to);)
+            to++;
+        /* -ENOMEM: they stay */
+        if (to > from &&
+            mm_drop(q->thread, q->vm, gpa_of((gfn_t)from), (to - from) * PAGE_BYTES, MM_DROP_FREE, 0, &dropped) == 0)
+            pages += dropped;
+    }
+    return pages;
+}
+
+/* quiesce.run: pages that are free leave. */
+static int drop_free(void *ctx, const struct quiesced *q, struct diag *diag)
+{
+    json_t *out = ctx;
+    uint64_t pages = 0;
+
+    if (!q->free_pages)
+        return diag_set(diag, EXIT_GUEST, "the guest has no driver that says which pages are free");
+    for (unsigned i = 0; i < q->mem->nr; i++)
+        pages += drop_region(q, &q->mem->region[i]);
+    view_put(out, "hinted_bytes", q->hinted_pages * PAGE_BYTES);
+    view_put(out, "kept_bytes", q->kept_pages * PAGE_BYTES);
+    view_put(out, "freed_bytes", pages * PAGE_BYTES);
+    json_object_set_new(out, "complete", json_boolean(q->complete));
+    return 0;
+}
+
+static int run_quiesced(const struct control *control, const json_t *body, const struct quiesce *how, struct diag *diag)
+{
+    struct source_vm *vm = get_vm(control, body, diag);
+
+    if (!vm)
+        return -1;
+    int result = machine_quiesce(vm->machine, how, diag);
+    source_vm_put(control->source, vm);
+    return result;
+}
+
+static int hint(const struct control *control, const json_t *body, json_t **out, struct diag *diag)
+{
+    *out = NULL;
+    if (need_mm(control, diag))
+        return -1;
+    json_t *result = json_object();
+    const struct quiesce how = {.hints = true, .hint_ms = HINT_MS, .run = drop_free, .ctx = result};
+    if (run_quiesced(control, body, &how, diag)) {
+        json_decref(result);
+        return -1;
+    }
+    *out = result;
+    return 0;
+}
+
+struct dump_work {
+    struct outfile file;
+    struct dump_stat stat;
+};
+
+/* quiesce.run */
+static int write_dump(void *ctx, const struct quiesced *q, struct diag *diag)
+{
+    struct dump_work *work = ctx;
+    const struct dump_config config = {
+        .thread = q->thread,
+        .vm = q->vm,
+        .mem = q->mem,
+        .free_pages = q->free_pages,
+        .nr_free_bits = q->nr_free_bits,
+        .stop = q->stop,
+    };
+
+    return dump_write(&config, work->file.fd, work->file.path, &work->stat, diag);
+}
+
+static int dump(const struct control *control, const json_t *body, json_t **out, struct diag *diag)
+{
+    const char *path = get_text(body, "path", diag);
+    const json_t *hints = json_object_get(body, "hints");
+    struct dump_work work = {0};
+    const struct quiesce how = {
+        .hints = !hints || json_is_true(hints), .hint_ms = HINT_MS, .run = write_dump, .ctx = &work};
+
+    *out = NULL;
+    if (!path || need_mm(control, diag) || outfile_open("dump", path, &work.file, diag))
+        return -1;
+    int result = work.file.rename ? run_quiesced(control, body, &how, diag)
+                                  : diag_set(diag, EXIT_USAGE, "dump %.200s: is no regular file", path);
+    if (result) {
+        outfile_cancel(&work.file);
+        return -1;
+    }
+    if (outfile_keep(&work.file, diag))
+        return -1;
+    *out = json_object();
+    view_put(*out, "memory_bytes", work.stat.memory_bytes);
+    view_put(*out, "written_bytes", work.stat.written_bytes);
+    view_put(*out, "zero_bytes", work.stat.zero_bytes);
+    view_put(*out, "free_bytes", work.stat.free_bytes);
+    return 0;
+}
+
 const struct control_action control_actions[] = {
     {"swapon", "{\"path\": FILE, \"size_bytes\": N, \"priority\": N, \"discard\": BOOL}", swapon},
     {"swapoff", "{\"path\": FILE}", swapoff},
     {"reclaim", "{\"bytes\": N}", reclaim},
+    {"balloon", "{\"target_bytes\": N, \"vm\": NAME}", set_balloon},
+    {"mem", "{\"requested_bytes\": N, \"vm\": NAME}", set_mem},
+    {"hint", "{\"vm\": NAME}", hint},
+    {"dump", "{\"path\": FILE, \"vm\": NAME, \"hints\": BOOL}", dump},
     {NULL, NULL, NULL},
 };

@@ -12,6 +12,10 @@
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S UINT64_C(1000000000)
 #define ERROR_BYTES 160
+/* Page table entries: present, writable, user, accessed; dirty and 2 MiB for leaves. */
+#define TABLE_BYTES UINT64_C(4096)
+#define TABLE_FLAGS UINT64_C(0x27)
+#define LEAF_FLAGS UINT64_C(0xe7)
 
 static uint64_t now_ns(void)
 {
@@ -34,6 +38,19 @@ static void fill_parameters(struct ebb_shared *shared, const struct guest_ports_
     memcpy(shared->steps, config->workload->steps, sizeof(shared->steps));
 }
 
+/* Identity: the first GiB, where vCPU areas are, and the fourth, where shared pages and ROM are. */
+static void fill_tables(struct ebb_shared *shared)
+{
+    static const uint64_t gib[] = {0, 3};
+
+    shared->boot_tables[0][0] = (EBB_ROM_CR3 + TABLE_BYTES) | TABLE_FLAGS;
+    for (unsigned i = 0; i < ARRAY_LEN(gib); i++) {
+        shared->boot_tables[1][gib[i]] = (EBB_ROM_CR3 + (2 + i) * TABLE_BYTES) | TABLE_FLAGS;
+        for (uint64_t j = 0; j < 512; j++)
+            shared->boot_tables[2 + i][j] = gib[i] << 30 | j << 21 | LEAF_FLAGS;
+    }
+}
+
 int guest_ports_init(struct guest_ports *ports, const struct guest_ports_config *config)
 {
     const struct workload *workload = config->workload;
@@ -48,6 +65,7 @@ int guest_ports_init(struct guest_ports *ports, const struct guest_ports_config 
         return -ENOMEM;
     ports->shared = map;
     fill_parameters(ports->shared, config);
+    fill_tables(ports->shared);
     ports->nr_steps = workload->nr_steps;
     memcpy(ports->steps, workload->steps, sizeof(ports->steps));
     for (unsigned i = 0; i < workload->nr_steps; i++)
@@ -184,12 +202,19 @@ static void port_step(void *ctx, const struct bus_access *access, uint64_t value
     pthread_mutex_unlock(&ports->lock);
 }
 
+static void tell_wait(const struct guest_ports *ports, bool waits)
+{
+    if (ports->config.on_wait)
+        ports->config.on_wait(ports->config.exit_ctx, waits);
+}
+
 static void port_barrier(void *ctx, const struct bus_access *access, uint64_t value)
 {
     struct guest_ports *ports = ctx;
 
     (void)access;
     (void)value;
+    tell_wait(ports, true);
     pthread_mutex_lock(&ports->lock);
     uint64_t round = ports->round;
     if (++ports->nr_waiting >= ports->config.nr_cpus) {
@@ -200,6 +225,7 @@ static void port_barrier(void *ctx, const struct bus_access *access, uint64_t va
     while (ports->round == round && !ports->stopped)
         pthread_cond_wait(&ports->changed, &ports->lock);
     pthread_mutex_unlock(&ports->lock);
+    tell_wait(ports, false);
 }
 
 static void port_yield(void *ctx, const struct bus_access *access, uint64_t value)
@@ -218,10 +244,12 @@ static void port_idle(void *ctx, const struct bus_access *access, uint64_t ms)
     int err = 0;
 
     (void)access;
+    tell_wait(ports, true);
     pthread_mutex_lock(&ports->lock);
     while (!ports->stopped && err != ETIMEDOUT)
         err = pthread_cond_timedwait(&ports->changed, &ports->lock, &until);
     pthread_mutex_unlock(&ports->lock);
+    tell_wait(ports, false);
 }
 
 /* --- the end --------------------------------------------------------------------------------------- */

@@ -22,6 +22,8 @@ struct guest_ports_config {
     void *line_ctx;
     /* The guest has ended; @error: NULL or one line why that is not good. From a vCPU thread, without locks. */
     void (*on_exit)(void *exit_ctx, const char *error);
+    /* A vCPU thread begins to wait in a port, and stops to. Without locks. NULL: nobody wants to know. */
+    void (*on_wait)(void *exit_ctx, bool waits);
     void *exit_ctx;
 };
 

@@ -18,6 +18,7 @@ static const char run_help[] =
     "  ebb run --memory 1G --budget 256M --zram 128M --swap /var/tmp/ebb.swap,size=2G\n"
     "  ebb run --vms 4 --memory 128M --budget 128M --zram 64M --workload \"fill:96M;verify\"\n"
     "  ebb run --workload help           the little language of workloads\n"
+    "  ebb run --kernel vmlinuz --initrd initrd.img --memory 512M --disk disk.img\n"
     "\n"
     "What the VMs are\n"
     "  --memory SIZE       memory each VM believes it has, a multiple of 2M; default 256M\n"
@@ -25,6 +26,30 @@ static const char run_help[] =
     "  --vms N             VMs in this process, 1 to 256; they share budget, zram and swap; default 1\n"
     "  --workload SPEC     what the guest does; default: fill 25/32 of its memory, use it unevenly,\n"
     "                      verify every page\n"
+    "\n"
+    "Linux guests, instead of a workload\n"
+    "  --kernel FILE       bzImage or ELF vmlinux\n"
+    "  --initrd FILE       initial RAM disk\n"
+    "  --cmdline TEXT      replaces \"reboot=k panic=-1 random.trust_cpu=on 8250.nr_uarts=1 pci=off\";\n"
+    "                      console=ttyS0 stays before it unless TEXT names a console. A guest that you\n"
+    "                      trust boots faster with mitigations=off, and any with quiet\n"
+    "  --disk FILE[,readonly][,direct][,queues=N][,id=TEXT]\n"
+    "                      raw file or block device; direct: past the host's page cache; up to 8\n"
+    "  --net tap=NAME[,mac=02:00:00:00:00:01]\n"
+    "                      a tap device that exists; up to 2\n"
+    "  --console           standard input is typed into the guest's console; on a terminal the guest has\n"
+    "                      it, and Ctrl-A x ends the run\n"
+    "  --console-port name=NAME,path=SOCKET\n"
+    "                      /dev/virtio-ports/NAME in the guest is a Unix socket here; up to 3\n"
+    "  --vsock cid=N,path=SOCKET\n"
+    "                      sockets between guest and host\n"
+    "  --balloon [reporting=on|off][,hinting=on|off][,deflate-on-oom=on|off][,stats=SECONDS]\n"
+    "                      what the balloon offers; default all of it, statistics only when asked\n"
+    "  --no-balloon        none at all\n"
+    "  --hotplug-memory SIZE\n"
+    "                      memory that can be plugged while it runs (virtio-mem); default none\n"
+    "  With --vms, %d in the name of a disk, tap or socket becomes the VM's number; disks without it\n"
+    "  must be readonly.\n"
     "\n"
     "What they get\n"
     "  --budget SIZE       host memory for all guests, zram included, at least 8M. The limit is hard.\n"
@@ -51,7 +76,8 @@ static const char run_help[] =
     "  --quiet             nothing but errors\n"
     "\n"
     "Sizes take K M G T, powers of 1024. Ctrl-C stops the VMs and prints the closing table.\n"
-    "Exit codes: 0 done or stopped; 1 a guest or a check failed; 2 wrong usage; 3 the host lacks something.\n";
+    "Exit codes: 0 done, powered off, rebooted or stopped; 1 a guest or a check failed; 2 wrong usage; 3 the host "
+    "lacks something.\n";
 
 static const char show_help[] = "ebb show - look into a running ebb\n"
                                 "\n"
@@ -87,6 +113,41 @@ static const char reclaim_help[] = "ebb reclaim - push memory out of a running e
                                    "\n"
                                    "Prints how much came free. --api SOCKET: which run; default the youngest.\n";
 
+static const char balloon_help[] =
+    "ebb balloon - ask a guest to give memory up, or let it have it back\n"
+    "\n"
+    "  ebb balloon 128M          the guest keeps 128 MiB less than it has\n"
+    "  ebb balloon 0             all of it is the guest's again\n"
+    "  ebb show balloon          how far it is, and how the guest fares\n"
+    "\n"
+    "SIZE is how much the balloon shall hold. Waits while the guest makes progress. --vm NAME: which VM, default the\n"
+    "first one. --api SOCKET: which run; default the youngest.\n";
+
+static const char mem_help[] =
+    "ebb mem - plug memory into a running VM, or take it out again\n"
+    "\n"
+    "  ebb mem 512M              the guest has 512 MiB beyond its --memory\n"
+    "  ebb mem 0                 and none any more\n"
+    "\n"
+    "SIZE is a multiple of 2M, at most what `ebb run --hotplug-memory` gave room for. Waits while the guest makes\n"
+    "progress. --vm NAME: which VM, default the first one. --api SOCKET: which run; default the youngest.\n";
+
+static const char hint_help[] =
+    "ebb hint - ask a guest which of its pages are free, and take those\n"
+    "\n"
+    "  ebb hint\n"
+    "\n"
+    "The guest names its free pages once; those that it or a device wrote to meanwhile are kept. A guest whose driver\n"
+    "reports free pages does so by itself and needs no hint. --vm NAME, --api SOCKET as for `ebb balloon`.\n";
+
+static const char dump_help[] = "ebb dump - write the memory of a VM into an ELF core file\n"
+                                "\n"
+                                "  ebb dump vm.core          for crash(8), gdb(1), or to look at pages\n"
+                                "\n"
+                                "The VM stands still meanwhile. Pages of zeros, and those that the guest says are "
+                                "free, are holes in the file. Pages in\n"
+                                "zram or swap stay there. --vm NAME, --api SOCKET as for `ebb balloon`.\n";
+
 static const char version_help[] = "ebb version - print the version\n";
 static const char help_help[] = "ebb help [COMMAND] - explain Ebb, or one command\n";
 
@@ -96,6 +157,10 @@ const struct command commands[] = {
     {"swapon", cmd_swapon, "give a running ebb another swap area", swapon_help},
     {"swapoff", cmd_swapoff, "take a swap area away again", swapoff_help},
     {"reclaim", cmd_reclaim, "push memory out of a running ebb's guests", reclaim_help},
+    {"balloon", cmd_balloon, "ask a guest to give memory up, or back", balloon_help},
+    {"mem", cmd_mem, "plug memory into a running VM", mem_help},
+    {"hint", cmd_hint, "take the pages that a guest says are free", hint_help},
+    {"dump", cmd_dump, "write the memory of a VM into a file", dump_help},
     {"version", cmd_version, "print the version", version_help},
     {"help", cmd_help, "explain a command", help_help},
     {NULL, NULL, NULL, NULL},

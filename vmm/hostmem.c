@@ -248,6 +248,7 @@ static int arena_open(struct hostmem *hm, struct diag *diag)
     madvise(hm->zeros, HOSTMEM_COPY_PAGES * PAGE_BYTES, MADV_NOHUGEPAGE);
     if (probe_arena(hm, diag))
         return -1;
+    hm->ops.keeps_tables = hm->config.move && !hm->frees_tables;
     advise_arena(hm);
     hm->uffd = uffd_open(hm->config.move ? UFFD_FEATURE_MOVE : UFFD_FEATURE_PAGEFAULT_FLAG_WP);
     if (hm->uffd < 0)

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/kvm.h"
 
-#include "guest-images/ebbguest/abi.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -10,26 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define MAX_CPUID_ENTRIES 256
 /* Three pages below the BIOS that Intel hosts without unrestricted guests need; nothing else of ours is there. */
 #define TSS_GPA 0xfffbd000u
-
-/* Intel SDM vol. 3, 2.5 and 3.4.5.1 */
-#define CR0_PE 0x1u
-#define CR0_MP 0x2u
-#define CR0_ET 0x10u
-#define CR0_NE 0x20u
-#define CR0_WP 0x10000u
-#define CR0_PG 0x80000000u
-#define CR4_PAE 0x20u
-#define EFER_LME 0x100u
-#define EFER_LMA 0x400u
-#define SEGMENT_CODE 11 /* execute, read, accessed */
-#define SEGMENT_DATA 3  /* read, write, accessed */
-#define SEGMENT_TSS 11  /* 64-bit, busy */
 
 static int open_device(struct diag *diag)
 {
@@ -142,127 +125,107 @@ int kvm_map(struct kvm *kvm, gpa_t gpa, const void *hva, uint64_t bytes, bool re
         .userspace_addr = (uintptr_t)hva,
     };
 
-    if (kvm->nr_slots == kvm->max_slots)
-        return diag_set(diag, EXIT_HOST, "KVM has no more than %u memory slots", kvm->max_slots);
+    unsigned max = MIN_OF(kvm->max_slots, KVM_OWN_SLOTS);
+
+    if (kvm->nr_slots == max)
+        return diag_set(diag, EXIT_HOST, "there are no more than %u memory slots", max);
     if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
         return diag_set(diag, EXIT_HOST, "KVM refuses %" PRIu64 " bytes of guest memory at 0x%" PRIx64 ": %s", bytes,
                         gpa.v, strerror(errno));
-    kvm->nr_slots++;
+    kvm->slot[kvm->nr_slots++] = region;
     return 0;
 }
 
-/* --- vCPUs ----------------------------------------------------------------------------------------- */
+/* --- a PC's platform --------------------------------------------------------------------------------- */
 
-/* The host's list with this vCPU's APIC number in it: leaf 1, and x2APIC's leaves. */
-static int set_cpuid(const struct kvm *kvm, int fd, unsigned index)
+int kvm_add_platform(struct kvm *kvm, unsigned nr_cpus, struct diag *diag)
 {
-    size_t bytes = sizeof(*kvm->cpuid) + kvm->cpuid->nent * sizeof(kvm->cpuid->entries[0]);
-    struct kvm_cpuid2 *mine = malloc(bytes);
+    /* The dummy answers port 0x61, by which kernels measure the timer. */
+    struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 
-    if (!mine) {
-        errno = ENOMEM;
-        return -1;
-    }
-    memcpy(mine, kvm->cpuid, bytes);
-    for (unsigned i = 0; i < mine->nent; i++) {
-        struct kvm_cpuid_entry2 *leaf = &mine->entries[i];
-
-        if (leaf->function == 1)
-            leaf->ebx = (leaf->ebx & 0x00ffffffu) | index << 24;
-        else if (leaf->function == 0xb || leaf->function == 0x1f)
-            leaf->edx = index;
-    }
-    int result = ioctl(fd, KVM_SET_CPUID2, mine);
-    int error = errno;
-    free(mine);
-    errno = error;
-    return result;
-}
-
-static int init_vcpu(const struct kvm *kvm, unsigned index, struct kvm_vcpu *vcpu, struct diag *diag)
-{
-    struct kvm_mp_state runnable = {.mp_state = KVM_MP_STATE_RUNNABLE};
-
-    vcpu->fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
-    if (vcpu->fd < 0)
-        return diag_set(diag, EXIT_HOST, "KVM cannot make vCPU %u: %s", index, strerror(errno));
-    void *run = mmap(NULL, kvm->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
-    if (run == MAP_FAILED)
-        return diag_set(diag, EXIT_HOST, "cannot map the state of vCPU %u: %s", index, strerror(errno));
-    vcpu->run = run;
-    vcpu->run_bytes = kvm->run_bytes;
-    if (set_cpuid(kvm, vcpu->fd, index) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_SET_CPUID2: %s", strerror(errno));
-    /* With a local APIC in the kernel all but the first wait for a start-up interrupt: nobody sends one here. */
-    if (kvm->has_irqchip && ioctl(vcpu->fd, KVM_SET_MP_STATE, &runnable) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_SET_MP_STATE: %s", strerror(errno));
+    if (!kvm->has_irqchip)
+        return diag_set(diag, EXIT_HOST,
+                        "this host's KVM has no interrupt controllers in the kernel, which Linux guests need");
+    if (ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
+        return diag_set(diag, EXIT_HOST, "KVM_CREATE_PIT2: %s", strerror(errno));
+    kvm->nr_platform_cpus = nr_cpus;
     return 0;
 }
 
-int kvm_vcpu_open(struct kvm *kvm, unsigned index, struct kvm_vcpu *vcpu, struct diag *diag)
+static int result_of(int returned)
 {
-    *vcpu = (struct kvm_vcpu){.fd = -1};
-    if (init_vcpu(kvm, index, vcpu, diag) == 0)
-        return 0;
-    kvm_vcpu_close(vcpu);
-    return -1;
+    return returned < 0 ? -errno : 0;
 }
 
-void kvm_vcpu_close(struct kvm_vcpu *vcpu)
+int kvm_irq_line(const struct kvm *kvm, unsigned gsi, bool up)
 {
-    if (vcpu->run)
-        munmap(vcpu->run, vcpu->run_bytes);
-    if (vcpu->fd >= 0)
-        close(vcpu->fd);
-    *vcpu = (struct kvm_vcpu){.fd = -1};
+    struct kvm_irq_level line = {.irq = gsi, .level = up};
+
+    return result_of(ioctl(kvm->vm_fd, KVM_IRQ_LINE, &line));
 }
 
-static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool code)
+int kvm_irq_fd(const struct kvm *kvm, int fd, unsigned gsi)
 {
-    return (struct kvm_segment){
-        .limit = UINT32_MAX,
-        .selector = selector,
-        .type = type,
-        .present = 1,
-        .s = 1,
-        .g = 1,
-        .l = code,
-        .db = !code,
+    struct kvm_irqfd irqfd = {.fd = (uint32_t)fd, .gsi = gsi};
+
+    return result_of(ioctl(kvm->vm_fd, KVM_IRQFD, &irqfd));
+}
+
+int kvm_doorbell(const struct kvm *kvm, int fd, gpa_t gpa, uint32_t value)
+{
+    struct kvm_ioeventfd doorbell = {
+        .datamatch = value,
+        .addr = gpa.v,
+        .len = sizeof(value),
+        .fd = fd,
+        .flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
     };
+
+    return result_of(ioctl(kvm->vm_fd, KVM_IOEVENTFD, &doorbell));
 }
 
-int kvm_vcpu_set_entry(struct kvm_vcpu *vcpu, gpa_t entry, gpa_t page_tables, uint64_t rdi, struct diag *diag)
-{
-    struct kvm_sregs sregs;
-    struct kvm_regs regs = {.rip = entry.v, .rdi = rdi, .rflags = 2};
-    struct kvm_segment data = flat_segment(EBB_SEL_DATA0, SEGMENT_DATA, false);
+/* --- dirty log --------------------------------------------------------------------------------------- */
 
-    if (ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_GET_SREGS: %s", strerror(errno));
-    sregs.cs = flat_segment(EBB_SEL_CODE0, SEGMENT_CODE, true);
-    sregs.ds = sregs.es = sregs.ss = sregs.fs = sregs.gs = data;
-    sregs.tr = (struct kvm_segment){.limit = 0x67, .type = SEGMENT_TSS, .present = 1};
-    sregs.gdt = sregs.idt = (struct kvm_dtable){0};
-    sregs.cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
-    sregs.cr3 = page_tables.v;
-    sregs.cr4 = CR4_PAE;
-    sregs.efer = EFER_LME | EFER_LMA;
-    if (ioctl(vcpu->fd, KVM_SET_SREGS, &sregs) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_SET_SREGS: %s", strerror(errno));
-    if (ioctl(vcpu->fd, KVM_SET_REGS, &regs) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_SET_REGS: %s", strerror(errno));
+static int set_logging(struct kvm *kvm, unsigned slot, bool on)
+{
+    struct kvm_userspace_memory_region region = kvm->slot[slot];
+
+    region.flags = on ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+    return result_of(ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region));
+}
+
+static void stop_logging(struct kvm *kvm, unsigned nr_slots)
+{
+    for (unsigned i = 0; i < nr_slots; i++)
+        if (!(kvm->slot[i].flags & KVM_MEM_READONLY))
+            (void)set_logging(kvm, i, false); /* it only takes a flag away */
+}
+
+int kvm_dirty_log_start(struct kvm *kvm)
+{
+    for (unsigned i = 0; i < kvm->nr_slots; i++) {
+        int err = kvm->slot[i].flags & KVM_MEM_READONLY ? 0 : set_logging(kvm, i, true);
+
+        if (err) {
+            stop_logging(kvm, i);
+            return err;
+        }
+    }
     return 0;
 }
 
-void kvm_vcpu_describe(const struct kvm_vcpu *vcpu, char *text, size_t bytes)
+void kvm_dirty_log_stop(struct kvm *kvm)
 {
-    struct kvm_regs regs;
-    struct kvm_sregs sregs;
+    stop_logging(kvm, kvm->nr_slots);
+}
 
-    if (ioctl(vcpu->fd, KVM_GET_REGS, &regs) < 0 || ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) < 0) {
-        snprintf(text, bytes, "registers unknown");
-        return;
+int kvm_dirty_log_get(const struct kvm *kvm, gpa_t gpa, uint64_t *bitmap)
+{
+    for (unsigned i = 0; i < kvm->nr_slots; i++) {
+        struct kvm_dirty_log log = {.slot = kvm->slot[i].slot, .dirty_bitmap = bitmap};
+
+        if (kvm->slot[i].guest_phys_addr == gpa.v)
+            return result_of(ioctl(kvm->vm_fd, KVM_GET_DIRTY_LOG, &log));
     }
-    snprintf(text, bytes, "rip 0x%llx rsp 0x%llx cs 0x%x rflags 0x%llx cr2 0x%llx cr3 0x%llx", regs.rip, regs.rsp,
-             sregs.cs.selector, regs.rflags, sregs.cr2, sregs.cr3);
+    return -EFAULT;
 }

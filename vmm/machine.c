@@ -2,17 +2,15 @@
 /*
  * Who owns what, in the order in which it is made; it goes in the opposite order.
  *
- *   memory (memhost) -> ports with the shared pages -> serial -> KVM VM with its memslots -> vCPUs -> their threads
+ *   memory (memhost) -> ports, serial -> KVM VM with its memslots -> devices -> kernel in memory -> vCPUs -> threads
  *
- * A machine ends once, by whoever calls end() first: the guest (done, trap, bad pages), a vCPU (triple fault), a fault
- * thread (no memory) or machine_stop. The vCPU thread that leaves last signals done_fd.
+ * A machine ends once, by whoever calls machine_end() first: the guest (done, trap, bad pages, power off, reset, panic),
+ * a vCPU (triple fault), a fault thread or a device (no memory), or machine_stop. The vCPU thread that leaves last
+ * signals done_fd. The device thread ends when the machine is joined.
  */
-#include "vmm/machine.h"
+#include "vmm/machine_parts.h"
 
-#include "devices/serial.h"
-#include "vmm/guest_ports.h"
 #include "vmm/thread.h"
-#include "vmm/vcpu.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -24,37 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The guest kernel, from guest-images/ebbguest: whole pages. */
-extern const uint8_t ebbguest_image[], ebbguest_image_end[];
-
-#define NAME_BYTES 12
-
-struct machine {
-    char name[NAME_BYTES];
-    uint64_t low_bytes, high_bytes;
-    struct memhost_vm *memory;
-    struct bus bus;
-    struct guest_ports ports;
-    struct serial serial;
-    bool has_ports, has_kvm;
-    struct kvm kvm;
-    struct vcpu_env env;
-    struct vcpu *vcpus;
-    int *cpus; /* CPU of each vCPU */
-    unsigned nr_vcpus;
-    int done_fd;
-    uint64_t start_ns;
-    bool joined;
-    atomic_bool stop;       /* release in end(): partner of the acquire in the vCPU loop */
-    atomic_uint nr_running; /* vCPU threads in their loop */
-    pthread_mutex_t lock;
-    /* guarded by lock until the vCPUs are joined */
-    bool ended;
-    uint64_t end_ns;
-    struct machine_result result;
-};
-
-static uint64_t now_ns(void)
+uint64_t machine_now_ns(void)
 {
     struct timespec now;
 
@@ -64,33 +32,37 @@ static uint64_t now_ns(void)
 
 /* --- the end --------------------------------------------------------------------------------------- */
 
-/* The first call decides how the machine has ended. Any thread; does not wait for the vCPUs. */
-static void end(struct machine *m, enum machine_state state, int error, const char *reason)
+void machine_end(struct machine *m, enum machine_state state, enum machine_ending ending, int error, const char *reason)
 {
     pthread_mutex_lock(&m->lock);
     if (!m->ended) {
         m->ended = true;
-        m->end_ns = now_ns();
+        m->end_ns = machine_now_ns();
         m->result.state = state;
+        m->result.ending = ending;
         m->result.error = error;
         snprintf(m->result.reason, sizeof(m->result.reason), "%s", reason);
         /* Release: partner is the acquire in the vCPU loop. */
         atomic_store_explicit(&m->stop, true, memory_order_release);
-        guest_ports_stop(&m->ports);
+        if (m->has_ports)
+            guest_ports_stop(&m->ports);
+        if (m->devices)
+            machine_devices_stop(m->devices);
         for (unsigned i = 0; i < m->nr_vcpus; i++)
             vcpu_kick(&m->vcpus[i]);
+        pthread_cond_broadcast(&m->changed);
     }
     pthread_mutex_unlock(&m->lock);
 }
 
-static void on_guest_exit(void *ctx, const char *error)
-{
-    end(ctx, error ? MACHINE_FAILED : MACHINE_DONE, 0, error ? error : "");
-}
-
 static void on_vcpu_failure(void *ctx, const char *reason)
 {
-    end(ctx, MACHINE_FAILED, 0, reason);
+    struct machine *m = ctx;
+
+    if (m->linux)
+        linux_failed(m, reason);
+    else
+        machine_end(m, MACHINE_FAILED, ENDING_NONE, 0, reason);
 }
 
 /* @nr threads are not in their loop any more. The last ones make done_fd readable. */
@@ -98,9 +70,14 @@ static void leave(struct machine *m, unsigned nr)
 {
     uint64_t one = 1;
 
+    pthread_mutex_lock(&m->lock);
     /* Acquire and release: whoever sees done_fd sees what every vCPU thread did. */
-    if (atomic_fetch_sub_explicit(&m->nr_running, nr, memory_order_acq_rel) == nr)
+    bool last = atomic_fetch_sub_explicit(&m->nr_running, nr, memory_order_acq_rel) == nr;
+    pthread_cond_broadcast(&m->changed);
+    /* Under the lock: who was woken by done_fd takes it once before the machine goes. */
+    if (last)
         (void)!write(m->done_fd, &one, sizeof(one)); /* cannot fail: the counter is far from full */
+    pthread_mutex_unlock(&m->lock);
 }
 
 static void on_vcpu_leave(void *ctx)
@@ -108,7 +85,7 @@ static void on_vcpu_leave(void *ctx)
     leave(ctx, 1);
 }
 
-/* From a fault thread. */
+/* From a fault thread, or the device thread. */
 static void on_fatal_fault(void *ctx, int err, gpa_t gpa)
 {
     struct machine *m = ctx;
@@ -120,14 +97,76 @@ static void on_fatal_fault(void *ctx, int err, gpa_t gpa)
     else if (err == -EIO)
         what = "its content could not be read back from the store or the swap area";
     snprintf(reason, sizeof(reason), "page gpa 0x%" PRIx64 ": %s", gpa.v & ~(PAGE_BYTES - 1), what);
-    end(m, MACHINE_FAILED, err, reason);
+    machine_end(m, MACHINE_FAILED, ENDING_NONE, err, reason);
     memhost_vm_release_waiters(m->memory);
+}
+
+/* --- pause ----------------------------------------------------------------------------------------- */
+
+static void unpark_locked(struct machine *m)
+{
+    while (m->nr_pauses > 0 && !m->ended)
+        pthread_cond_wait(&m->changed, &m->lock);
+    m->nr_parked--;
+}
+
+/* vcpu_env.on_pause */
+static void on_vcpu_pause(void *ctx, struct vcpu *vcpu)
+{
+    struct machine *m = ctx;
+
+    pthread_mutex_lock(&m->lock);
+    m->nr_parked++;
+    pthread_cond_broadcast(&m->changed);
+    unpark_locked(m);
+    if (!m->ended)
+        vcpu_unkick(vcpu);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void machine_port_waits(void *ctx, bool waits)
+{
+    struct machine *m = ctx;
+
+    pthread_mutex_lock(&m->lock);
+    if (waits) {
+        m->nr_parked++;
+        pthread_cond_broadcast(&m->changed);
+    } else {
+        unpark_locked(m);
+    }
+    pthread_mutex_unlock(&m->lock);
+}
+
+void machine_pause(struct machine *m)
+{
+    pthread_mutex_lock(&m->lock);
+    if (m->nr_pauses++ == 0 && !m->ended) {
+        atomic_store_explicit(&m->pause, true, memory_order_relaxed);
+        for (unsigned i = 0; i < m->nr_vcpus; i++)
+            vcpu_kick(&m->vcpus[i]);
+    }
+    while (m->nr_parked < atomic_load_explicit(&m->nr_running, memory_order_relaxed))
+        pthread_cond_wait(&m->changed, &m->lock);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void machine_resume(struct machine *m)
+{
+    pthread_mutex_lock(&m->lock);
+    if (--m->nr_pauses == 0) {
+        atomic_store_explicit(&m->pause, false, memory_order_relaxed);
+        pthread_cond_broadcast(&m->changed);
+    }
+    pthread_mutex_unlock(&m->lock);
 }
 
 /* --- making ---------------------------------------------------------------------------------------- */
 
 static int check_config(const struct machine_config *config, struct diag *diag)
 {
+    if (config->linux && linux_check_config(config, diag))
+        return -1;
     if (config->nr_cpus < 1 || config->nr_cpus > EBB_MAX_CPUS)
         return diag_set(diag, EXIT_USAGE, "a VM can have 1 to %d CPUs, not %u", EBB_MAX_CPUS, config->nr_cpus);
     if (config->memory_bytes < EBB_MIN_MEMORY_BYTES || config->memory_bytes > EBB_MAX_MEMORY_BYTES)
@@ -137,21 +176,38 @@ static int check_config(const struct machine_config *config, struct diag *diag)
     return 0;
 }
 
+/* Low, high, and what virtio-mem may plug. Returns how many there are. */
+static unsigned list_regions(const struct machine *m, struct mm_region regions[3])
+{
+    unsigned nr = 0;
+
+    regions[nr++] = (struct mm_region){.start = {0}, .bytes = m->low_bytes};
+    if (m->high_bytes > 0)
+        regions[nr++] = (struct mm_region){.start = {EBB_HIGH_GPA}, .bytes = m->high_bytes};
+    if (m->hotplug_bytes > 0)
+        regions[nr++] = (struct mm_region){.start = m->hotplug_gpa, .bytes = m->hotplug_bytes, .unplugged = true};
+    return nr;
+}
+
 static int add_memory(struct machine *m, struct memhost *mh, const struct machine_config *config, struct diag *diag)
 {
-    const struct mm_region regions[] = {{.start = {0}, .bytes = m->low_bytes},
-                                        {.start = {EBB_HIGH_GPA}, .bytes = m->high_bytes}};
+    struct mm_region regions[3];
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     struct memhost_vm_config vm = {
         .regions = regions,
-        .nr_regions = m->high_bytes > 0 ? 2 : 1,
+        .nr_regions = list_regions(m, regions),
         .nr_fault_threads = online > 0 ? MIN_OF(config->nr_cpus, (unsigned)online) : 1,
         .fault_cpus = config->cpus,
         .on_fatal = on_fatal_fault,
         .ctx = m,
     };
 
-    return memhost_vm_add(mh, &vm, &m->memory, diag);
+    if (memhost_vm_add(mh, &vm, &m->memory, diag))
+        return -1;
+    for (unsigned i = 0; i < vm.nr_regions; i++)
+        m->mem.region[m->mem.nr++] = (struct guest_mem_region){
+            regions[i].start, regions[i].bytes, memhost_vm_hva(m->memory, regions[i].start, regions[i].bytes)};
+    return 0;
 }
 
 static void serial_port_write(void *ctx, const struct bus_access *access, uint64_t value)
@@ -169,57 +225,65 @@ static uint64_t serial_port_read(void *ctx, const struct bus_access *access)
     return value;
 }
 
-/* VMs of one process differ in content: FNV-1a of the name. */
-static uint64_t name_seed(const char *name)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-    for (; *name; name++)
-        hash = (hash ^ (uint8_t)*name) * UINT64_C(0x100000001b3);
-    return hash;
-}
-
-static int add_devices(struct machine *m, const struct machine_config *config, struct diag *diag)
+int machine_add_serial(struct machine *m, void (*on_line)(void *ctx, const char *line), void *ctx, struct diag *diag)
 {
     const struct bus_device serial = {.read = serial_port_read, .write = serial_port_write, .ctx = &m->serial};
-    struct guest_ports_config ports = {
-        .nr_cpus = config->nr_cpus,
-        .workload = config->workload,
-        .seed = name_seed(config->name),
-        .low_bytes = m->low_bytes,
-        .high_bytes = m->high_bytes,
-        .on_line = config->on_line,
-        .line_ctx = config->ctx,
-        .on_exit = on_guest_exit,
-        .exit_ctx = m,
-    };
 
-    if (guest_ports_init(&m->ports, &ports))
-        return diag_set(diag, EXIT_HOST, "out of memory");
-    m->has_ports = true;
-    serial_init(&m->serial, config->on_line, config->ctx);
-    bus_init(&m->bus);
-    int err = guest_ports_attach(&m->ports, &m->bus);
-    if (!err)
-        err = bus_add(&m->bus, BUS_PORT, SERIAL_PORT, SERIAL_PORTS, &serial);
+    serial_init(&m->serial, on_line, ctx);
+    m->has_serial = true;
+    int err = bus_add(&m->bus, BUS_PORT, SERIAL_PORT, SERIAL_PORTS, &serial);
     return err ? diag_set(diag, EXIT_HOST, "the bus: %s", strerror(-err)) : 0;
 }
 
 static int map_memory(struct machine *m, struct diag *diag)
 {
-    size_t image_bytes = (size_t)(ebbguest_image_end - ebbguest_image);
-    void *low = memhost_vm_hva(m->memory, (gpa_t){0}, m->low_bytes);
+    for (unsigned i = 0; i < m->mem.nr; i++) {
+        const struct guest_mem_region *region = &m->mem.region[i];
 
-    if (kvm_map(&m->kvm, (gpa_t){0}, low, m->low_bytes, false, diag))
-        return -1;
-    if (m->high_bytes > 0) {
-        gpa_t gpa = {EBB_HIGH_GPA};
-        if (kvm_map(&m->kvm, gpa, memhost_vm_hva(m->memory, gpa, m->high_bytes), m->high_bytes, false, diag))
+        if (kvm_map(&m->kvm, region->start, region->hva, region->bytes, false, diag))
             return -1;
     }
-    if (kvm_map(&m->kvm, (gpa_t){EBB_SHARED_GPA}, m->ports.shared, m->ports.shared_bytes, false, diag))
+    return m->linux ? 0 : ebbguest_map(m, diag);
+}
+
+static int add_devices(struct machine *m, struct memhost *mh, const struct machine_config *config, struct diag *diag)
+{
+    const struct machine_devices_config devices = {
+        .name = m->name,
+        .linux = m->linux,
+        .mem = &m->mem,
+        .memory_bytes = config->memory_bytes,
+        .hotplug_gpa = m->hotplug_gpa,
+        .mm = memhost_mm(mh),
+        .vm = memhost_vm_mm(m->memory),
+        .bus = &m->bus,
+        .kvm = &m->kvm,
+        .fatal = on_fatal_fault,
+        .ctx = m,
+        .console_line = m->linux ? linux_console_line : NULL,
+        .console_ctx = m,
+        .tell = config->on_line,
+        .tell_ctx = config->ctx,
+    };
+
+    struct machine_devices *made;
+
+    if (!m->linux && !config->devices)
+        return 0;
+    if (machine_devices_create(&devices, &made, diag))
         return -1;
-    return kvm_map(&m->kvm, (gpa_t){EBB_ROM_GPA}, ebbguest_image, image_bytes, true, diag);
+    /* From here on a fault may fail, and its thread ends the machine. */
+    pthread_mutex_lock(&m->lock);
+    m->devices = made;
+    pthread_mutex_unlock(&m->lock);
+    return 0;
+}
+
+static int set_registers(const struct machine *m, struct kvm_vcpu *kvm, unsigned index, struct diag *diag)
+{
+    if (!m->linux)
+        return kvm_vcpu_set_entry(kvm, (gpa_t){EBB_ROM_GPA}, (gpa_t){EBB_ROM_CR3}, index, diag);
+    return index == 0 ? kvm_vcpu_set_boot(kvm, &m->entry, diag) : 0;
 }
 
 static int add_vcpus(struct machine *m, const struct machine_config *config, struct diag *diag)
@@ -228,18 +292,20 @@ static int add_vcpus(struct machine *m, const struct machine_config *config, str
     m->cpus = malloc(config->nr_cpus * sizeof(*m->cpus));
     if (!m->vcpus || !m->cpus)
         return diag_set(diag, EXIT_HOST, "out of memory");
-    for (; m->nr_vcpus < config->nr_cpus; m->nr_vcpus++) {
-        unsigned i = m->nr_vcpus;
+    for (unsigned i = 0; i < config->nr_cpus; i++) {
         struct kvm_vcpu kvm;
 
         m->cpus[i] = config->cpus ? config->cpus[i] : THREAD_ANY_CPU;
         if (kvm_vcpu_open(&m->kvm, i, &kvm, diag))
             return -1;
         vcpu_init(&m->vcpus[i], &kvm, i, &m->env);
-        if (kvm_vcpu_set_entry(&kvm, (gpa_t){EBB_ROM_GPA}, (gpa_t){EBB_ROM_CR3}, i, diag)) {
+        if (set_registers(m, &kvm, i, diag)) {
             vcpu_fini(&m->vcpus[i]);
             return -1;
         }
+        pthread_mutex_lock(&m->lock);
+        m->nr_vcpus++;
+        pthread_mutex_unlock(&m->lock);
     }
     return 0;
 }
@@ -249,12 +315,37 @@ static int build(struct machine *m, struct memhost *mh, const struct machine_con
     m->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (m->done_fd < 0)
         return diag_set(diag, EXIT_HOST, "eventfd: %s", strerror(errno));
-    if (add_memory(m, mh, config, diag) || add_devices(m, config, diag) || kvm_open(&m->kvm, diag))
+    if (add_memory(m, mh, config, diag))
+        return -1;
+    if (m->linux ? linux_add_ports(m, config, diag) : ebbguest_add_ports(m, config, diag))
+        return -1;
+    if (kvm_open(&m->kvm, diag))
         return -1;
     m->has_kvm = true;
-    if (map_memory(m, diag))
+    if (m->linux && kvm_add_platform(&m->kvm, config->nr_cpus, diag))
+        return -1;
+    if (map_memory(m, diag) || add_devices(m, mh, config, diag))
+        return -1;
+    if (m->linux && linux_load(m, config, diag))
         return -1;
     return add_vcpus(m, config, diag);
+}
+
+/* virtio-mem's region begins at the first 2 GiB boundary above everything else. */
+static int copy_linux(struct machine *m, const struct machine_config *config, struct diag *diag)
+{
+    const uint64_t step = UINT64_C(2) << 30;
+    uint64_t end = EBB_HIGH_GPA + m->high_bytes;
+
+    if (!config->linux)
+        return 0;
+    m->linux = malloc(sizeof(*m->linux));
+    if (!m->linux)
+        return diag_set(diag, EXIT_HOST, "out of memory");
+    *m->linux = *config->linux;
+    m->hotplug_bytes = m->linux->hotplug_bytes;
+    m->hotplug_gpa = (gpa_t){(end + step - 1) / step * step};
+    return 0;
 }
 
 int machine_create(struct memhost *mh, const struct machine_config *config, struct machine **out, struct diag *diag)
@@ -267,9 +358,19 @@ int machine_create(struct memhost *mh, const struct machine_config *config, stru
     m->done_fd = -1;
     snprintf(m->name, sizeof(m->name), "%s", config->name);
     workload_split_memory(config->memory_bytes, &m->low_bytes, &m->high_bytes);
-    m->env = (struct vcpu_env){&m->bus, &m->stop, on_vcpu_failure, on_vcpu_leave, m};
+    m->env = (struct vcpu_env){
+        .bus = &m->bus,
+        .stop = &m->stop,
+        .on_failure = on_vcpu_failure,
+        .on_leave = on_vcpu_leave,
+        .ctx = m,
+        .pause = &m->pause,
+        .on_pause = on_vcpu_pause,
+    };
     pthread_mutex_init(&m->lock, NULL);
-    if (build(m, mh, config, diag)) {
+    pthread_cond_init(&m->changed, NULL);
+    bus_init(&m->bus);
+    if (copy_linux(m, config, diag) || build(m, mh, config, diag)) {
         machine_destroy(m);
         return -1;
     }
@@ -282,7 +383,9 @@ int machine_create(struct memhost *mh, const struct machine_config *config, stru
 int machine_start(struct machine *m, struct diag *diag)
 {
     vcpu_prepare_signals();
-    m->start_ns = now_ns();
+    if (m->devices && machine_devices_start(m->devices, diag))
+        return -1;
+    m->start_ns = machine_now_ns();
     atomic_store(&m->nr_running, m->nr_vcpus);
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         char name[16];
@@ -304,7 +407,7 @@ int machine_start(struct machine *m, struct diag *diag)
 
 void machine_stop(struct machine *m)
 {
-    end(m, MACHINE_STOPPED, 0, "stopped");
+    machine_end(m, MACHINE_STOPPED, ENDING_NONE, 0, "stopped");
 }
 
 int machine_done_fd(const struct machine *m)
@@ -314,7 +417,10 @@ int machine_done_fd(const struct machine *m)
 
 void machine_progress(struct machine *m, unsigned *step, uint64_t *done, uint64_t *total)
 {
-    guest_ports_progress(&m->ports, step, done, total);
+    *step = 0;
+    *done = *total = 0;
+    if (m->has_ports)
+        guest_ports_progress(&m->ports, step, done, total);
 }
 
 struct memhost_vm *machine_memory(struct machine *m)
@@ -322,7 +428,7 @@ struct memhost_vm *machine_memory(struct machine *m)
     return m->memory;
 }
 
-static void collect_result(struct machine *m)
+static void collect_steps(struct machine *m)
 {
     struct machine_result *result = &m->result;
     struct guest_counts counts;
@@ -330,11 +436,20 @@ static void collect_result(struct machine *m)
     guest_ports_counts(&m->ports, &counts);
     result->pages_verified = counts.verified;
     result->pages_bad = counts.bad;
-    result->run_ns = m->end_ns - m->start_ns;
-    result->boot_ns = m->ports.boot_ns > 0 ? m->ports.boot_ns - m->start_ns : 0;
-    result->nr_unanswered = bus_nr_unanswered(&m->bus, BUS_PORT) + bus_nr_unanswered(&m->bus, BUS_MMIO);
     result->nr_steps = m->ports.nr_done;
     memcpy(result->steps, m->ports.results, sizeof(result->steps));
+}
+
+static void collect_result(struct machine *m)
+{
+    struct machine_result *result = &m->result;
+    uint64_t boot_ns = m->has_ports ? m->ports.boot_ns : m->init_ns;
+
+    if (m->has_ports)
+        collect_steps(m);
+    result->run_ns = m->end_ns - m->start_ns;
+    result->boot_ns = boot_ns > 0 ? boot_ns - m->start_ns : 0;
+    result->nr_unanswered = bus_nr_unanswered(&m->bus, BUS_PORT) + bus_nr_unanswered(&m->bus, BUS_MMIO);
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         result->nr_exits_io += m->vcpus[i].nr_io;
         result->nr_exits_mmio += m->vcpus[i].nr_mmio;
@@ -359,6 +474,10 @@ const struct machine_result *machine_join(struct machine *m)
         wait_for_end(m);
         for (unsigned i = 0; i < m->nr_vcpus; i++)
             vcpu_join(&m->vcpus[i]);
+        if (m->devices) {
+            memhost_vm_end(m->memory); /* the thread may wait for a page that waits for another VM's memory */
+            machine_devices_join(m->devices);
+        }
         collect_result(m);
         m->joined = true;
     }
@@ -371,20 +490,63 @@ void machine_destroy(struct machine *m)
         machine_stop(m);
         machine_join(m);
     }
+    if (m->devices)
+        machine_devices_destroy(m->devices);
     for (unsigned i = 0; i < m->nr_vcpus; i++)
         vcpu_fini(&m->vcpus[i]);
     if (m->has_kvm)
         kvm_close(&m->kvm);
     if (m->memory)
         memhost_vm_remove(m->memory);
-    if (m->has_ports) {
+    if (m->has_serial)
         serial_fini(&m->serial);
+    if (m->has_ports)
         guest_ports_fini(&m->ports);
-    }
+    if (m->has_platform)
+        platform_ports_fini(&m->platform);
     if (m->done_fd >= 0)
         close(m->done_fd);
+    pthread_cond_destroy(&m->changed);
     pthread_mutex_destroy(&m->lock);
+    free(m->linux);
     free(m->vcpus);
     free(m->cpus);
     free(m);
+}
+
+/* --- what others ask ------------------------------------------------------------------------------- */
+
+size_t machine_console_input(struct machine *m, const void *bytes, size_t nr)
+{
+    return serial_input(&m->serial, bytes, nr);
+}
+
+int machine_dirty_log_start(struct machine *m)
+{
+    return kvm_dirty_log_start(&m->kvm);
+}
+
+int machine_dirty_log_get(struct machine *m, gpa_t gpa, uint64_t *bitmap)
+{
+    return kvm_dirty_log_get(&m->kvm, gpa, bitmap);
+}
+
+void machine_dirty_log_stop(struct machine *m)
+{
+    kvm_dirty_log_stop(&m->kvm);
+}
+
+struct balloon *machine_balloon(const struct machine *m)
+{
+    return m->devices ? machine_devices_balloon(m->devices) : NULL;
+}
+
+struct mem *machine_mem(const struct machine *m)
+{
+    return m->devices ? machine_devices_mem(m->devices) : NULL;
+}
+
+json_t *machine_devices_json(const struct machine *m)
+{
+    return m->devices ? machine_devices_stats(m->devices) : json_array();
 }

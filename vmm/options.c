@@ -5,6 +5,7 @@
  */
 #include "vmm/options.h"
 
+#include "vmm/options_linux.h"
 #include "vmm/size.h"
 #include "vmm/suggest.h"
 
@@ -30,6 +31,8 @@ struct parse {
     const char *name; /* the option being read */
     bool has_memory, has_budget, has_zram, has_workload;
     const char *workload_text;
+    const char *linux_only; /* an option that needs --kernel, if there was one */
+    bool has_balloon;
 };
 
 static int bad(struct parse *p, const char *value, const char *right)
@@ -320,6 +323,77 @@ static int opt_no_thp(struct parse *p, const char *value)
     return 0;
 }
 
+static int opt_kernel(struct parse *p, const char *value)
+{
+    p->out->has_kernel = true;
+    return options_parse_kernel(value, &p->out->linux, p->diag);
+}
+
+static int opt_initrd(struct parse *p, const char *value)
+{
+    p->linux_only = p->name;
+    return options_parse_initrd(value, &p->out->linux, p->diag);
+}
+
+static int opt_cmdline(struct parse *p, const char *value)
+{
+    p->linux_only = p->name;
+    return options_parse_cmdline(value, &p->out->linux, p->diag);
+}
+
+static int opt_disk(struct parse *p, const char *value)
+{
+    p->linux_only = p->name;
+    return options_parse_disk(value, &p->out->linux, p->diag);
+}
+
+static int opt_net(struct parse *p, const char *value)
+{
+    p->linux_only = p->name;
+    return options_parse_net(value, &p->out->linux, p->diag);
+}
+
+static int opt_console_port(struct parse *p, const char *value)
+{
+    p->linux_only = p->name;
+    return options_parse_port(value, &p->out->linux, p->diag);
+}
+
+static int opt_vsock(struct parse *p, const char *value)
+{
+    p->linux_only = p->name;
+    return options_parse_vsock(value, &p->out->linux, p->diag);
+}
+
+static int opt_hotplug(struct parse *p, const char *value)
+{
+    p->linux_only = p->name;
+    return options_parse_hotplug(value, &p->out->linux, p->diag);
+}
+
+static int opt_console(struct parse *p, const char *value)
+{
+    (void)value;
+    p->linux_only = p->name;
+    p->out->console = true;
+    return 0;
+}
+
+static int opt_balloon(struct parse *p, const char *value)
+{
+    p->has_balloon = true;
+    p->out->devices = true;
+    return options_parse_balloon(value, &p->out->linux, p->diag);
+}
+
+static int opt_no_balloon(struct parse *p, const char *value)
+{
+    (void)value;
+    p->linux_only = p->name;
+    p->out->linux.balloon.off = true;
+    return 0;
+}
+
 static int opt_quiet(struct parse *p, const char *value)
 {
     (void)value;
@@ -334,30 +408,43 @@ static int opt_help(struct parse *p, const char *value)
     return 0;
 }
 
+enum value { NO_VALUE, HAS_VALUE, MAY_HAVE_VALUE };
+
 struct option_row {
     const char *name;
-    bool has_value;
+    enum value value;
     int (*read)(struct parse *p, const char *value);
 };
 
 static const struct option_row rows[] = {
-    {"memory", true, opt_memory},
-    {"cpus", true, opt_cpus},
-    {"vms", true, opt_vms},
-    {"budget", true, opt_budget},
-    {"zram", true, opt_zram},
-    {"swap", true, opt_swap},
-    {"workload", true, opt_workload},
-    {"transport", true, opt_transport},
-    {"backend", true, opt_backend},
-    {"api", true, opt_api},
-    {"json", true, opt_json},
-    {"no-thp", false, opt_no_thp},
-    {"readahead", true, opt_readahead},
-    {"fault-around", true, opt_fault_around},
-    {"pin", true, opt_pin},
-    {"quiet", false, opt_quiet},
-    {"help", false, opt_help},
+    {"memory", HAS_VALUE, opt_memory},
+    {"cpus", HAS_VALUE, opt_cpus},
+    {"vms", HAS_VALUE, opt_vms},
+    {"budget", HAS_VALUE, opt_budget},
+    {"zram", HAS_VALUE, opt_zram},
+    {"swap", HAS_VALUE, opt_swap},
+    {"workload", HAS_VALUE, opt_workload},
+    {"transport", HAS_VALUE, opt_transport},
+    {"backend", HAS_VALUE, opt_backend},
+    {"api", HAS_VALUE, opt_api},
+    {"json", HAS_VALUE, opt_json},
+    {"no-thp", NO_VALUE, opt_no_thp},
+    {"readahead", HAS_VALUE, opt_readahead},
+    {"fault-around", HAS_VALUE, opt_fault_around},
+    {"pin", HAS_VALUE, opt_pin},
+    {"kernel", HAS_VALUE, opt_kernel},
+    {"initrd", HAS_VALUE, opt_initrd},
+    {"cmdline", HAS_VALUE, opt_cmdline},
+    {"disk", HAS_VALUE, opt_disk},
+    {"net", HAS_VALUE, opt_net},
+    {"console", NO_VALUE, opt_console},
+    {"console-port", HAS_VALUE, opt_console_port},
+    {"vsock", HAS_VALUE, opt_vsock},
+    {"balloon", MAY_HAVE_VALUE, opt_balloon},
+    {"no-balloon", NO_VALUE, opt_no_balloon},
+    {"hotplug-memory", HAS_VALUE, opt_hotplug},
+    {"quiet", NO_VALUE, opt_quiet},
+    {"help", NO_VALUE, opt_help},
 };
 
 static int unknown(struct parse *p, const char *word)
@@ -389,11 +476,12 @@ static int read_option(struct parse *p, int argc, char *const argv[], int *i)
         if (strcmp(rows[r].name, name) != 0)
             continue;
         p->name = rows[r].name;
-        if (rows[r].has_value)
-            value = equals ? equals + 1 : *i + 1 < argc ? argv[++*i] : NULL;
+        bool follows = *i + 1 < argc && (rows[r].value == HAS_VALUE || strncmp(argv[*i + 1], "-", 1) != 0);
+        if (rows[r].value != NO_VALUE)
+            value = equals ? equals + 1 : follows ? argv[++*i] : NULL;
         else if (equals)
             return diag_set(p->diag, EXIT_USAGE, "--%s takes no value; leave %.40s out", p->name, equals);
-        if (rows[r].has_value && !value)
+        if (rows[r].value == HAS_VALUE && !value)
             return diag_set(p->diag, EXIT_USAGE, "--%s needs a value; `ebb run --help` shows examples", p->name);
         return rows[r].read(p, value);
     }
@@ -426,7 +514,7 @@ static int check_sizes(const struct parse *p)
     const struct run_options *o = p->out;
     char a[SIZE_TEXT], b[SIZE_TEXT];
 
-    if (o->memory_bytes > MAX_TOTAL_BYTES / o->nr_vms)
+    if (o->memory_bytes + o->linux.hotplug_bytes > MAX_TOTAL_BYTES / o->nr_vms)
         return diag_set(p->diag, EXIT_USAGE, "%u VMs of %s are above what the address space holds, %s; take fewer",
                         o->nr_vms, size_text(a, o->memory_bytes), size_text(b, MAX_TOTAL_BYTES));
     if (o->mm.budget_bytes > MAX_BUDGET_BYTES)
@@ -468,17 +556,48 @@ static void default_workload(uint64_t memory_bytes, char *out, size_t out_bytes)
     snprintf(out, out_bytes, "fill:%s,pattern=mixed;zipf:%s,ops=200000,write=30;verify", size, size);
 }
 
+static int check_linux(const struct parse *p)
+{
+    const struct run_options *o = p->out;
+    char least[SIZE_TEXT];
+
+    if (!o->has_kernel && p->linux_only)
+        return diag_set(p->diag, EXIT_USAGE, "--%s is for Linux guests: give --kernel FILE, or leave it out",
+                        p->linux_only);
+    if (!o->has_kernel)
+        return 0;
+    if (p->has_workload)
+        return diag_set(p->diag, EXIT_USAGE,
+                        "--workload is for the embedded guest, --kernel for a Linux guest; take one of them");
+    if (p->has_balloon && o->linux.balloon.off)
+        return diag_set(p->diag, EXIT_USAGE, "--balloon and --no-balloon exclude each other; take one of them");
+    if (o->memory_bytes < LINUX_MIN_MEMORY_BYTES)
+        return diag_set(p->diag, EXIT_USAGE, "--memory %s: is too small for a Linux guest; the least is 64M",
+                        size_option(least, o->memory_bytes));
+    if (o->console && o->nr_vms > 1)
+        return diag_set(p->diag, EXIT_USAGE, "--console is the console of one VM; with --vms %u leave it out",
+                        o->nr_vms);
+    return options_check_linux(&o->linux, o->nr_vms, p->diag);
+}
+
 static int finish(struct parse *p)
 {
     struct run_options *o = p->out;
     char text[128];
 
-    if (!p->has_budget && !p->has_memory && !p->has_zram && !o->nr_swaps && !p->has_workload && o->nr_vms == 1)
+    if (check_linux(p))
+        return -1;
+    if (!o->has_kernel && !p->has_budget && !p->has_memory && !p->has_zram && !o->nr_swaps && !p->has_workload &&
+        o->nr_vms == 1)
         fill_demonstration(o);
     else if (!p->has_budget)
-        o->mm.budget_bytes = options_whole_budget(o->memory_bytes, o->nr_vms);
+        o->mm.budget_bytes = options_whole_budget(o->memory_bytes + o->linux.hotplug_bytes, o->nr_vms);
     if (check_backend(p) || check_sizes(p))
         return -1;
+    if (o->has_kernel && !o->linux.cmdline[0])
+        return options_parse_cmdline(OPTIONS_CMDLINE, &o->linux, p->diag);
+    if (o->has_kernel)
+        return 0;
     if (!p->has_workload) {
         default_workload(o->memory_bytes, text, sizeof(text));
         p->workload_text = text;

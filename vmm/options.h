@@ -3,6 +3,7 @@
 #ifndef VMM_OPTIONS_H
 #define VMM_OPTIONS_H
 
+#include "vmm/linux_config.h"
 #include "vmm/memhost.h"
 #include "vmm/workload.h"
 
@@ -27,7 +28,11 @@ struct run_options {
     struct mm_config mm;
     struct swap_option swaps[MAX_SWAP_AREAS];
     unsigned nr_swaps;
-    struct workload workload;
+    struct workload workload; /* without kernel */
+    bool has_kernel;
+    struct linux_config linux; /* has_kernel; names may hold %d: see options_linux_of */
+    bool console;              /* the guest's console is this process's terminal, or reads its standard input */
+    bool devices;              /* balloon and rng for the embedded guest, too */
     enum pin pin;
     const char *api_path;  /* NULL: a socket where `ebb show` looks; "none": no API */
     const char *json_path; /* NULL: none; "-": standard output */

@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int cannot(struct diag *diag, const char *path, const char *why)
+static int cannot(struct diag *diag, const char *what, const char *path, const char *why)
 {
-    return diag_set(diag, EXIT_USAGE, "--json %.200s: %s; name a file in a directory that can be written", path, why);
+    return diag_set(diag, EXIT_USAGE, "%s %.200s: %s; name a file in a directory that can be written", what, path, why);
 }
 
 /* A file without a name beside @path: descriptor, or -errno (-EOPNOTSUPP: not on this file system). */
@@ -52,7 +52,7 @@ static int open_temporary(const char *path)
     return fd >= 0 ? fd : -error;
 }
 
-int outfile_open(const char *path, struct outfile *out, struct diag *diag)
+int outfile_open(const char *what, const char *path, struct outfile *out, struct diag *diag)
 {
     struct stat st;
 
@@ -61,19 +61,19 @@ int outfile_open(const char *path, struct outfile *out, struct diag *diag)
         return 0;
     bool exists = stat(path, &st) == 0;
     if ((exists && S_ISDIR(st.st_mode)) || path[strlen(path) - 1] == '/')
-        return cannot(diag, path, "is a directory");
+        return cannot(diag, what, path, "is a directory");
     if (exists && access(path, W_OK))
-        return cannot(diag, path, strerror(errno));
+        return cannot(diag, what, path, strerror(errno));
     out->path = exists ? realpath(path, NULL) : strdup(path);
     if (!out->path)
-        return cannot(diag, path, strerror(errno));
+        return cannot(diag, what, path, strerror(errno));
     out->rename = !exists || S_ISREG(st.st_mode);
     out->fd = out->rename ? open_beside(out->path) : open_direct(out->path);
     if (out->fd == -EOPNOTSUPP || out->fd == -EISDIR)
         out->fd = open_temporary(out->path);
     if (out->fd >= 0)
         return 0;
-    cannot(diag, path, strerror(-out->fd));
+    cannot(diag, what, path, strerror(-out->fd));
     free(out->path);
     out->path = NULL;
     return -1;
@@ -119,6 +119,16 @@ static int name_file(const struct outfile *out)
     return error;
 }
 
+/* What could not be written is told, and the file closed, named or not. */
+static int finish(struct outfile *out, int error, struct diag *diag)
+{
+    if (error)
+        diag_set(diag, EXIT_GUEST, "the results could not be written to %.200s: %s", out->path ? out->path : "-",
+                 strerror(errno));
+    outfile_cancel(out);
+    return error;
+}
+
 int outfile_commit(struct outfile *out, const json_t *json, struct diag *diag)
 {
     char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
@@ -130,12 +140,15 @@ int outfile_commit(struct outfile *out, const json_t *json, struct diag *diag)
         error = puts(text) < 0 || fflush(stdout) ? -1 : 0;
     else if (write_text(out->fd, text) || write_text(out->fd, "\n") || (out->rename && name_file(out)))
         error = -1;
-    if (error)
-        diag_set(diag, EXIT_GUEST, "the results could not be written to %.200s: %s", out->path ? out->path : "-",
-                 strerror(errno));
+    int saved = errno;
     free(text);
-    outfile_cancel(out);
-    return error;
+    errno = saved;
+    return finish(out, error, diag);
+}
+
+int outfile_keep(struct outfile *out, struct diag *diag)
+{
+    return finish(out, out->rename ? name_file(out) : 0, diag);
 }
 
 void outfile_cancel(struct outfile *out)

@@ -18,12 +18,14 @@ struct outfile {
 };
 
 /*
- * outfile_open - @path: "-" is standard output. What is no regular file (a pipe, /dev/null) is written directly.
+ * outfile_open - @what: "--json", for messages. @path: "-" is standard output. What is no regular file (a pipe, /dev/null) is written directly.
  * Returns 0, or -1 with @diag (EXIT_USAGE).
  */
-int outfile_open(const char *path, struct outfile *out, struct diag *diag);
+int outfile_open(const char *what, const char *path, struct outfile *out, struct diag *diag);
 /* Writes @json and closes. 0, or -1 with @diag (EXIT_GUEST) and the old file, if there was one, unchanged. */
 int outfile_commit(struct outfile *out, const json_t *json, struct diag *diag);
+/* A file that its owner has written through fd gets its name, and is closed. 0, or -1 as outfile_commit. */
+int outfile_keep(struct outfile *out, struct diag *diag);
 /* Closes without writing. */
 void outfile_cancel(struct outfile *out);
 

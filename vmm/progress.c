@@ -45,7 +45,8 @@ static uint64_t rate(struct progress *progress, const void *machine, const struc
     if (progress->machine == machine && progress->step == at->step && at->done >= progress->done &&
         now > progress->at_ns)
         per_second = (uint64_t)((double)(at->done - progress->done) * 1e9 / (double)(now - progress->at_ns));
-    *progress = (struct progress){.machine = machine, .step = at->step, .done = at->done, .at_ns = now};
+    *progress = (struct progress){
+        .machine = machine, .step = at->step, .done = at->done, .at_ns = now, .start_ns = progress->start_ns};
     return per_second;
 }
 
@@ -62,6 +63,18 @@ static void add_memory(struct mm_host *mm, char *out, size_t out_bytes)
         swap_bytes += areas[i].used_bytes;
     snprintf(out, out_bytes, "  resident %s  zram %s  swap %s", size_text(a, host.resident_bytes),
              size_text(b, host.zram_used_bytes), size_text(c, swap_bytes));
+}
+
+/* Since the first line, in whole seconds: it is seen a few times in each. */
+static int elapsed(struct progress *progress, char *out, size_t out_bytes)
+{
+    uint64_t now = now_ns();
+
+    if (!progress->start_ns)
+        progress->start_ns = now;
+    uint64_t seconds = (now - progress->start_ns) / 1000000000u;
+    return snprintf(out, out_bytes, "%u:%02u:%02u", (unsigned)(seconds / 3600), (unsigned)(seconds / 60 % 60),
+                    (unsigned)(seconds % 60));
 }
 
 void progress_text(struct progress *progress, struct machine *const *machines, unsigned nr,
@@ -85,7 +98,17 @@ void progress_text(struct progress *progress, struct machine *const *machines, u
     }
     if (!running)
         return;
-    int used = nr > 1 ? snprintf(out, PROGRESS_BYTES, "%u of %u VMs running, last vm%u: ", running, nr, at) : 0;
+    int used = 0;
+    if (nr > 1 && workload)
+        used = snprintf(out, PROGRESS_BYTES, "%u of %u VMs running, last vm%u: ", running, nr, at);
+    else if (nr > 1)
+        used = snprintf(out, PROGRESS_BYTES, "%u of %u VMs running, ", running, nr);
+    if (!workload) {
+        used += elapsed(progress, out + used, PROGRESS_BYTES - (size_t)used);
+        if (mm && used < PROGRESS_BYTES)
+            add_memory(mm, out + used, PROGRESS_BYTES - (size_t)used);
+        return;
+    }
     int len = step_word(workload->text, last.step, &word);
     used += snprintf(out + used, PROGRESS_BYTES - (size_t)used, "step %u/%u %.*s %.0f%%", last.step + 1,
                      workload->nr_steps, len, word, last.total ? 100.0 * (double)last.done / (double)last.total : 0.0);

@@ -12,11 +12,12 @@ struct progress {
     const void *machine; /* the one that was told about */
     unsigned step;
     uint64_t done, at_ns;
+    uint64_t start_ns; /* the first line, 0 before */
 };
 
 /*
  * progress_text - about the machine that has come least far. @machines: nr of them, NULL for those that are through.
- * @mm: NULL with --backend kernel. Fills @out (PROGRESS_BYTES), "" when nothing runs.
+ * @workload: NULL for Linux guests, of which nobody knows how far they are: how long they have been running. @mm: NULL with --backend kernel. Fills @out (PROGRESS_BYTES), "" when nothing runs.
  */
 void progress_text(struct progress *progress, struct machine *const *machines, unsigned nr,
                    const struct workload *workload, struct mm_host *mm, char *out);

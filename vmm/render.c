@@ -283,8 +283,9 @@ static int render_stage2(const json_t *json, FILE *out)
     const json_t *vms = json_object_get(json, "vms");
     struct table table;
 
-    table_init(&table, "lrrrrrrrrrrrrr");
-    titles(&table, "vm levels tables cost blocks huge resident standby zram swap disk balloon poison absent");
+    table_init(&table, "lrrrrrrrrrrrrrrr");
+    titles(&table,
+           "vm levels tables cost blocks huge resident standby zram swap disk balloon poison fill absent unplugged");
     for (size_t i = 0; i < json_array_size(vms); i++) {
         const json_t *vm = json_array_get(vms, i);
         uint64_t memory = number(vm, "memory_bytes");
@@ -304,8 +305,8 @@ static int render_regions(const json_t *json, FILE *out)
     const json_t *vms = json_object_get(json, "vms");
     struct table table;
 
-    table_init(&table, "lrrrrrrrrrrr");
-    titles(&table, "vm start end size resident standby zram swap disk balloon poison absent");
+    table_init(&table, "lrrrrrrrrrrrrr");
+    titles(&table, "vm start end size resident standby zram swap disk balloon poison fill absent unplugged");
     for (size_t i = 0; i < json_array_size(vms); i++) {
         const json_t *vm = json_array_get(vms, i), *regions = json_object_get(vm, "regions");
         for (size_t r = 0; r < json_array_size(regions); r++) {
@@ -370,6 +371,75 @@ static int render_page(const json_t *json, FILE *out)
     return 0;
 }
 
+/* "name value" for every member: sizes with a unit, counts, yes or no. */
+static int render_members(const json_t *object, unsigned indent, FILE *out)
+{
+    struct table table;
+    const char *name;
+    json_t *value;
+
+    table_init(&table, "lr");
+    json_object_foreach((json_t *)(uintptr_t)object, name, value)
+    {
+        size_t len = strlen(name);
+        bool size = len > 6 && strcmp(name + len - 6, "_bytes") == 0;
+
+        if (json_is_object(value))
+            continue;
+        table_cell(&table, "%.*s", (int)(size ? len - 6 : len), name);
+        if (json_is_boolean(value))
+            table_cell(&table, "%s", json_is_true(value) ? "yes" : "no");
+        else if (json_is_string(value))
+            table_cell(&table, "%s", json_string_value(value));
+        else if (size)
+            table_size(&table, (uint64_t)json_integer_value(value));
+        else
+            table_count(&table, (uint64_t)json_integer_value(value));
+    }
+    return finish(&table, indent, out);
+}
+
+static int render_balloon(const json_t *json, FILE *out)
+{
+    const json_t *vms = json_object_get(json, "vms");
+    int error = 0;
+
+    for (size_t i = 0; i < json_array_size(vms) && !error; i++) {
+        const json_t *vm = json_array_get(vms, i);
+        const json_t *balloon = json_object_get(vm, "balloon"), *mem = json_object_get(vm, "virtio_mem");
+
+        fprintf(out, "%s\n", text(vm, "vm"));
+        if (balloon)
+            error = render_members(balloon, 2, out);
+        if (balloon && json_object_size(json_object_get(balloon, "stats")) && !error) {
+            fprintf(out, "  What the guest says\n");
+            error = render_members(json_object_get(balloon, "stats"), 4, out);
+        }
+        if (mem && !error) {
+            fprintf(out, "  Plugged memory (virtio-mem)\n");
+            error = render_members(mem, 4, out);
+        }
+    }
+    return error;
+}
+
+static int render_devices(const json_t *json, FILE *out)
+{
+    const json_t *vms = json_object_get(json, "vms");
+    int error = 0;
+
+    for (size_t i = 0; i < json_array_size(vms) && !error; i++) {
+        const json_t *vm = json_array_get(vms, i), *devices = json_object_get(vm, "devices");
+
+        fprintf(out, "%s\n", text(vm, "vm"));
+        for (size_t k = 0; k < json_array_size(devices) && !error; k++) {
+            fputs(k ? "\n" : "", out);
+            error = render_members(json_array_get(devices, k), 2, out);
+        }
+    }
+    return error;
+}
+
 int render_view(const char *view, const json_t *json, FILE *out)
 {
     static const struct {
@@ -380,6 +450,7 @@ int render_view(const char *view, const json_t *json, FILE *out)
         {"slabinfo", render_slabinfo}, {"lru", render_lru},           {"zram", render_zram},
         {"swaps", render_swaps},       {"stage2", render_stage2},     {"regions", render_regions},
         {"free", render_free},         {"page", render_page},         {"pageclass", render_pageclass},
+        {"balloon", render_balloon},   {"devices", render_devices},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)

@@ -20,6 +20,15 @@ struct report *report_create(const struct run_options *options)
     return report;
 }
 
+void report_destroy(struct report *report)
+{
+    if (!report)
+        return;
+    for (unsigned i = 0; i < report->nr_vms; i++)
+        json_decref(report->vms[i].devices);
+    free(report);
+}
+
 /* What is full, and how to mend it: "budget 64 MiB, zram 32 MiB and swap 512 MiB are full; ...". */
 static void explain_no_memory(char *out, size_t out_bytes, struct memhost *mh)
 {
@@ -71,7 +80,7 @@ void report_add_vm(struct report *report, unsigned index, const char *name, stru
     struct mm_vm *mm = memhost_vm_mm(machine_memory(machine));
 
     snprintf(vm->name, sizeof(vm->name), "%s", name);
-    vm->memory_bytes = report->options->memory_bytes;
+    vm->memory_bytes = report->options->memory_bytes + report->options->linux.hotplug_bytes;
     vm->result = *machine_join(machine);
     vm->has_mm = mm != NULL;
     vm->resident_bytes = memhost_vm_resident_bytes(machine_memory(machine));
@@ -79,6 +88,8 @@ void report_add_vm(struct report *report, unsigned index, const char *name, stru
         mm_vm_stat(mm, &vm->stat);
         mm_fault_hist(mm, &vm->minor, &vm->major);
     }
+    json_decref(vm->devices);
+    vm->devices = machine_devices_json(machine);
     describe_failure(vm, name, mh);
 }
 
@@ -125,7 +136,21 @@ const char *report_result(const struct report *report)
     for (unsigned i = 0; i < report->nr_vms; i++)
         if (report->vms[i].failure[0])
             return report->vms[i].failure;
-    return report->stopped ? "stopped" : "ok";
+    if (report->stopped)
+        return "stopped";
+    for (unsigned i = 0; i < report->nr_vms; i++)
+        if (report->vms[i].result.ending == ENDING_REBOOT)
+            return "rebooted";
+    return "ok";
+}
+
+static const char *vm_result(const struct report_vm *vm)
+{
+    if (vm->failure[0])
+        return vm->failure;
+    if (vm->result.state == MACHINE_STOPPED)
+        return "stopped";
+    return vm->result.ending == ENDING_REBOOT ? "rebooted" : "ok";
 }
 
 /* --- JSON ------------------------------------------------------------------------------------------------ */
@@ -174,13 +199,15 @@ static json_t *vm_json(const struct report *report, const struct report_vm *vm)
     json_t *o = json_object(), *faults;
 
     json_object_set_new(o, "name", view_text(vm->name));
-    json_object_set_new(o, "result",
-                        view_text(vm->failure[0]                        ? vm->failure
-                                  : vm->result.state == MACHINE_STOPPED ? "stopped"
-                                                                        : "ok"));
+    json_object_set_new(o, "result", view_text(vm_result(vm)));
     view_put(o, "memory_bytes", vm->memory_bytes);
-    view_put(o, "pages_verified", vm->result.pages_verified);
-    view_put(o, "pages_bad", vm->result.pages_bad);
+    if (report->options->has_kernel) { /* it does not tell what it verifies */
+        json_object_set_new(o, "pages_verified", json_null());
+        json_object_set_new(o, "pages_bad", json_null());
+    } else {
+        view_put(o, "pages_verified", vm->result.pages_verified);
+        view_put(o, "pages_bad", vm->result.pages_bad);
+    }
     view_put(o, "boot_ns", vm->result.boot_ns);
     view_put(o, "run_ns", vm->result.run_ns);
     if (vm->has_mm) {
@@ -204,6 +231,7 @@ static json_t *vm_json(const struct report *report, const struct report_vm *vm)
     view_put(o, "other_exits", vm->result.nr_exits_other);
     view_put(o, "unanswered_exits", vm->result.nr_unanswered);
     json_object_set_new(o, "steps", steps_json(&vm->result));
+    json_object_set(o, "devices", vm->devices);
     return o;
 }
 

@@ -21,6 +21,7 @@ struct report_vm {
     bool has_mm;                                       /* BACKEND_EBB: stat, minor and major say something */
     struct mm_vm_stat stat;
     struct hist minor, major;
+    json_t *devices;         /* what its devices counted; NULL before report_add_vm */
     uint64_t resident_bytes; /* as the kernel counts */
     bool gone;               /* gave its memory back before the end: its places are not the host's of the end */
 };
@@ -42,14 +43,16 @@ struct report {
     struct report_vm vms[]; /* options->nr_vms */
 };
 
-/* @options outlives the report. NULL when there is no memory. free() it. */
+/* @options outlives the report. NULL when there is no memory. */
 struct report *report_create(const struct run_options *options);
+/* NULL is fine. */
+void report_destroy(struct report *report);
 /* VM @index of options->nr_vms has ended. Joins the machine's threads; it keeps its memory. */
 void report_add_vm(struct report *report, unsigned index, const char *name, struct machine *machine,
                    struct memhost *mh);
 void report_close(struct report *report, struct memhost *mh);
 
-/* "ok", "stopped" or the first failure. */
+/* "ok", "rebooted" (a Linux guest, by itself), "stopped" or the first failure. */
 const char *report_result(const struct report *report);
 
 /* The object that --json writes; a new reference, or NULL. */

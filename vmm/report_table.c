@@ -51,10 +51,35 @@ static int print(struct table *table, FILE *out)
     return error;
 }
 
+/* How Linux guests ended; of one alone, when. */
+static void print_linux_verdict(const struct report *report, FILE *out)
+{
+    const struct machine_result *result = &report->vms[0].result;
+    char run[SIZE_TEXT], boot[SIZE_TEXT];
+
+    fprintf(out, "\nResult: %s\n", report_result(report));
+    if (report->nr_vms > 1)
+        return;
+    fprintf(out, "  %s after %s",
+            result->ending == ENDING_POWEROFF ? "the guest powered off"
+            : result->ending == ENDING_REBOOT ? "the guest rebooted"
+            : result->ending == ENDING_PANIC  ? "the guest's kernel panicked"
+            : report->stopped                 ? "stopped"
+                                              : "ended",
+            time_text(run, result->run_ns));
+    if (result->boot_ns)
+        fprintf(out, "; its init began after %s", time_text(boot, result->boot_ns));
+    fputc('\n', out);
+}
+
 static void print_verdict(const struct report *report, const struct totals *t, FILE *out)
 {
     char verified[SIZE_TEXT], bad[SIZE_TEXT];
 
+    if (report->options->has_kernel) {
+        print_linux_verdict(report, out);
+        return;
+    }
     count_text(verified, t->pages_verified);
     count_text(bad, t->pages_bad);
     fprintf(out, "\nResult: %s\n", report_result(report));
@@ -113,7 +138,9 @@ static const char *verdict(const struct report_vm *vm)
 {
     if (vm->failure[0])
         return "failed";
-    return vm->result.state == MACHINE_STOPPED ? "stopped" : "done";
+    if (vm->result.state == MACHINE_STOPPED)
+        return "stopped";
+    return vm->result.ending == ENDING_REBOOT ? "rebooted" : "done";
 }
 
 /* One row a VM, when there are several. */
@@ -122,12 +149,14 @@ static int print_vms(const struct report *report, FILE *out)
     static const char *const titles[] = {"",     "result", "memory",    "resident", "standby",
                                          "zram", "swap",   "untouched", "verified", "bad"};
     unsigned shown = MIN_OF(report->nr_vms, MAX_ROWS);
+    bool verifies = !report->options->has_kernel; /* the last two columns */
+    size_t nr_titles = ARRAY_LEN(titles) - (verifies ? 0 : 2);
     struct table table;
 
     if (report->nr_vms < 2)
         return 0;
-    table_init(&table, "llrrrrrrrr");
-    for (size_t i = 0; i < ARRAY_LEN(titles); i++)
+    table_init(&table, verifies ? "llrrrrrrrr" : "llrrrrrr");
+    for (size_t i = 0; i < nr_titles; i++)
         table_cell(&table, "%s", titles[i]);
     for (unsigned i = 0; i < shown; i++) {
         const struct report_vm *vm = &report->vms[i];
@@ -139,6 +168,8 @@ static int print_vms(const struct report *report, FILE *out)
         table_size(&table, vm->stat.zram_bytes);
         table_size(&table, vm->stat.swap_bytes);
         table_size(&table, vm->stat.untouched_bytes);
+        if (!verifies)
+            continue;
         table_count(&table, vm->result.pages_verified);
         table_count(&table, vm->result.pages_bad);
     }

@@ -2,6 +2,7 @@
 #include "vmm/run.h"
 
 #include "vmm/commands.h"
+#include "vmm/options_linux.h"
 #include "vmm/size.h"
 #include "vmm/swapfile.h"
 
@@ -30,7 +31,7 @@ static int open_outputs(struct run *run)
 {
     const struct run_options *o = &run->options;
 
-    if (o->json_path && outfile_open(o->json_path, &run->json, run->diag))
+    if (o->json_path && outfile_open("--json", o->json_path, &run->json, run->diag))
         return -1;
     if (!o->api_path)
         run->listen_fd = socket_listen_default(run->api_path);
@@ -105,7 +106,23 @@ static bool choose_cpus(const struct run *run, unsigned vm, int *cpus)
     return true;
 }
 
-static int make_machine(struct run *run, struct run_vm *vm)
+static void on_byte(void *ctx, uint8_t byte)
+{
+    struct run_vm *vm = ctx;
+
+    terminal_put(vm->terminal, byte);
+}
+
+static void on_room(void *ctx)
+{
+    struct run_vm *vm = ctx;
+
+    if (vm->terminal)
+        terminal_wake(vm->terminal);
+}
+
+/* The machine copies it: one at a time is enough. */
+static int make_machine(struct run *run, struct run_vm *vm, struct linux_config *linux)
 {
     unsigned index = run->nr_vms;
     struct machine_config config = {
@@ -113,17 +130,24 @@ static int make_machine(struct run *run, struct run_vm *vm)
         .memory_bytes = run->options.memory_bytes,
         .nr_cpus = run->options.nr_cpus,
         .cpus = choose_cpus(run, index, vm->cpus) ? vm->cpus : NULL,
-        .workload = &run->options.workload,
+        .workload = run->options.has_kernel ? NULL : &run->options.workload,
+        .linux = run->options.has_kernel ? linux : NULL,
+        .devices = run->options.devices,
         .on_line = on_line,
+        .on_byte = run->terminal.raw ? on_byte : NULL,
+        .on_room = on_room,
         .ctx = vm,
     };
 
     snprintf(vm->name, sizeof(vm->name), "vm%u", index);
     vm->screen = &run->screen;
     vm->prefix = run->options.nr_vms > 1;
+    vm->terminal = run->options.console ? &run->terminal : NULL;
+    if (run->options.has_kernel && options_linux_of(&run->options.linux, index, linux, run->diag))
+        return -1;
     if (machine_create(run->mh, &config, &vm->machine, run->diag))
         return -1;
-    source_vm_add(&run->source, vm->name, memhost_vm_mm(machine_memory(vm->machine)));
+    source_vm_add(&run->source, vm->name, memhost_vm_mm(machine_memory(vm->machine)), vm->machine);
     run->nr_vms++;
     return 0;
 }
@@ -137,10 +161,14 @@ static int make_machines(struct run *run)
     run->report = report_create(o);
     if (!run->vms || !run->report || source_init(&run->source, memhost_mm(run->mh), algo, o->nr_vms))
         return diag_set(run->diag, EXIT_HOST, "out of memory; take fewer --vms");
-    while (run->nr_vms < o->nr_vms)
-        if (make_machine(run, &run->vms[run->nr_vms]))
-            return -1;
-    return 0;
+    struct linux_config *linux = malloc(sizeof(*linux));
+    if (!linux)
+        return diag_set(run->diag, EXIT_HOST, "out of memory");
+    int error = 0;
+    while (!error && run->nr_vms < o->nr_vms)
+        error = make_machine(run, &run->vms[run->nr_vms], linux);
+    free(linux);
+    return error;
 }
 
 static int start_api(struct run *run)
@@ -182,7 +210,10 @@ static void print_start(struct run *run)
     snprintf(line + used, sizeof(line) - (size_t)used, ", %u swap area%s, transport %s%s%s", o->nr_swaps,
              o->nr_swaps == 1 ? "" : "s", memhost_transport(run->mh), run->api_path[0] ? ", API " : "", run->api_path);
     screen_line(&run->screen, "", line);
-    snprintf(line, sizeof(line), "workload %.480s", o->workload.text);
+    if (o->has_kernel)
+        snprintf(line, sizeof(line), "kernel %.180s, %.300s", o->linux.kernel_path, o->linux.cmdline);
+    else
+        snprintf(line, sizeof(line), "workload %.480s", o->workload.text);
     screen_line(&run->screen, "", line);
 }
 
@@ -239,6 +270,7 @@ static void stop_work(struct run *run)
 
 static void tear_down(struct run *run)
 {
+    terminal_close(&run->terminal);
     close_outputs(run);
     stop_work(run);
     if (run->api)
@@ -253,20 +285,25 @@ static void tear_down(struct run *run)
         source_fini(&run->source);
     if (run->mh)
         memhost_destroy(run->mh);
-    free(run->report);
+    report_destroy(run->report);
     free(run->vms);
     screen_fini(&run->screen);
 }
 
 static int run_all(struct run *run)
 {
-    if (check_host(run) || open_signals(run) || open_outputs(run) || start_host(run) || make_machines(run) ||
-        start_api(run))
+    if (check_host(run) || open_signals(run) || (run->options.console && terminal_open(&run->terminal, run->diag)) ||
+        open_outputs(run) || start_host(run) || make_machines(run) || start_api(run))
         return -1;
     print_start(run);
+    run->screen.progress = run->screen.progress && !run->terminal.raw;
+    if (run->terminal.raw)
+        screen_line(&run->screen, "", "the terminal is the guest's console now; Ctrl-A x ends it");
     if (start_machines(run))
         return -1;
+    terminal_begin(&run->terminal);
     run_loop(run);
+    terminal_end(&run->terminal);
     stop_work(run);
     conclude(run);
     return run->diag->code == EXIT_DONE ? 0 : -1;
@@ -281,6 +318,7 @@ int cmd_run(int argc, char *const argv[], struct diag *diag)
         return diag_set(diag, EXIT_HOST, "out of memory");
     run->diag = diag;
     run->listen_fd = run->signal_fd = -1;
+    terminal_init(&run->terminal);
     if (options_parse_run(argc, argv, &run->options, diag) == 0) {
         const struct run_options *o = &run->options;
         bool to_stdout = o->json_path && strcmp(o->json_path, "-") == 0;

@@ -13,6 +13,7 @@
 #include "vmm/report.h"
 #include "vmm/screen.h"
 #include "vmm/socket.h"
+#include "vmm/terminal.h"
 
 struct run;
 
@@ -23,6 +24,7 @@ struct run_vm {
     struct machine *machine; /* NULL: not made, or taken down for its memory */
     bool ended;
     int cpus[OPTIONS_MAX_CPUS];
+    struct terminal *terminal; /* --console: where its bytes go */
 };
 
 struct run {
@@ -40,7 +42,8 @@ struct run {
     struct report *report;
     uint64_t nr_write_errors; /* of all swap areas, told so far */
     unsigned nr_signals;
-    unsigned nr_vms; /* made */
+    struct terminal terminal; /* --console */
+    unsigned nr_vms;          /* made */
     struct run_vm *vms;
 };
 

@@ -21,6 +21,7 @@ static void die_of(struct run *run, int signal_number)
     sigset_t set;
 
     screen_progress(&run->screen, NULL);
+    terminal_end(&run->terminal);
     if (run->api_path[0])
         unlink(run->api_path);
     outfile_cancel(&run->json);
@@ -95,7 +96,8 @@ static void show_progress(struct run *run, struct progress *progress)
 
     for (unsigned i = 0; i < run->nr_vms; i++)
         running[i] = run->vms[i].ended ? NULL : run->vms[i].machine;
-    progress_text(progress, running, run->nr_vms, &run->options.workload, memhost_mm(run->mh), text);
+    progress_text(progress, running, run->nr_vms, run->options.has_kernel ? NULL : &run->options.workload,
+                  memhost_mm(run->mh), text);
     screen_progress(&run->screen, text);
 }
 
@@ -121,22 +123,41 @@ static void watch_swap(struct run *run)
     run->nr_write_errors = nr_errors;
 }
 
+/* What the user types, for the console of the one VM. */
+static void on_input(struct run *run)
+{
+    struct machine *machine = run->vms[0].ended ? NULL : run->vms[0].machine;
+
+    if (!machine || !terminal_read(&run->terminal, machine))
+        return;
+    screen_line(&run->screen, "", "stopping");
+    run->nr_signals++; /* as if by Ctrl-C */
+    stop_machines(run);
+}
+
+#define POLL_SIGNAL 0
+#define POLL_INPUT 1 /* and the next one */
+#define POLL_VMS 3
+
 void run_loop(struct run *run)
 {
-    struct pollfd polls[OPTIONS_MAX_VMS + 1];
+    struct pollfd polls[OPTIONS_MAX_VMS + POLL_VMS];
     struct progress progress = {0};
     unsigned nr_running = run->nr_vms;
 
-    polls[0] = (struct pollfd){.fd = run->signal_fd, .events = POLLIN};
+    polls[POLL_SIGNAL] = (struct pollfd){.fd = run->signal_fd, .events = POLLIN};
     for (unsigned i = 0; i < run->nr_vms; i++)
-        polls[i + 1] = (struct pollfd){.fd = machine_done_fd(run->vms[i].machine), .events = POLLIN};
+        polls[POLL_VMS + i] = (struct pollfd){.fd = machine_done_fd(run->vms[i].machine), .events = POLLIN};
     while (nr_running) {
-        int nr = poll(polls, run->nr_vms + 1, run->screen.progress ? PROGRESS_MS : WATCH_MS);
-        if (nr > 0 && polls[0].revents)
+        terminal_polls(&run->terminal, &polls[POLL_INPUT]);
+        int nr = poll(polls, POLL_VMS + run->nr_vms, run->screen.progress ? PROGRESS_MS : WATCH_MS);
+        if (nr > 0 && polls[POLL_SIGNAL].revents)
             on_signal(run);
+        if (nr > 0 && (polls[POLL_INPUT].revents || polls[POLL_INPUT + 1].revents))
+            on_input(run);
         for (unsigned i = 0; nr > 0 && i < run->nr_vms; i++)
-            if (polls[i + 1].revents) {
-                polls[i + 1].fd = -1;
+            if (polls[POLL_VMS + i].revents) {
+                polls[POLL_VMS + i].fd = -1;
                 on_end(run, i);
                 nr_running--;
             }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/source.h"
 
+#include "devices/balloon/balloon.h"
+#include "devices/mem/mem.h"
+#include "vmm/machine.h"
 #include "vmm/suggest.h"
 
 #include <errno.h>
@@ -21,30 +24,69 @@ int source_init(struct source *source, struct mm_host *mm, const char *algo, uns
     if (!source->vms)
         return -ENOMEM;
     pthread_mutex_init(&source->lock, NULL);
+    pthread_cond_init(&source->put, NULL);
     return 0;
 }
 
 void source_fini(struct source *source)
 {
+    pthread_cond_destroy(&source->put);
     pthread_mutex_destroy(&source->lock);
     free(source->vms);
 }
 
-void source_vm_add(struct source *source, const char *name, struct mm_vm *mm)
+void source_vm_add(struct source *source, const char *name, struct mm_vm *mm, struct machine *machine)
 {
     pthread_mutex_lock(&source->lock);
     struct source_vm *vm = &source->vms[source->nr_vms++];
     snprintf(vm->name, sizeof(vm->name), "%s", name);
+    vm->there = true;
     vm->mm = mm;
+    vm->machine = machine;
     pthread_mutex_unlock(&source->lock);
 }
 
 void source_vm_gone(struct source *source, const char *name)
 {
     pthread_mutex_lock(&source->lock);
-    for (unsigned i = 0; i < source->nr_vms; i++)
-        if (strcmp(source->vms[i].name, name) == 0)
-            source->vms[i].mm = NULL;
+    for (unsigned i = 0; i < source->nr_vms; i++) {
+        struct source_vm *vm = &source->vms[i];
+        if (strcmp(vm->name, name) != 0)
+            continue;
+        vm->there = false;
+        while (vm->nr_users)
+            pthread_cond_wait(&source->put, &source->lock);
+    }
+    pthread_mutex_unlock(&source->lock);
+}
+
+/* The VM that @name names, or the first one; NULL with diag. source.lock is held. */
+static struct source_vm *find_vm(struct source *source, const char *name, struct diag *diag)
+{
+    for (unsigned i = 0; i < source->nr_vms; i++) {
+        struct source_vm *vm = &source->vms[i];
+        if (vm->there && (!name || strcmp(name, vm->name) == 0))
+            return vm;
+    }
+    diag_set(diag, EXIT_USAGE, "no VM %.20s is running; `ebb show free` lists them", name ? name : "at all");
+    return NULL;
+}
+
+struct source_vm *source_vm_get(struct source *source, const char *name, struct diag *diag)
+{
+    pthread_mutex_lock(&source->lock);
+    struct source_vm *vm = find_vm(source, name, diag);
+    if (vm)
+        vm->nr_users++;
+    pthread_mutex_unlock(&source->lock);
+    return vm;
+}
+
+void source_vm_put(struct source *source, struct source_vm *vm)
+{
+    pthread_mutex_lock(&source->lock);
+    if (--vm->nr_users == 0)
+        pthread_cond_broadcast(&source->put);
     pthread_mutex_unlock(&source->lock);
 }
 
@@ -114,7 +156,7 @@ static unsigned collect_vms(struct source *source, void (*more)(struct mm_vm *, 
         return 0;
     for (unsigned i = 0; i < source->nr_vms; i++) {
         struct view_vm_stat *vm = &(*out)[nr];
-        if (!source->vms[i].mm)
+        if (!source->vms[i].there)
             continue;
         vm->name = source->vms[i].name;
         mm_vm_stat(source->vms[i].mm, &vm->stat);
@@ -249,22 +291,10 @@ static json_t *make_free(const struct request *r)
     return view;
 }
 
-/* The VM that @name names, or the first one; NULL with diag. */
-static struct source_vm *find_vm(const struct request *r)
-{
-    for (unsigned i = 0; i < r->source->nr_vms; i++) {
-        struct source_vm *vm = &r->source->vms[i];
-        if (vm->mm && (!r->vm || strcmp(r->vm, vm->name) == 0))
-            return vm;
-    }
-    diag_set(r->diag, EXIT_USAGE, "no VM %.20s is running; `ebb show free` lists them", r->vm ? r->vm : "at all");
-    return NULL;
-}
-
 static json_t *make_page(const struct request *r)
 {
     struct mm_page_info info;
-    struct source_vm *vm = find_vm(r);
+    struct source_vm *vm = find_vm(r->source, r->vm, r->diag);
     char *end = NULL;
     gpa_t gpa = {0};
 
@@ -285,26 +315,78 @@ static json_t *make_page(const struct request *r)
     return view_page(vm->name, gpa, &info);
 }
 
+/* One object a VM that is there: its name, and what @add says of it. */
+static json_t *list_machines(const struct request *r, void (*add)(const struct machine *machine, json_t *out))
+{
+    json_t *vms = json_array();
+
+    for (unsigned i = 0; i < r->source->nr_vms; i++) {
+        const struct source_vm *vm = &r->source->vms[i];
+        if (!vm->there || !vm->machine)
+            continue;
+        json_t *o = json_pack("{s:s}", "vm", vm->name);
+        add(vm->machine, o);
+        json_array_append_new(vms, o);
+    }
+    return json_pack("{s:o}", "vms", vms);
+}
+
+static void add_balloon(const struct machine *machine, json_t *out)
+{
+    struct balloon *balloon = machine_balloon(machine);
+    struct mem *mem = machine_mem(machine);
+    struct balloon_stats stats;
+    struct balloon_info info;
+    struct mem_info plug;
+
+    if (balloon) {
+        balloon_info(balloon, &info);
+        balloon_stats(balloon, &stats);
+        view_put_balloon(out, &info, &stats);
+    }
+    if (mem) {
+        mem_info(mem, &plug);
+        view_put_mem(out, &plug);
+    }
+}
+
+static json_t *make_balloon(const struct request *r)
+{
+    return list_machines(r, add_balloon);
+}
+
+static void add_devices(const struct machine *machine, json_t *out)
+{
+    json_object_set_new(out, "devices", machine_devices_json(machine));
+}
+
+static json_t *make_devices(const struct request *r)
+{
+    return list_machines(r, add_devices);
+}
+
 static json_t *(*const makers[])(const struct request *) = {
-    make_vmstat, make_zoneinfo, make_buddyinfo, make_slabinfo, make_lru,  make_pageclass,
-    make_zram,   make_swaps,    make_stage2,    make_regions,  make_free, make_page,
+    make_vmstat, make_zoneinfo, make_buddyinfo, make_slabinfo, make_lru,  make_pageclass, make_zram,
+    make_swaps,  make_stage2,   make_regions,   make_free,     make_page, make_balloon,   make_devices,
 };
 
 /* In the order of makers[]. */
 const struct view_name source_views[] = {
-    {"vmstat", "counters: faults, reclaim, zram, swap, pool"},
-    {"zoneinfo", "the pool and its zones: sizes, free pages, watermarks"},
-    {"buddyinfo", "free blocks by order, with and without physical pages"},
-    {"slabinfo", "caches of the memory manager's own objects"},
-    {"lru", "active blocks, standby pages, ages"},
-    {"pageclass", "what can be done with the budget's pages, in the order of reclaim"},
-    {"zram", "the compressed store: what it holds and what it costs"},
-    {"swaps", "swap areas and their use"},
-    {"stage2", "guest page tables: size, and pages by state"},
-    {"regions", "each VM's memory by region and state"},
-    {"free", "one screen about it all, like free(1)"},
-    {"page", "one guest page: where it is (ebb show page GPA [--vm NAME])"},
-    {NULL, NULL},
+    {"vmstat", "counters: faults, reclaim, zram, swap, pool", false},
+    {"zoneinfo", "the pool and its zones: sizes, free pages, watermarks", false},
+    {"buddyinfo", "free blocks by order, with and without physical pages", false},
+    {"slabinfo", "caches of the memory manager's own objects", false},
+    {"lru", "active blocks, standby pages, ages", false},
+    {"pageclass", "what can be done with the budget's pages, in the order of reclaim", false},
+    {"zram", "the compressed store: what it holds and what it costs", false},
+    {"swaps", "swap areas and their use", false},
+    {"stage2", "guest page tables: size, and pages by state", false},
+    {"regions", "each VM's memory by region and state", false},
+    {"free", "one screen about it all, like free(1)", false},
+    {"page", "one guest page: where it is (ebb show page GPA [--vm NAME])", false},
+    {"balloon", "balloon and plugged memory of each VM, and how the guest fares", true},
+    {"devices", "virtio devices: requests, interrupts, what the guest did wrong", true},
+    {NULL, NULL, false},
 };
 _Static_assert(ARRAY_LEN(makers) + 1 == ARRAY_LEN(source_views), "a maker for each view");
 _Static_assert(ARRAY_LEN(source_views) <= SOURCE_MAX_VIEWS, "room for the names");
@@ -324,7 +406,7 @@ json_t *source_view(struct source *source, const char *name, const char *vm, con
     for (unsigned i = 0; i < ARRAY_LEN(makers); i++) {
         if (strcmp(source_views[i].name, name) != 0)
             continue;
-        if (!source->mm) {
+        if (!source->mm && !source_views[i].of_machine) {
             diag_set(diag, EXIT_GUEST,
                      "with --backend kernel the kernel keeps the guests' memory; see /proc/vmstat and /proc/swaps");
             return NULL;
@@ -348,7 +430,7 @@ uint64_t source_reclaim(struct source *source, struct mm_thread *thread, uint64_
 
     pthread_mutex_lock(&source->lock);
     for (unsigned i = 0; i < source->nr_vms && freed < pages; i++)
-        if (source->vms[i].mm)
+        if (source->vms[i].there)
             freed += mm_reclaim(thread, source->vms[i].mm, pages - freed, true);
     pthread_mutex_unlock(&source->lock);
     return freed;

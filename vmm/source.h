@@ -2,8 +2,8 @@
 /*
  * source: where views come from. Knows the memory manager and the names of its VMs; asked by name for a view.
  *
- * The API's threads read here while the main thread may take a VM away: `lock` is held over every use of vms[].mm, and
- * source_vm_gone takes it before the VM may be destroyed.
+ * The API's threads read here while the main thread may take a VM away: `lock` is held over every short use of a VM, and
+ * source_vm_get keeps it over a long one; source_vm_gone waits for both before the VM may be destroyed.
  */
 #ifndef VMM_SOURCE_H
 #define VMM_SOURCE_H
@@ -13,15 +13,21 @@
 
 #include <pthread.h>
 
+struct machine;
+
 struct source_vm {
     char name[16];
-    struct mm_vm *mm; /* NULL: gone */
+    bool there;              /* not gone yet */
+    struct mm_vm *mm;        /* NULL: --backend kernel */
+    struct machine *machine; /* NULL: tests of mm alone */
+    unsigned nr_users;       /* source_vm_get without its put: it stays there */
 };
 
 struct source {
     struct mm_host *mm; /* NULL: --backend kernel, there is nothing to see */
     const char *algo;   /* of the store, NULL without one */
     pthread_mutex_t lock;
+    pthread_cond_t put; /* nr_users of a VM became 0 */
     /* guarded by lock */
     unsigned nr_vms;
     struct source_vm *vms;
@@ -30,14 +36,18 @@ struct source {
 /* Room for @max_vms VMs. 0 or -ENOMEM. */
 must_check int source_init(struct source *source, struct mm_host *mm, const char *algo, unsigned max_vms);
 void source_fini(struct source *source);
-void source_vm_add(struct source *source, const char *name, struct mm_vm *mm);
-/* Returns when no view looks at the VM any more. */
+void source_vm_add(struct source *source, const char *name, struct mm_vm *mm, struct machine *machine);
+/* Returns when no view looks at the VM, and nobody has it from source_vm_get, any more. */
 void source_vm_gone(struct source *source, const char *name);
+/* The VM called @name, or the first one (NULL), which stays until source_vm_put. NULL with diag (EXIT_USAGE). */
+struct source_vm *source_vm_get(struct source *source, const char *name, struct diag *diag);
+void source_vm_put(struct source *source, struct source_vm *vm);
 
 /* Names of all views with a line about each; NULL name at the end. */
 struct view_name {
     const char *name;
     const char *what;
+    bool of_machine; /* about the machine, not its memory: --backend kernel has it, too */
 };
 extern const struct view_name source_views[];
 /* Fills @out (SOURCE_MAX_VIEWS entries) with the bare names and a NULL. */

@@ -11,8 +11,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define REASON_BYTES 200
+#define REASON_BYTES 360
 #define REGISTERS_BYTES 140
+#define CODE_BYTES 160
 
 static int kick_signal(void)
 {
@@ -88,6 +89,23 @@ static void fail(struct vcpu *vcpu, const char *what)
     vcpu->env->on_failure(vcpu->env->ctx, reason);
 }
 
+/* Where it stood, in instructions, as far as its page tables still tell. */
+static void fail_triple(struct vcpu *vcpu)
+{
+    char what[CODE_BYTES + 40] = "triple fault", code[CODE_BYTES] = "";
+    uint64_t rip;
+    gpa_t gpa;
+    bool is_64bit;
+
+    if (kvm_vcpu_is_reset(&vcpu->kvm))
+        snprintf(what, sizeof(what), "triple fault; where is not known: KVM has reset the vCPU, as it does on AMD");
+    else if (vcpu->env->describe_code && kvm_vcpu_code(&vcpu->kvm, &rip, &gpa, &is_64bit))
+        vcpu->env->describe_code(vcpu->env->ctx, gpa, rip, is_64bit, code, sizeof(code));
+    if (code[0])
+        snprintf(what, sizeof(what), "triple fault at %s", code);
+    fail(vcpu, what);
+}
+
 static void fail_number(struct vcpu *vcpu, const char *what, uint64_t number)
 {
     char text[80];
@@ -117,7 +135,13 @@ static void handle_exit(struct vcpu *vcpu)
     case KVM_EXIT_INTR:
         break;
     case KVM_EXIT_SHUTDOWN:
-        fail(vcpu, "triple fault");
+        fail_triple(vcpu);
+        break;
+    case KVM_EXIT_SYSTEM_EVENT:
+        if (vcpu->env->on_system_event)
+            vcpu->env->on_system_event(vcpu->env->ctx, run->system_event.type);
+        else
+            fail_number(vcpu, "system event", run->system_event.type);
         break;
     case KVM_EXIT_HLT:
         fail(vcpu, "halted for ever");
@@ -163,8 +187,13 @@ static void *vcpu_thread(void *arg)
      */
     sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
     /* Acquire: partner is the release of whoever set it. */
-    while (!atomic_load_explicit(vcpu->env->stop, memory_order_acquire))
-        run_once(vcpu);
+    while (!atomic_load_explicit(vcpu->env->stop, memory_order_acquire)) {
+        /* Relaxed: who paused set it before its kick, and on_pause looks again under its lock. */
+        if (vcpu->env->pause && atomic_load_explicit(vcpu->env->pause, memory_order_relaxed))
+            vcpu->env->on_pause(vcpu->env->ctx, vcpu);
+        else
+            run_once(vcpu);
+    }
     vcpu->env->on_leave(vcpu->env->ctx);
     return NULL;
 }
@@ -189,6 +218,11 @@ void vcpu_kick(struct vcpu *vcpu)
     __atomic_store_n(&vcpu->kvm.run->immediate_exit, 1, __ATOMIC_RELAXED);
     if (vcpu->has_thread)
         pthread_kill(vcpu->thread, kick_signal());
+}
+
+void vcpu_unkick(struct vcpu *vcpu)
+{
+    __atomic_store_n(&vcpu->kvm.run->immediate_exit, 0, __ATOMIC_RELAXED);
 }
 
 void vcpu_join(struct vcpu *vcpu)

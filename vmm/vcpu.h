@@ -3,7 +3,8 @@
  * vcpu: one vCPU and the thread that runs it. Exits go to the bus; anything else ends the machine.
  *
  * To leave KVM_RUN the vCPU is kicked: kvm_run.immediate_exit makes the next KVM_RUN return at once, a signal
- * interrupts the present one, also while it waits in the kernel for a missing page.
+ * interrupts the present one, also while it waits in the kernel for a missing page. After a pause vcpu_unkick takes
+ * immediate_exit back; the caller's lock keeps it apart from kicks.
  */
 #ifndef VMM_VCPU_H
 #define VMM_VCPU_H
@@ -14,6 +15,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+struct vcpu;
+
 /* What all vCPUs of a machine share. Outlives their threads. */
 struct vcpu_env {
     struct bus *bus;
@@ -23,6 +26,13 @@ struct vcpu_env {
     /* The loop has ended, last thing that the thread does. */
     void (*on_leave)(void *ctx);
     void *ctx;
+    /* KVM says that the guest wants to end, by a call of its own: KVM_SYSTEM_EVENT_*. NULL: that is a failure. */
+    void (*on_system_event)(void *ctx, uint32_t type);
+    atomic_bool *pause; /* call on_pause before the guest runs on; NULL: never */
+    /* In the vCPU's thread, without the guest; returns when it may run on. */
+    void (*on_pause)(void *ctx, struct vcpu *vcpu);
+    /* What stands at @gpa, in words, into @text (ended): for the line about a triple fault. NULL: nothing is said. */
+    void (*describe_code)(void *ctx, gpa_t gpa, uint64_t rip, bool is_64bit, char *text, size_t bytes);
 };
 
 struct vcpu {
@@ -47,6 +57,8 @@ void vcpu_fini(struct vcpu *vcpu);
 must_check int vcpu_start(struct vcpu *vcpu, const char *name, int cpu, struct diag *diag);
 /* After *stop was set: makes the thread see it. Any thread, also the vCPU's own. Started, not yet joined. */
 void vcpu_kick(struct vcpu *vcpu);
+/* In on_pause: the vCPU may run on. */
+void vcpu_unkick(struct vcpu *vcpu);
 void vcpu_join(struct vcpu *vcpu);
 
 #endif

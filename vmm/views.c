@@ -5,7 +5,7 @@
 #include <string.h>
 
 const char *const view_state_names[NR_VIEW_STATES] = {
-    "resident", "standby", "zram", "swap", "disk", "balloon", "poison", "absent",
+    "resident", "standby", "zram", "swap", "disk", "balloon", "poison", "fill", "absent", "unplugged",
 };
 
 void view_put(json_t *object, const char *name, uint64_t value)
@@ -317,6 +317,7 @@ json_t *view_free(const struct mm_host_stat *host, const struct zram_stat *zram,
         view_put(row, "swap_bytes", s->swap_bytes);
         view_put(row, "balloon_bytes", s->balloon_bytes);
         view_put(row, "untouched_bytes", s->untouched_bytes);
+        view_put(row, "unplugged_bytes", s->unplugged_bytes);
     }
     return o;
 }
@@ -334,4 +335,41 @@ json_t *view_page(const char *vm_name, gpa_t gpa, const struct mm_page_info *inf
     put_hex(o, "level2_entry", info->raw_pmd);
     put_hex(o, "level1_entry", info->raw_pte);
     return o;
+}
+
+void view_put_balloon(json_t *out, const struct balloon_info *info, const struct balloon_stats *stats)
+{
+    json_t *o = json_object(), *values = json_object();
+
+    json_object_set_new(out, "balloon", o);
+    json_object_set_new(o, "driver", json_boolean(info->live));
+    view_put(o, "target_bytes", info->target_bytes);
+    view_put(o, "actual_bytes", info->actual_bytes);
+    view_put(o, "dropped_bytes", info->dropped_bytes);
+    json_object_set_new(o, "deflates_on_oom", json_boolean(info->oom_deflates));
+    view_put(o, "poison", info->poison);
+    view_put(o, "inflate_pages", info->nr_inflate_pages);
+    view_put(o, "deflate_pages", info->nr_deflate_pages);
+    view_put(o, "reported_pages", info->nr_report_pages);
+    view_put(o, "hinted_pages", info->nr_hint_pages);
+    view_put(o, "dropped_pages", info->nr_dropped_pages);
+    view_put(o, "drop_calls", info->nr_runs);
+    view_put(o, "bad_pages", info->nr_bad_pages);
+    json_object_set_new(o, "stats", values);
+    view_put(o, "stats_updates", stats->nr_updates);
+    for (unsigned tag = 0; tag < BALLOON_NR_STATS; tag++)
+        if (stats->valid >> tag & 1)
+            view_put(values, balloon_stat_names[tag], stats->value[tag]);
+}
+
+void view_put_mem(json_t *out, const struct mem_info *info)
+{
+    json_t *o = json_object();
+
+    json_object_set_new(out, "virtio_mem", o);
+    json_object_set_new(o, "driver", json_boolean(info->live));
+    put_hex(o, "start", info->start.v);
+    view_put(o, "region_bytes", info->region_bytes);
+    view_put(o, "requested_bytes", info->requested_bytes);
+    view_put(o, "plugged_bytes", info->plugged_bytes);
 }

@@ -9,6 +9,8 @@
 #ifndef VMM_VIEWS_H
 #define VMM_VIEWS_H
 
+#include "devices/balloon/balloon.h"
+#include "devices/mem/mem.h"
 #include "mm/mm.h"
 
 #include <jansson.h>
@@ -22,7 +24,9 @@ enum view_state {
     VIEW_DISK,
     VIEW_BALLOON,
     VIEW_POISON,
+    VIEW_FILL,
     VIEW_ABSENT,
+    VIEW_UNPLUGGED,
     NR_VIEW_STATES,
 };
 extern const char *const view_state_names[NR_VIEW_STATES];
@@ -58,6 +62,10 @@ json_t *view_regions(const struct view_vm_stat *vms, unsigned nr);
 json_t *view_free(const struct mm_host_stat *host, const struct zram_stat *zram, const struct swap_area_stat *areas,
                   unsigned nr_areas, const struct view_vm_stat *vms, unsigned nr_vms);
 json_t *view_page(const char *vm_name, gpa_t gpa, const struct mm_page_info *info);
+
+/* Members of @out: a VM's balloon, and the statistics that the guest gave; its virtio-mem. */
+void view_put_balloon(json_t *out, const struct balloon_info *info, const struct balloon_stats *stats);
+void view_put_mem(json_t *out, const struct mem_info *info);
 
 /* @text as a JSON string; bytes beyond ASCII become ? when it is not UTF-8, as a path may be. */
 json_t *view_text(const char *text);

@@ -29,7 +29,7 @@ enum key { KEY_PATTERN, KEY_START, KEY_OPS, KEY_WRITE, KEY_THETA, KEY_ORDER, KEY
 static const char *const key_names[NR_KEYS + 1] = {"pattern", "start", "ops",    "write",
                                                    "theta",   "order", "passes", NULL};
 static const char *const pattern_names[] = {"zero", "same", "text", "random", "mixed", NULL};
-static const char *const step_names[] = {"fill", "verify", "zipf", "stream", "idle", "free", "churn", NULL};
+static const char *const step_names[] = {"fill", "verify", "zipf", "stream", "idle", "free", "churn", "hostile", NULL};
 
 static const struct {
     unsigned keys; /* bits of enum key */
@@ -43,6 +43,7 @@ static const struct {
     [EBB_STEP_IDLE] = {0, {0}},
     [EBB_STEP_FREE] = {0, {0}},
     [EBB_STEP_CHURN] = {1u << KEY_OPS | 1u << KEY_START, {.ops = 1000}},
+    [EBB_STEP_HOSTILE] = {1u << KEY_OPS, {.ops = 1000}},
 };
 
 /* Where the parser is. */
@@ -332,6 +333,8 @@ static int parse_size(struct parser *p, struct ebb_step *step, const char *text)
             return refuse(p, "needs a time: idle:2s");
         return parse_time(p, text, &step->ns);
     }
+    if (step->kind == EBB_STEP_HOSTILE)
+        return text ? refuse(p, "takes no size: hostile,ops=1000") : 0;
     if (text && parse_pages(p, "size", text, &pages))
         return -1;
     if (text && pages == 0)
@@ -410,6 +413,8 @@ const char *workload_help(void)
            "                 ops=N (1000), start=SIZE (0)\n"
            "  free[:SIZE]    give the last pages back to the guest's free lists; fill may take them again\n"
            "  idle:TIME      sleep: 500ms, 2s, 1m\n"
+           "  hostile        attack the machine's virtio devices; Ebb and the workload's pages must not mind\n"
+           "                 ops=N (1000)\n"
            "\n"
            "Steps other than fill work on what is filled, without size on all of it. With several vCPUs they share "
            "each\n"

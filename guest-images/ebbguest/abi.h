@@ -7,6 +7,7 @@
  *   0 ...................... memory, up to 3 GiB; the rest from 4 GiB on
  *   EBB_SHARED_GPA ......... struct ebb_shared: host memory, outside the guest's; never reclaimed, read without exits
  *   EBB_ROM_GPA ............ the kernel image, read-only: one copy for all VMs of a process
+ *   EBB_DEVICES_GPA ........ virtio-mmio devices
  *
  * Both sides distrust: the guest writes its own counters and lines, the host copies and checks before it uses them.
  */
@@ -16,11 +17,18 @@
 #define EBB_LOW_BYTES 0xc0000000  /* memory below the hole: at most 3 GiB */
 #define EBB_HIGH_GPA 0x100000000  /* the rest starts here */
 #define EBB_SHARED_GPA 0xd0000000 /* 2 MiB aligned */
-#define EBB_ROM_GPA                                                                                                    \
-    0xd0200000                 /* 2 MiB aligned; at most 64 KiB. Every vCPU starts here, in ring 0, its number in rdi  \
-                                */
-#define EBB_ROM_CR3 0xd0201000 /* page tables of the image: the first GiB and the fourth, identity */
+/* 2 MiB aligned; at most 64 KiB. Every vCPU starts here, in ring 0, its number in rdi. */
+#define EBB_ROM_GPA 0xd0200000
+/*
+ * Page tables to start with: the first GiB and the fourth, identity. In the shared pages, since hardware with nested
+ * paging walks them as if it wrote (AMD: nested paging; Intel: EPT with accessed and dirty flags): in read-only
+ * memory each walk would fault.
+ */
+#define EBB_ROM_CR3 0xd0041000
+#define EBB_NR_BOOT_TABLES 4
 #define EBB_ROM_MAX_BYTES 0x10000
+#define EBB_DEVICES_GPA 0xd1000000 /* virtio-mmio devices, a page each; what vmm/platform.h says */
+#define EBB_MAX_DEVICES 18
 #define EBB_MAX_CPUS 64
 #define EBB_MAX_STEPS 32
 
@@ -64,13 +72,14 @@ enum ebb_exit {
 };
 
 enum ebb_step_kind {
-    EBB_STEP_FILL,   /* write pages [start, start + size) */
-    EBB_STEP_VERIFY, /* check every word of the pages */
-    EBB_STEP_ZIPF,   /* ops accesses, skewed by theta, write_pct of them rewrite the page */
-    EBB_STEP_STREAM, /* passes from first to last, write_pct of the pages rewritten */
-    EBB_STEP_IDLE,   /* sleep for ns */
-    EBB_STEP_FREE,   /* give the pages back to the guest's buddy */
-    EBB_STEP_CHURN,  /* ops times: free a run of pages, take other ones, fill them */
+    EBB_STEP_FILL,    /* write pages [start, start + size) */
+    EBB_STEP_VERIFY,  /* check every word of the pages */
+    EBB_STEP_ZIPF,    /* ops accesses, skewed by theta, write_pct of them rewrite the page */
+    EBB_STEP_STREAM,  /* passes from first to last, write_pct of the pages rewritten */
+    EBB_STEP_IDLE,    /* sleep for ns */
+    EBB_STEP_FREE,    /* give the pages back to the guest's buddy */
+    EBB_STEP_CHURN,   /* ops times: free a run of pages, take other ones, fill them */
+    EBB_STEP_HOSTILE, /* ops times: nonsense to the virtio devices of the machine */
     EBB_NR_STEP_KINDS,
 };
 
@@ -146,8 +155,11 @@ struct ebb_shared {
     struct ebb_step steps[EBB_MAX_STEPS];
     uint8_t unused[4096 - 40 - EBB_MAX_STEPS * sizeof(struct ebb_step)];
     struct ebb_vcpu_shared vcpu[EBB_MAX_CPUS];
+    /* written by the host before the machine starts: of level 4, 3, and for each GiB of level 2 */
+    uint64_t boot_tables[EBB_NR_BOOT_TABLES][512];
 };
-_Static_assert(sizeof(struct ebb_shared) == 4096 * (1 + EBB_MAX_CPUS), "parameters and one page a vCPU");
+_Static_assert(sizeof(struct ebb_shared) == 4096 * (1 + EBB_MAX_CPUS + EBB_NR_BOOT_TABLES), "whole pages");
+_Static_assert(__builtin_offsetof(struct ebb_shared, boot_tables) == EBB_ROM_CR3 - EBB_SHARED_GPA, "where CR3 points");
 
 /* Where memory ends, in bytes. */
 static inline uint64_t ebb_memory_end(uint64_t low_bytes, uint64_t high_bytes)

@@ -23,9 +23,6 @@
 #define GDT_BYTES 0x38
 #define TSS_BYTES 0x68
 
-/* Page table entries: present, writable, user, accessed; dirty and 2 MiB for leaves. Set beforehand: this is ROM. */
-#define TABLE_FLAGS 0x27
-#define LEAF_FLAGS 0xe7
 #define ROM(symbol) (symbol - rom_start + EBB_ROM_GPA)
 
     .section .boot, "ax"
@@ -158,26 +155,5 @@ idt:
     .set    vector, vector + 1
     .endr
 idt_end:
-
-/* Page tables to start with. Memory has its own as soon as the kernel has made them. */
-    .balign 4096
-boot_pml4:
-    .quad   ROM(boot_pdpt) + TABLE_FLAGS
-    .balign 4096
-boot_pdpt:
-    .quad   ROM(boot_pd0) + TABLE_FLAGS, 0, 0, ROM(boot_pd3) + TABLE_FLAGS
-    .balign 4096
-boot_pd0:
-    .set    page, 0
-    .rept   512
-    .quad   page + LEAF_FLAGS
-    .set    page, page + 0x200000
-    .endr
-boot_pd3:
-    .set    page, 0xc0000000
-    .rept   512
-    .quad   page + LEAF_FLAGS
-    .set    page, page + 0x200000
-    .endr
 
     .section .note.GNU-stack, "", @progbits

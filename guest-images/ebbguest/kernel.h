@@ -30,6 +30,7 @@ struct kernel {
     uint32_t nr_cpus;
     uint64_t page_tables; /* root, for CR3 */
     uint64_t seed;
+    uint64_t scratch; /* address of the hostile driver's block; 0: none was taken yet */
     struct zipf zipf; /* of the running step; made by vCPU 0 between barriers */
 };
 _Static_assert(sizeof(struct kernel) <= EBB_META_FIXED_BYTES, "abi.h counts with it");
@@ -65,6 +66,13 @@ void memory_refill(struct kernel *k, uint32_t from, uint32_t to);
 void step_prepare(struct cpu *cpu, const struct ebb_step *step);
 /* This vCPU's share of @step. */
 void step_run(struct cpu *cpu, const struct ebb_step *step);
+
+/* hostile.c */
+
+/* Takes the block that hostile drivers work in. 0 or -ENOMEM. vCPU 0. */
+must_check int hostile_prepare(struct kernel *k);
+/* @ops attacks on the devices of the machine; resets them all at the end. */
+void hostile_run(struct cpu *cpu, uint64_t ops, void (*progress)(struct cpu *cpu, uint64_t done));
 
 /* console.c */
 

@@ -49,6 +49,7 @@ static uint64_t make_page_tables(struct kernel *k, uint64_t at, uint64_t low, ui
     root[0] = (uint64_t)(uintptr_t)pdpt | TABLE_FLAGS;
     map_range(pdpt, 0, low, &next);
     map_range(pdpt, EBB_SHARED_GPA, EBB_ROM_GPA + BLOCK_BYTES, &next);
+    map_range(pdpt, EBB_DEVICES_GPA, EBB_DEVICES_GPA + BLOCK_BYTES, &next);
     map_range(pdpt, EBB_HIGH_GPA, EBB_HIGH_GPA + high, &next);
     k->page_tables = at;
     return next;

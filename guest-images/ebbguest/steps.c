@@ -285,6 +285,14 @@ static void run_churn(struct cpu *cpu, const struct ebb_step *step)
     count(&cpu->shared->nr_ops, ops);
 }
 
+static void run_hostile(struct cpu *cpu, const struct ebb_step *step)
+{
+    uint64_t ops = op_share(cpu, step->ops);
+
+    hostile_run(cpu, ops, show_progress);
+    count(&cpu->shared->nr_ops, ops);
+}
+
 void step_prepare(struct cpu *cpu, const struct ebb_step *step)
 {
     struct kernel *k = cpu->k;
@@ -302,6 +310,8 @@ void step_prepare(struct cpu *cpu, const struct ebb_step *step)
     }
     if (end > k->nr_filled)
         leave(EBB_EXIT_BAD_WORKLOAD);
+    if (step->kind == EBB_STEP_HOSTILE && !k->scratch && hostile_prepare(k))
+        leave(EBB_EXIT_NO_MEMORY);
     if (step->kind == EBB_STEP_ZIPF) {
         if (step->size_pages == 0)
             leave(EBB_EXIT_BAD_WORKLOAD);
@@ -312,9 +322,9 @@ void step_prepare(struct cpu *cpu, const struct ebb_step *step)
 void step_run(struct cpu *cpu, const struct ebb_step *step)
 {
     static void (*const run[EBB_NR_STEP_KINDS])(struct cpu *, const struct ebb_step *) = {
-        [EBB_STEP_FILL] = run_fill,     [EBB_STEP_VERIFY] = run_verify, [EBB_STEP_ZIPF] = run_zipf,
-        [EBB_STEP_STREAM] = run_stream, [EBB_STEP_IDLE] = run_idle,     [EBB_STEP_FREE] = run_free,
-        [EBB_STEP_CHURN] = run_churn,
+        [EBB_STEP_FILL] = run_fill,     [EBB_STEP_VERIFY] = run_verify,   [EBB_STEP_ZIPF] = run_zipf,
+        [EBB_STEP_STREAM] = run_stream, [EBB_STEP_IDLE] = run_idle,       [EBB_STEP_FREE] = run_free,
+        [EBB_STEP_CHURN] = run_churn,   [EBB_STEP_HOSTILE] = run_hostile,
     };
 
     cpu->rng = mix64(step->seed + cpu->number);

@@ -2,6 +2,7 @@
 #include "mm/map/guest_mem.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 void *guest_mem_hva(const struct guest_mem *mem, gpa_t gpa, uint64_t bytes)
@@ -33,6 +34,46 @@ int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const void *from, ui
 
     if (!to)
         return -EFAULT;
+    guest_mem_note_write(mem, gpa, bytes);
     memcpy(to, from, bytes);
     return 0;
+}
+
+/* --- log of writes by devices ------------------------------------------------------------------------- */
+
+int guest_mem_log_start(struct guest_mem *mem)
+{
+    uint64_t pages = 0;
+
+    for (unsigned i = 0; i < mem->nr; i++)
+        pages = MAX_OF(pages, (mem->region[i].start.v + mem->region[i].bytes) / PAGE_BYTES);
+    mem->nr_written_words = (pages + 63) / 64;
+    uint64_t *words = calloc(mem->nr_written_words, sizeof(*words));
+    if (!words)
+        return -ENOMEM;
+    __atomic_store_n(&mem->written, words, __ATOMIC_RELEASE); /* with the loads below */
+    return 0;
+}
+
+void guest_mem_log_stop(struct guest_mem *mem)
+{
+    free(__atomic_exchange_n(&mem->written, NULL, __ATOMIC_RELAXED));
+}
+
+void guest_mem_note_write(const struct guest_mem *mem, gpa_t gpa, uint64_t bytes)
+{
+    uint64_t *words = __atomic_load_n(&mem->written, __ATOMIC_ACQUIRE);
+
+    if (!words || bytes == 0)
+        return;
+    for (uint64_t gfn = gpa.v >> PAGE_SHIFT; gfn <= (gpa.v + bytes - 1) >> PAGE_SHIFT; gfn++)
+        __atomic_fetch_or(&words[gfn / 64], UINT64_C(1) << (gfn % 64), __ATOMIC_RELAXED);
+}
+
+bool guest_mem_was_written(const struct guest_mem *mem, gfn_t gfn)
+{
+    const uint64_t *words = __atomic_load_n(&mem->written, __ATOMIC_ACQUIRE);
+
+    return words && gfn / 64 < mem->nr_written_words &&
+           __atomic_load_n(&words[gfn / 64], __ATOMIC_RELAXED) >> (gfn % 64) & 1;
 }

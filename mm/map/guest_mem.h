@@ -19,10 +19,13 @@ struct guest_mem_region {
     char *hva; /* of start, in this process */
 };
 
-/* Constant once the vCPUs run. Regions do not overlap. */
+/* Regions do not overlap, and are constant once the vCPUs run. */
 struct guest_mem {
     unsigned nr;
     struct guest_mem_region region[GUEST_MEM_MAX_REGIONS];
+    /* Log of pages given to devices to be written: bit gfn. Atomic; NULL: nobody asks. */
+    uint64_t *written;
+    uint64_t nr_written_words;
 };
 
 /* Address of [gpa, gpa + bytes), or NULL when that is not inside one region, or wraps. @bytes may be 0: then gpa itself
@@ -31,5 +34,19 @@ void *guest_mem_hva(const struct guest_mem *mem, gpa_t gpa, uint64_t bytes);
 /* 0, or -EFAULT with nothing copied: a part of [gpa, gpa + bytes) is not inside one region. */
 must_check int guest_mem_read(const struct guest_mem *mem, gpa_t gpa, void *to, uint64_t bytes);
 must_check int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const void *from, uint64_t bytes);
+
+/*
+ * The log. KVM's dirty log has what vCPUs write; what devices write is noted here, when the guest hands a buffer over
+ * (virtq_pop) and in guest_mem_write. Both together are all that can change memory.
+ *
+ * guest_mem_log_start - empty, and on. One user at a time. 0 or -ENOMEM. guest_mem_log_stop - off; no device thread runs
+ * code of a device at that moment (the caller is it, or has stopped it).
+ */
+must_check int guest_mem_log_start(struct guest_mem *mem);
+void guest_mem_log_stop(struct guest_mem *mem);
+/* The pages of [gpa, gpa + bytes), inside memory, may be written from now on. Does nothing while the log is off. */
+void guest_mem_note_write(const struct guest_mem *mem, gpa_t gpa, uint64_t bytes);
+/* False while the log is off. */
+bool guest_mem_was_written(const struct guest_mem *mem, gfn_t gfn);
 
 #endif

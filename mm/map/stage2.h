@@ -8,7 +8,8 @@
  * level-1 table under it.
  *
  *   level-2 entry:  ABSENT | TABLE | RESIDENT 2 MiB leaf (fn = its home) | STANDBY 2 MiB (fn)
- *   level-1 entry:  any state
+ *                   | BALLOON, FILL or UNPLUGGED: all of the block is that
+ *   level-1 entry:  any state but UNPLUGGED
  *
  * What an entry says:
  */
@@ -25,9 +26,11 @@ enum s2_state {
     S2_ZRAM,       /* payload: zram.h */
     S2_SWAP,       /* payload: swap_ref */
     S2_DISK,       /* payload: block of the virtual disk */
-    S2_BALLOON,    /* given up by the guest */
-    S2_POISON,     /* content lost by an I/O error: whoever touches it stops */
-    S2_TABLE,      /* not a leaf: a lower table */
+    S2_BALLOON, /* in the balloon; payload: the 32-bit word that its pages hold when they are touched, as FILL's or 0 */
+    S2_POISON,  /* content lost by an I/O error: whoever touches it stops */
+    S2_FILL,    /* given up by the guest: reads as the 32-bit word in payload, repeated; not 0 */
+    S2_UNPLUGGED, /* not memory: nobody may touch it */
+    S2_TABLE,     /* not a leaf: a lower table */
 };
 
 #define S2_R 1u

@@ -141,6 +141,10 @@ uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, boo
 {
     struct s2_entry entry = pmd_read(block);
     uint32_t taken = 0;
+    if (block->nr_pins) {
+        event_add(thread->host, EV_take_pinned, 1);
+        return 0;
+    }
     block->nr_scans++;
     if (entry.state == S2_TABLE) {
         taken = deactivate_small(thread, block, force, scanned);

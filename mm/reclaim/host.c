@@ -14,6 +14,17 @@ struct block *vm_block(const struct mm_vm *vm, gfn_t gfn)
     return NULL;
 }
 
+bool vm_has_range(const struct mm_vm *vm, gpa_t gpa, uint64_t bytes)
+{
+    for (unsigned i = 0; i < vm->nr_regions; i++) {
+        const struct mm_region *region = &vm->regions[i];
+        uint64_t offset = gpa.v - region->start.v;
+        if (gpa.v >= region->start.v && offset <= region->bytes && bytes <= region->bytes - offset)
+            return true;
+    }
+    return false;
+}
+
 static void count_state(struct mm_vm *vm, uint8_t state, int64_t pages)
 {
     __atomic_add_fetch(&vm->nr_pages[state], (uint64_t)pages, __ATOMIC_RELAXED);
@@ -27,6 +38,10 @@ static void count_change(struct block *block, uint8_t from, uint8_t to, uint16_t
         return;
     count_state(block->vm, from, -(int64_t)pages);
     count_state(block->vm, to, pages);
+    if (from == S2_BALLOON)
+        event_add(block->vm->host, EV_balloon_deflate, pages);
+    if (to == S2_BALLOON)
+        event_add(block->vm->host, EV_balloon_inflate, pages);
     if (from == S2_RESIDENT)
         block->nr_resident = (uint16_t)(block->nr_resident - pages);
     if (to == S2_RESIDENT)
@@ -56,6 +71,19 @@ void block_split(struct block *block)
 {
     stage2_split(&block->vm->stage2, block->pmd, block->table);
     block->small = true;
+}
+
+void block_merge(struct block *block, const struct s2_entry *leaf)
+{
+    struct stage2 *s2 = &block->vm->stage2;
+    uint16_t pages[S2_TABLE] = {0};
+    for (unsigned i = 0; i < BLOCK_PAGES; i++)
+        pages[pte_read(block, i).state]++;
+    stage2_table_free(s2, stage2_merge(s2, block->pmd, leaf));
+    block->table = NULL;
+    for (uint8_t state = 0; state < S2_TABLE; state++)
+        if (pages[state])
+            count_change(block, state, leaf->state, pages[state]);
 }
 
 void thread_free_page(struct mm_thread *thread, fn_t fn)

@@ -33,12 +33,14 @@ struct block {
     struct mm_vm *vm;
     gfn_t start; /* first page */
     /* guarded by lock */
+    uint32_t nr_pins;     /* mm_pin: what is in the guest stays there */
     uint64_t *table;      /* level-1 table: under *pmd, or set aside for a split while *pmd is a leaf */
     uint16_t nr_resident; /* pages in the guest */
     uint32_t nr_scans;    /* times reclaim looked at it; see age.h */
     uint16_t ra_next;     /* readahead: index in the block at which a sequence would go on */
     uint8_t ra_window;    /* pages brought in last */
-    bool small;           /* the guest side may have a page table: no 2 MiB frame any more */
+    bool small;           /* the guest side may have a page table: no 2 MiB frame until it is dropped as a whole */
+    bool closing;         /* about to be unplugged or not: pins wait */
     /* guarded by lru.lock */
     bool on_lru;
     struct block *lru_prev, *lru_next;
@@ -126,6 +128,8 @@ static inline uint64_t counter_read(const uint64_t *counter)
 
 /* The block of @gfn, NULL outside the VM's regions. */
 struct block *vm_block(const struct mm_vm *vm, gfn_t gfn);
+/* Whether [gpa, gpa + bytes) is inside one region; @bytes may be 0. */
+bool vm_has_range(const struct mm_vm *vm, gpa_t gpa, uint64_t bytes);
 
 /* Entry of the page at @index of a block whose *pmd is a table. */
 static inline struct s2_entry pte_read(const struct block *block, unsigned index)
@@ -142,6 +146,11 @@ static inline struct s2_entry pmd_read(const struct block *block)
     return entry;
 }
 
+static inline bool entry_is_same(const struct s2_entry *a, const struct s2_entry *b)
+{
+    return a->state == b->state && a->payload == b->payload;
+}
+
 /*
  * The one place where an entry changes: page @index, or the whole block with pmd_write. @old is what was read under
  * the lock, for the counts. Caller holds block.lock.
@@ -150,6 +159,11 @@ void pte_write(struct block *block, unsigned index, const struct s2_entry *old, 
 void pmd_write(struct block *block, const struct s2_entry *old, const struct s2_entry *new);
 /* A leaf or absent *pmd becomes a table of the same; uses block.table, which is there. Caller holds block.lock. */
 void block_split(struct block *block);
+/*
+ * The other way: a table becomes @leaf, the counts follow, the table is freed. The pages are not in the guest, and what
+ * the entries named has been given up. Caller holds block.lock.
+ */
+void block_merge(struct block *block, const struct s2_entry *leaf);
 /* block.table exists afterwards. -ENOMEM. Caller holds block.lock. */
 must_check int block_prepare_table(struct block *block);
 

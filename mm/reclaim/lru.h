@@ -65,7 +65,7 @@ must_check bool lru_forget_standby(struct mm_host *host, fn_t fn);
 void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, bool to_tail);
 
 /*
- * lru_deactivate_block - what is cold in the block goes to standby. @force: whatever its age.
+ * lru_deactivate_block - what is cold in the block goes to standby, nothing while it is pinned. @force: whatever its age.
  * Caller holds block.lock. Returns pages taken; *scanned grows by pages looked at.
  */
 uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, bool force, uint64_t *scanned);

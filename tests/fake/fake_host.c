@@ -538,6 +538,14 @@ int fake_host_guest_read(struct fake_host *fh, vmid_t vm, gfn_t gfn, uint32_t of
     return from ? 0 : -EFAULT;
 }
 
+void *fake_host_guest(struct fake_host *fh, vmid_t vm)
+{
+    lock_acquire(&fh->lock);
+    struct pages *guest = vm_pages(fh, vm);
+    lock_release(&fh->lock);
+    return guest ? guest->mem : NULL;
+}
+
 bool fake_host_is_present(struct fake_host *fh, vmid_t vm, gfn_t gfn)
 {
     lock_acquire(&fh->lock);

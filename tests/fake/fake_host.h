@@ -64,6 +64,8 @@ must_check int fake_host_guest_write(struct fake_host *fh, vmid_t vm, gfn_t gfn,
                                      uint32_t bytes);
 must_check int fake_host_guest_read(struct fake_host *fh, vmid_t vm, gfn_t gfn, uint32_t off, void *dst,
                                     uint32_t bytes);
+/* Address of guest frame 0, for I/O to present pages that are pinned; the others follow it. */
+void *fake_host_guest(struct fake_host *fh, vmid_t vm);
 bool fake_host_is_present(struct fake_host *fh, vmid_t vm, gfn_t gfn);
 bool fake_host_is_filled(struct fake_host *fh, fn_t fn);
 

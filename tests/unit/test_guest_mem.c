@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/fake/fail_alloc.h"
+
 #define LOW_BYTES (2 * PAGE_BYTES)
 #define HIGH_BYTES PAGE_BYTES
 #define HIGH_GPA (UINT64_MAX - HIGH_BYTES) /* ends one byte before the end of all addresses */
@@ -115,6 +117,42 @@ START_TEST(test_guest_mem_refused_copy_changes_nothing)
 }
 END_TEST
 
+START_TEST(test_guest_mem_log_has_what_devices_may_write)
+{
+    static char first[2 * PAGE_BYTES], second[2 * PAGE_BYTES];
+    struct guest_mem logged = {.nr = 2,
+                               .region = {{.start = {0}, .bytes = sizeof(first), .hva = first},
+                                          {.start = {64 * PAGE_BYTES}, .bytes = sizeof(second), .hva = second}}};
+    uint32_t word = 1;
+
+    guest_mem_note_write(&logged, (gpa_t){0}, 1);
+    ck_assert(!guest_mem_was_written(&logged, 0));
+    ck_assert_int_eq(guest_mem_log_start(&logged), 0);
+    ck_assert(!guest_mem_was_written(&logged, 0));
+    ck_assert_int_eq(guest_mem_write(&logged, (gpa_t){PAGE_BYTES - 2}, &word, sizeof(word)), 0);
+    guest_mem_note_write(&logged, (gpa_t){65 * PAGE_BYTES}, PAGE_BYTES);
+    guest_mem_note_write(&logged, (gpa_t){64 * PAGE_BYTES}, 0);
+    for (gfn_t gfn = 0; gfn < 200; gfn++)
+        ck_assert_int_eq(guest_mem_was_written(&logged, gfn), gfn == 0 || gfn == 1 || gfn == 65);
+    guest_mem_log_stop(&logged);
+    ck_assert(!guest_mem_was_written(&logged, 65));
+    ck_assert_int_eq(guest_mem_log_start(&logged), 0);
+    ck_assert(!guest_mem_was_written(&logged, 65));
+    guest_mem_log_stop(&logged);
+}
+END_TEST
+
+START_TEST(test_guest_mem_log_without_memory_is_refused)
+{
+    static char first[PAGE_BYTES];
+    struct guest_mem logged = {.nr = 1, .region = {{.bytes = sizeof(first), .hva = first}}};
+
+    fail_alloc_at(1);
+    ck_assert_int_eq(guest_mem_log_start(&logged), -ENOMEM);
+    ck_assert_ptr_null(logged.written);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("guest_mem");
@@ -129,6 +167,8 @@ int main(void)
     tcase_add_test(tcase, test_guest_mem_no_regions_refuse_everything);
     tcase_add_test(tcase, test_guest_mem_copies_reach_first_and_last_byte);
     tcase_add_test(tcase, test_guest_mem_refused_copy_changes_nothing);
+    tcase_add_test(tcase, test_guest_mem_log_has_what_devices_may_write);
+    tcase_add_test(tcase, test_guest_mem_log_without_memory_is_refused);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

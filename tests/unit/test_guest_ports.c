@@ -57,10 +57,45 @@ static void rig_init(struct rig *rig, unsigned nr_cpus)
     ck_assert_int_eq(guest_ports_attach(&rig->ports, &rig->bus), 0);
 }
 
+/* What @gva is mapped to by the tables that the guest starts with; the host's own addresses stand for its pages. */
+static uint64_t walk(const struct ebb_shared *shared, uint64_t gva)
+{
+    uint64_t table = EBB_ROM_CR3, entry = 0;
+
+    for (unsigned shift = 39; shift >= 21; shift -= 9) {
+        size_t offset = table - EBB_SHARED_GPA;
+        ck_assert_uint_le(offset, sizeof(*shared) - 4096);
+        memcpy(&entry, (const uint8_t *)shared + offset + (gva >> shift & 511) * 8, sizeof(entry));
+        /* Present, writable, for ring 3. */
+        if ((entry & 7) != 7)
+            return UINT64_MAX;
+        table = entry & ~UINT64_C(0xfff);
+    }
+    ck_assert_uint_eq(entry & 0x80, 0x80);
+    return table + (gva & 0x1fffff);
+}
+
 static void out(struct rig *rig, uint64_t port, unsigned cpu, uint32_t value)
 {
     bus_write(&rig->bus, BUS_PORT, port, 4, cpu, value);
 }
+
+START_TEST(test_guest_ports_first_page_tables_map_what_the_guest_starts_with)
+{
+    static const uint64_t mapped[] = {0,          EBB_CPU_AREA_GPA + 5, 0x3fffffff,
+                                      0xc0000000, EBB_SHARED_GPA,       EBB_ROM_GPA + EBB_ROM_MAX_BYTES - 1,
+                                      0xffffffff};
+    static const uint64_t unmapped[] = {0x40000000, 0xbfffffff, 0x100000000, UINT64_C(1) << 39};
+    struct rig rig;
+
+    rig_init(&rig, 1);
+    for (size_t i = 0; i < ARRAY_LEN(mapped); i++)
+        ck_assert_uint_eq(walk(rig.ports.shared, mapped[i]), mapped[i]);
+    for (size_t i = 0; i < ARRAY_LEN(unmapped); i++)
+        ck_assert_uint_eq(walk(rig.ports.shared, unmapped[i]), UINT64_MAX);
+    guest_ports_fini(&rig.ports);
+}
+END_TEST
 
 START_TEST(test_guest_ports_parameters_are_written)
 {
@@ -253,6 +288,7 @@ int main(void)
     TCase *tcase = tcase_create("guest_ports");
 
     tcase_set_timeout(tcase, 30);
+    tcase_add_test(tcase, test_guest_ports_first_page_tables_map_what_the_guest_starts_with);
     tcase_add_test(tcase, test_guest_ports_parameters_are_written);
     tcase_add_test(tcase, test_guest_ports_steps_are_measured_in_order);
     tcase_add_test(tcase, test_guest_ports_step_out_of_order_is_not_heard);

@@ -110,9 +110,9 @@ START_TEST(test_mm_no_slot_to_come_home_to_takes_nothing)
     while (!pool_alloc_empty(pool, BLOCK_PAGES, &run[nr].fn, &run[nr].nr))
         nr++;
     ck_assert_uint_eq(mm_reclaim(rig->thread[0], rig->vm, 100, false), 0);
-    mm_rig_check(rig);
     while (nr-- > 0)
         pool_free_empty(pool, run[nr].fn, run[nr].nr);
+    mm_rig_check(rig);
     ck_assert_uint_ge(mm_reclaim(rig->thread[0], rig->vm, 100, false), 100);
     for (gfn_t gfn = 0; gfn < 100; gfn++)
         mm_rig_verify(rig, 0, gfn);

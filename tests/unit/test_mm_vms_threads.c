@@ -90,11 +90,14 @@ static void *writer_main(void *arg)
     return NULL;
 }
 
-/* Each of them has pages on the way to a store that will refuse them when another looks. */
+/*
+ * Each of them has pages on the way to a store that will refuse them when another looks. The share of each is more than
+ * the budget: however they are scheduled, none can come to its end.
+ */
 START_TEST(test_mm_out_of_memory_is_told_to_every_thread)
 {
     const struct mm_config config = {.budget_bytes = 8 * MIB, .zram = {.limit_bytes = 4 * MIB}};
-    struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 4);
+    struct mm_rig *rig = mm_rig_create(&config, 36 * MIB, 4);
     struct writer writer[4];
     pthread_t thread[4];
     for (unsigned i = 0; i < 4; i++) {

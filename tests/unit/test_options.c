@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Options of `ebb run`, the words that are near a wrong one, and the one line that says what is wrong. */
 #include "vmm/options.h"
+#include "vmm/options_linux.h"
 #include "vmm/suggest.h"
 
 #include <check.h>
@@ -182,6 +183,52 @@ static const struct {
     {"--workload fly:1M", "fly"},
     {"--workload fill:1T", "fill"},
     {"--memory 256G --vms 256", "largest budget"},
+    {"--kernel", "needs a value"},
+    {"--kernel=", "needs the name of a file"},
+    {"--kernel k --workload fill:1M", "take one"},
+    {"--kernel k --memory 32M", "64M"},
+    {"--initrd i", "--kernel"},
+    {"--disk d", "--kernel"},
+    {"--console", "--kernel"},
+    {"--no-balloon", "--kernel"},
+    {"--hotplug-memory 1G", "--kernel"},
+    {"--kernel k --disk d,fast", "readonly"},
+    {"--kernel k --disk ,readonly", "name of a file"},
+    {"--kernel k --disk d,queues=9", "1 to 8"},
+    {"--kernel k --disk d,queues=0", "1 to 8"},
+    {"--kernel k --disk d,queues=+1", "1 to 8"},
+    {"--kernel k --disk d,id=", "1 to 20"},
+    {"--kernel k --disk d,id=123456789012345678901", "1 to 20"},
+    {"--kernel k --disk d --disk d", "twice"},
+    {"--kernel k --disk d,readonly --disk d", "twice"},
+    {"--kernel k --vms 2 --disk d", "readonly"},
+    {"--kernel k --vms 2 --net tap=t0", "%d"},
+    {"--kernel k --vms 2 --console", "leave it out"},
+    {"--kernel k --vms 2 --vsock cid=3,path=s", "%d"},
+    {"--kernel k --vms 2 --console-port name=a,path=s", "%d"},
+    {"--kernel k --net t0", "tap=NAME"},
+    {"--kernel k --net mac=02:00:00:00:00:01", "needs a tap"},
+    {"--kernel k --net tap=", "1 to 15"},
+    {"--kernel k --net tap=abcdefghijklmnop", "1 to 15"},
+    {"--kernel k --net tap=t,mac=02:00:00:00:00", "mac=02:"},
+    {"--kernel k --net tap=t,mac=03:00:00:00:00:01", "mac=02:"},
+    {"--kernel k --net tap=t,mac=00:00:00:00:00:00", "mac=02:"},
+    {"--kernel k --net tap=t,mac=02:00:00:00:00:01:02", "mac=02:"},
+    {"--kernel k --net tap=a --net tap=b --net tap=c", "at most 2"},
+    {"--kernel k --console-port name=a", "a name and a path"},
+    {"--kernel k --console-port name=a/b,path=s", "no /"},
+    {"--kernel k --console-port name=a,path=s --console-port name=a,path=r", "twice"},
+    {"--kernel k --vsock cid=2,path=s", "3 to"},
+    {"--kernel k --vsock cid=4294967295,path=s", "3 to"},
+    {"--kernel k --vsock cid=3", "a cid and a path"},
+    {"--kernel k --vsock cid=3,path=s --vsock cid=4,path=r", "one vsock"},
+    {"--kernel k --balloon reporting=yes", "on or off"},
+    {"--kernel k --balloon stats=-1", "seconds"},
+    {"--kernel k --balloon size=5", "not known"},
+    {"--kernel k --balloon --no-balloon", "exclude"},
+    {"--kernel k --hotplug-memory 3M", "4M"},
+    {"--kernel k --hotplug-memory 0", "512M"},
+    {"--kernel k --hotplug-memory 1T", "256 GiB"},
 };
 
 START_TEST(test_options_wrong_is_one_line_that_says_what_is_right)
@@ -192,6 +239,103 @@ START_TEST(test_options_wrong_is_one_line_that_says_what_is_right)
     ck_assert_int_eq(diag.code, EXIT_USAGE);
     ck_assert_msg(strstr(diag.text, wrong[_i].says), "\"%s\" does not say \"%s\"", diag.text, wrong[_i].says);
     ck_assert_ptr_null(strchr(diag.text, '\n'));
+}
+END_TEST
+
+START_TEST(test_options_linux_guest_has_what_was_asked)
+{
+    struct run_options o;
+    struct diag diag;
+    ck_assert_msg(parse("--kernel vmlinux --initrd rd --memory 1G --disk a,readonly,queues=4,id=root --disk=b,direct "
+                        "--net tap=t0,mac=02:00:00:00:0a:ff --console-port name=agent,path=a.sock --console "
+                        "--vsock cid=5,path=v.sock --balloon reporting=off,stats=5 --hotplug-memory 2G",
+                        &o, &diag) == 0,
+                  "%s", diag.text);
+    ck_assert(o.has_kernel && o.console && !o.demonstration);
+    ck_assert_str_eq(o.linux.kernel_path, "vmlinux");
+    ck_assert_str_eq(o.linux.initrd_path, "rd");
+    ck_assert_uint_eq(o.linux.nr_disks, 2);
+    ck_assert_str_eq(o.linux.disk[0].path, "a");
+    ck_assert_str_eq(o.linux.disk[0].id, "root");
+    ck_assert(o.linux.disk[0].read_only && !o.linux.disk[0].direct);
+    ck_assert_uint_eq(o.linux.disk[0].nr_queues, 4);
+    ck_assert(!o.linux.disk[1].read_only && o.linux.disk[1].direct);
+    ck_assert_uint_eq(o.linux.disk[1].nr_queues, 1);
+    ck_assert_str_eq(o.linux.net[0].tap, "t0");
+    ck_assert(o.linux.net[0].has_mac);
+    ck_assert_mem_eq(o.linux.net[0].mac, "\x02\0\0\0\x0a\xff", 6);
+    ck_assert_str_eq(o.linux.port[0].name, "agent");
+    ck_assert_str_eq(o.linux.port[0].path, "a.sock");
+    ck_assert_uint_eq(o.linux.vsock_cid, 5);
+    ck_assert(o.linux.balloon.no_reporting && !o.linux.balloon.no_hinting && !o.linux.balloon.off);
+    ck_assert_uint_eq(o.linux.balloon.stats_seconds, 5);
+    ck_assert_uint_eq(o.linux.hotplug_bytes, 2048 * MIB);
+    ck_assert_uint_eq(o.mm.budget_bytes, options_whole_budget(3072 * MIB, 1));
+    ck_assert_uint_eq(o.nr_swaps, 0);
+}
+END_TEST
+
+START_TEST(test_options_cmdline_replaces_all_but_the_console)
+{
+    char *words[] = {"--kernel", "k", "--cmdline", NULL};
+    char longest[BOOT_MAX_CMDLINE_BYTES] = "";
+    struct run_options o;
+    struct diag diag = {0};
+
+    ck_assert_int_eq(parse("--kernel k", &o, &diag), 0);
+    ck_assert_str_eq(o.linux.cmdline, "console=ttyS0 reboot=k panic=-1 random.trust_cpu=on 8250.nr_uarts=1 pci=off");
+    words[3] = "quiet root=/dev/vda ro";
+    ck_assert_int_eq(options_parse_run(4, words, &o, &diag), 0);
+    ck_assert_str_eq(o.linux.cmdline, "console=ttyS0 quiet root=/dev/vda ro");
+    words[3] = "quiet console=hvc0";
+    ck_assert_int_eq(options_parse_run(4, words, &o, &diag), 0);
+    ck_assert_str_eq(o.linux.cmdline, "quiet console=hvc0");
+    words[3] = "";
+    ck_assert_int_eq(options_parse_run(4, words, &o, &diag), 0);
+    ck_assert_str_eq(o.linux.cmdline, "console=ttyS0 ");
+    words[3] = longest;
+    memset(longest, 'x', sizeof(longest) - sizeof("console=ttyS0 "));
+    ck_assert_int_eq(options_parse_run(4, words, &o, &diag), 0);
+    longest[strlen(longest)] = 'x';
+    ck_assert_int_eq(options_parse_run(4, words, &o, &diag), -1);
+    ck_assert_int_eq(diag.code, EXIT_USAGE);
+    ck_assert_msg(strstr(diag.text, "2047"), "%s", diag.text);
+}
+END_TEST
+
+START_TEST(test_options_several_linux_guests_get_names_by_number)
+{
+    struct linux_config one;
+    struct run_options o;
+    struct diag diag;
+
+    ck_assert_msg(parse("--kernel k --vms 12 --disk base.img,readonly --disk d%d.img --net tap=ebb%d "
+                        "--console-port name=a,path=p%d.sock --vsock cid=3,path=%d.sock",
+                        &o, &diag) == 0,
+                  "%s", diag.text);
+    ck_assert_int_eq(options_linux_of(&o.linux, 11, &one, &diag), 0);
+    ck_assert_str_eq(one.disk[0].path, "base.img");
+    ck_assert_str_eq(one.disk[1].path, "d11.img");
+    ck_assert_str_eq(one.net[0].tap, "ebb11");
+    ck_assert_str_eq(one.port[0].path, "p11.sock");
+    ck_assert_str_eq(one.vsock_path, "11.sock");
+    ck_assert_int_eq(parse("--kernel k --vms 200 --net tap=abcdefghijkl%d", &o, &diag), 0);
+    ck_assert_int_eq(options_linux_of(&o.linux, 199, &one, &diag), 0); /* 15 characters, as many as there can be */
+    ck_assert_int_eq(parse("--kernel k --vms 200 --net tap=abcdefghijklm%d", &o, &diag), 0);
+    ck_assert_int_eq(options_linux_of(&o.linux, 99, &one, &diag), 0);
+    ck_assert_int_eq(options_linux_of(&o.linux, 199, &one, &diag), -1);
+    ck_assert_msg(strstr(diag.text, "199"), "%s", diag.text);
+}
+END_TEST
+
+START_TEST(test_options_balloon_alone_is_for_the_embedded_guest)
+{
+    struct run_options o;
+    struct diag diag;
+
+    ck_assert_int_eq(parse("--balloon --memory 64M", &o, &diag), 0);
+    ck_assert(o.devices && !o.has_kernel);
+    ck_assert_uint_eq(o.memory_bytes, 64 * MIB);
 }
 END_TEST
 
@@ -278,6 +422,10 @@ int main(void)
     tcase_add_test(tc, test_options_help_needs_nothing_else_to_be_right);
     tcase_add_test(tc, test_options_long_text_is_refused_whole);
     tcase_add_test(tc, test_options_default_workload_fits_every_memory);
+    tcase_add_test(tc, test_options_linux_guest_has_what_was_asked);
+    tcase_add_test(tc, test_options_cmdline_replaces_all_but_the_console);
+    tcase_add_test(tc, test_options_several_linux_guests_get_names_by_number);
+    tcase_add_test(tc, test_options_balloon_alone_is_for_the_embedded_guest);
     tcase_add_test(tc, test_diag_keeps_the_first_and_is_one_line);
     tcase_add_test(tc, test_suggest_finds_near_words_only);
     suite_add_tcase(suite, tc);

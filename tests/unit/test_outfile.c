@@ -65,7 +65,7 @@ START_TEST(test_outfile_appears_at_the_commit_only)
 {
     struct place p;
     set_up(&p);
-    ck_assert_msg(outfile_open(p.path, &p.file, &p.diag) == 0, "%s", p.diag.text);
+    ck_assert_msg(outfile_open("--json", p.path, &p.file, &p.diag) == 0, "%s", p.diag.text);
     ck_assert_uint_eq(count(&p), 0);
     ck_assert_int_eq(commit(&p, 7), 0);
     ck_assert_int_eq(value(&p), 7);
@@ -79,7 +79,7 @@ START_TEST(test_outfile_replaces_the_old_one_whole)
     struct place p;
     set_up(&p);
     for (int i = 1; i < 4; i++) {
-        ck_assert_int_eq(outfile_open(p.path, &p.file, &p.diag), 0);
+        ck_assert_int_eq(outfile_open("--json", p.path, &p.file, &p.diag), 0);
         ck_assert_int_eq(commit(&p, i), 0);
         ck_assert_int_eq(value(&p), i);
     }
@@ -92,13 +92,13 @@ START_TEST(test_outfile_cancel_leaves_what_was_there)
 {
     struct place p;
     set_up(&p);
-    ck_assert_int_eq(outfile_open(p.path, &p.file, &p.diag), 0);
+    ck_assert_int_eq(outfile_open("--json", p.path, &p.file, &p.diag), 0);
     outfile_cancel(&p.file);
     outfile_cancel(&p.file);
     ck_assert_uint_eq(count(&p), 0);
-    ck_assert_int_eq(outfile_open(p.path, &p.file, &p.diag), 0);
+    ck_assert_int_eq(outfile_open("--json", p.path, &p.file, &p.diag), 0);
     ck_assert_int_eq(commit(&p, 1), 0);
-    ck_assert_int_eq(outfile_open(p.path, &p.file, &p.diag), 0);
+    ck_assert_int_eq(outfile_open("--json", p.path, &p.file, &p.diag), 0);
     outfile_cancel(&p.file);
     ck_assert_int_eq(value(&p), 1);
     tear_down(&p);
@@ -112,10 +112,10 @@ START_TEST(test_outfile_through_a_link_writes_its_target)
     struct stat st;
     set_up(&p);
     snprintf(link_path, sizeof(link_path), "%s/link", p.directory);
-    ck_assert_int_eq(outfile_open(p.path, &p.file, &p.diag), 0);
+    ck_assert_int_eq(outfile_open("--json", p.path, &p.file, &p.diag), 0);
     ck_assert_int_eq(commit(&p, 1), 0);
     ck_assert_int_eq(symlink(p.path, link_path), 0);
-    ck_assert_int_eq(outfile_open(link_path, &p.file, &p.diag), 0);
+    ck_assert_int_eq(outfile_open("--json", link_path, &p.file, &p.diag), 0);
     ck_assert_int_eq(commit(&p, 2), 0);
     ck_assert_int_eq(value(&p), 2);
     ck_assert_int_eq(lstat(link_path, &st), 0);
@@ -130,7 +130,7 @@ START_TEST(test_outfile_device_stays_a_device)
     struct place p;
     struct stat st;
     set_up(&p);
-    ck_assert_int_eq(outfile_open("/dev/null", &p.file, &p.diag), 0);
+    ck_assert_int_eq(outfile_open("--json", "/dev/null", &p.file, &p.diag), 0);
     ck_assert_int_eq(commit(&p, 1), 0);
     ck_assert_int_eq(stat("/dev/null", &st), 0);
     ck_assert(S_ISCHR(st.st_mode));
@@ -142,7 +142,7 @@ START_TEST(test_outfile_full_device_is_told)
 {
     struct place p;
     set_up(&p);
-    ck_assert_int_eq(outfile_open("/dev/full", &p.file, &p.diag), 0);
+    ck_assert_int_eq(outfile_open("--json", "/dev/full", &p.file, &p.diag), 0);
     ck_assert_int_eq(commit(&p, 1), -1);
     ck_assert_int_eq(p.diag.code, EXIT_GUEST);
     ck_assert_ptr_nonnull(strstr(p.diag.text, "No space"));
@@ -157,7 +157,7 @@ START_TEST(test_outfile_that_cannot_be_written_is_found_at_once)
     struct place p;
     set_up(&p);
     const char *path = *refused[_i] ? refused[_i] : p.directory;
-    ck_assert_int_eq(outfile_open(path, &p.file, &p.diag), -1);
+    ck_assert_int_eq(outfile_open("--json", path, &p.file, &p.diag), -1);
     ck_assert_int_eq(p.diag.code, EXIT_USAGE);
     outfile_cancel(&p.file);
     tear_down(&p);

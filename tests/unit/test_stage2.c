@@ -340,8 +340,11 @@ START_TEST(test_stage2_split_keeps_state_age_permission)
         {.state = S2_ABSENT},
         {.state = S2_RESIDENT, .payload = 4096, .age = 7, .perm = S2_R | S2_W, .accessed = true, .dirty = true},
         {.state = S2_STANDBY, .payload = 4096, .age = 15},
+        {.state = S2_BALLOON, .payload = UINT32_MAX},
+        {.state = S2_FILL, .payload = 0xaaaaaaaa},
     };
     const struct s2_entry *leaf = &leaves[_i];
+    uint64_t kept = leaf->state == S2_RESIDENT ? 0 : leaf->payload;
     ck_assert_int_eq(stage2_cover(&s2, 0, GIB_PAGES), 0);
     uint64_t *pmd = stage2_pmd(&s2, BLOCK_PAGES);
     *pmd = ept->make_leaf(leaf, 2);
@@ -356,7 +359,7 @@ START_TEST(test_stage2_split_keeps_state_age_permission)
         ck_assert_uint_eq(got.state, leaf->state);
         ck_assert_uint_eq(got.age, leaf->age);
         ck_assert_uint_eq(got.perm, leaf->perm);
-        ck_assert_uint_eq(got.payload, leaf->state == S2_STANDBY ? leaf->payload + i : 0);
+        ck_assert_uint_eq(got.payload, leaf->state == S2_STANDBY ? kept + i : kept);
     }
     ck_assert_uint_eq(decode(*stage2_pmd(&s2, 0), 2).state, S2_ABSENT); /* neighbours are as they were */
     ck_assert_uint_eq(decode(*stage2_pmd(&s2, 2 * BLOCK_PAGES), 2).state, S2_ABSENT);
@@ -466,8 +469,9 @@ static uint32_t model_rand(struct model *m, uint32_t below)
 static struct s2_entry random_leaf(struct model *m, bool whole_block)
 {
     struct s2_entry entry = {.age = (uint8_t)model_rand(m, S2_AGE_MAX + 1)};
-    /* What stage2.h allows at level 2: absent, resident, standby. */
-    entry.state = (uint8_t)model_rand(m, whole_block ? S2_STANDBY + 1 : S2_TABLE);
+    /* What stage2.h allows at level 2. */
+    static const uint8_t whole[] = {S2_ABSENT, S2_RESIDENT, S2_STANDBY, S2_BALLOON, S2_FILL, S2_UNPLUGGED};
+    entry.state = whole_block ? whole[model_rand(m, ARRAY_LEN(whole))] : (uint8_t)model_rand(m, S2_TABLE);
     entry.payload = model_rand(m, 1u << 20) & (whole_block ? ~(BLOCK_PAGES - 1) : UINT32_MAX);
     if (entry.state == S2_ABSENT)
         entry = (struct s2_entry){.state = S2_ABSENT};
@@ -580,7 +584,7 @@ int main(void)
     tcase_add_test(table, test_stage2_pte_only_below_a_table);
     tcase_add_test(table, test_stage2_walk_counts_references);
     tcase_add_test(table, test_stage2_walk_huge_1g_leaf_ends_at_level_3);
-    tcase_add_loop_test(table, test_stage2_split_keeps_state_age_permission, 0, 3);
+    tcase_add_loop_test(table, test_stage2_split_keeps_state_age_permission, 0, 5);
     tcase_add_test(table, test_stage2_count_by_state_partial_blocks);
     tcase_add_test(table, test_stage2_no_memory_state_unchanged);
     tcase_add_loop_test(table, test_stage2_random_operations_match_model, 0, 4);

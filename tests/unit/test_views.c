@@ -28,6 +28,7 @@ struct rig {
     struct mm_vm *vm;
     struct source source;
     char directory[32];
+    bool gone; /* by take_vm_away; read after it was joined, or while it must be false */
 };
 
 static void touch(struct rig *rig, gfn_t gfn)
@@ -44,6 +45,7 @@ static void set_up(struct rig *rig)
     const struct mm_config config = {
         .budget_bytes = 8 * MIB, .zram = {.algo = ZRAM_LZ4, .limit_bytes = 4 * MIB}, .fault_around_pages = 1};
     const struct mm_region region = {.start = {0}, .bytes = VM_BYTES};
+    rig->gone = false;
 
     rig->fh = fake_host_create(mm_arena_slots(config.budget_bytes));
     ck_assert_int_eq(mm_host_create(&config, fake_host_ops(rig->fh), rig->fh, fake_host_arena(rig->fh), &rig->host), 0);
@@ -51,7 +53,7 @@ static void set_up(struct rig *rig)
     ck_assert_int_eq(mm_vm_create(rig->host, &region, 1, &rig->vm), 0);
     fake_host_add_vm(rig->fh, mm_vm_id(rig->vm), VM_BYTES / PAGE_BYTES);
     ck_assert_int_eq(source_init(&rig->source, rig->host, "lz4", 2), 0);
-    source_vm_add(&rig->source, "vm0", rig->vm);
+    source_vm_add(&rig->source, "vm0", rig->vm, NULL);
     for (gfn_t gfn = 0; gfn < NR_TOUCHED; gfn++)
         touch(rig, gfn);
     strcpy(rig->directory, "/tmp/ebb-views-XXXXXX");
@@ -247,13 +249,80 @@ START_TEST(test_views_every_one_renders)
         json_t *json = get(&rig, view->name);
         ck_assert_int_eq(render_view(view->name, json, out), 0);
         fclose(out);
-        if (strcmp(view->name, "swaps") != 0)
+        /* no swap area, and no machine, is here */
+        if (strcmp(view->name, "swaps") != 0 && !view->of_machine)
             ck_assert_msg(bytes > 40, "%s: %s", view->name, text);
         for (char *at = text; (at = strstr(at, " \n")); at++)
             ck_abort_msg("%s: blanks at a line's end", view->name);
         json_decref(json);
         free(text);
     }
+    tear_down(&rig);
+}
+END_TEST
+
+START_TEST(test_views_balloon_shows_what_the_guest_says)
+{
+    const struct balloon_info info = {
+        .live = true, .target_bytes = 128 * MIB, .actual_bytes = 96 * MIB, .memory_bytes = 256 * MIB};
+    const struct balloon_stats stats = {
+        .valid = 1u << VIRTIO_BALLOON_S_MEMFREE, .value = {[VIRTIO_BALLOON_S_MEMFREE] = 40 * MIB}, .nr_updates = 7};
+    const struct mem_info plug = {.region_bytes = 512 * MIB, .plugged_bytes = 64 * MIB, .start = {UINT64_C(1) << 32}};
+    json_t *vm = json_pack("{s:s}", "vm", "vm3"), *json = json_pack("{s:[o]}", "vms", vm);
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+
+    view_put_balloon(vm, &info, &stats);
+    view_put_mem(vm, &plug);
+    ck_assert_uint_eq(number(json_object_get(vm, "balloon"), "target_bytes"), 128 * MIB);
+    ck_assert_int_eq(render_view("balloon", json, out), 0);
+    fclose(out);
+    static const char *const words[] = {"vm3\n", "96 MiB", "128 MiB", "yes", "40 MiB", "64 MiB", "0x100000000"};
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        ck_assert_msg(strstr(text, words[i]) != NULL, "%s is missing in:\n%s", words[i], text);
+    /* a tag that the guest did not give is not there */
+    ck_assert_uint_eq(json_object_size(json_object_get(json_object_get(vm, "balloon"), "stats")), 1);
+    json_decref(json);
+    free(text);
+}
+END_TEST
+
+static void *take_vm_away(void *arg)
+{
+    struct rig *rig = arg;
+    source_vm_gone(&rig->source, "vm0");
+    __atomic_store_n(&rig->gone, true, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* Until take_vm_away waits. */
+static bool source_vm_is_there(struct rig *rig)
+{
+    pthread_mutex_lock(&rig->source.lock);
+    bool there = rig->source.vms[0].there;
+    pthread_mutex_unlock(&rig->source.lock);
+    return there;
+}
+
+START_TEST(test_views_vm_that_is_held_is_not_gone_before)
+{
+    struct rig rig;
+    struct diag diag = {0};
+    set_up(&rig);
+    ck_assert_ptr_null(source_vm_get(&rig.source, "vm9", &diag));
+    ck_assert_int_eq(diag.code, EXIT_USAGE);
+    struct source_vm *vm = source_vm_get(&rig.source, NULL, &diag);
+    ck_assert_ptr_nonnull(vm);
+    ck_assert_str_eq(vm->name, "vm0");
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, take_vm_away, &rig), 0);
+    for (unsigned i = 0; i < 1000 && source_vm_is_there(&rig); i++)
+        usleep(1000);
+    ck_assert(!__atomic_load_n(&rig.gone, __ATOMIC_ACQUIRE));
+    source_vm_put(&rig.source, vm);
+    pthread_join(thread, NULL);
+    ck_assert(rig.gone);
     tear_down(&rig);
 }
 END_TEST
@@ -417,6 +486,8 @@ static void add_views(TCase *tc)
     tcase_add_test(tc, test_views_without_a_memory_manager_say_why);
     tcase_add_test(tc, test_views_text_that_is_not_utf8_is_kept_readable);
     tcase_add_test(tc, test_views_every_one_renders);
+    tcase_add_test(tc, test_views_balloon_shows_what_the_guest_says);
+    tcase_add_test(tc, test_views_vm_that_is_held_is_not_gone_before);
 }
 
 int main(void)

@@ -69,6 +69,17 @@ START_TEST(test_workload_without_keys_takes_defaults)
 }
 END_TEST
 
+START_TEST(test_workload_hostile_needs_no_pages)
+{
+    struct workload w;
+
+    parse("hostile,ops=7;fill:1M", &w);
+    ck_assert_uint_eq(w.steps[0].kind, EBB_STEP_HOSTILE);
+    ck_assert_uint_eq(w.steps[0].ops, 7);
+    ck_assert_uint_eq(w.steps[0].size_pages, 0);
+}
+END_TEST
+
 static const struct {
     const char *text;
     uint32_t milli;
@@ -109,7 +120,7 @@ static const struct {
     {"fill:1M;;verify", {"step 2", "is empty"}},
     {"fill:1M;verify;", {"step 3", "is empty"}},
     {"fil:1M", {"step 1", "\"fil\"", "did you mean fill"}},
-    {"quicksort", {"\"quicksort\"", "fill, verify, zipf, stream, idle, free, churn"}},
+    {"quicksort", {"\"quicksort\"", "fill, verify, zipf, stream, idle, free, churn, hostile"}},
     {"fill:1M,patern=text", {"step 1 (fill)", "\"patern\"", "did you mean pattern"}},
     {"fill:1M,ops=3", {"step 1 (fill)", "\"ops\"", "pattern, start"}},
     {"fill:1M,pattern=txt", {"\"txt\"", "did you mean text"}},
@@ -150,6 +161,8 @@ static const struct {
     {"idle:2d", {"not a time"}},
     {"idle:100000m", {"at most a day"}},
     {"idle:1s,ops=3", {"takes no keys"}},
+    {"hostile:2M", {"takes no size"}},
+    {"hostile,write=3", {"\"write\"", "ops"}},
 };
 
 START_TEST(test_workload_mistake_is_named_and_output_kept)
@@ -239,6 +252,7 @@ int main(void)
 
     tcase_add_test(tcase, test_workload_every_key_is_read);
     tcase_add_test(tcase, test_workload_without_keys_takes_defaults);
+    tcase_add_test(tcase, test_workload_hostile_needs_no_pages);
     tcase_add_loop_test(tcase, test_workload_theta_is_exact, 0, sizeof(thetas) / sizeof(thetas[0]));
     tcase_add_test(tcase, test_workload_longest_list_is_taken_one_more_refused);
     tcase_add_loop_test(tcase, test_workload_mistake_is_named_and_output_kept, 0, sizeof(wrong) / sizeof(wrong[0]));

@@ -8,6 +8,7 @@
 
 #include <check.h>
 #include <dirent.h>
+#include <elf.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
@@ -63,6 +64,12 @@ static const struct {
      "longer than 107"},
     {"run --workload jump:1M", "jump"},
     {"run --workload 'fill:1G;verify'", "fill"},
+    {"run --kernel k --memory 32M", "64M"},
+    {"run --kernel k --workload fill:1M", "take one"},
+    {"run --disk d", "--kernel"},
+    {"run --kernel k --vms 2 --disk d", "readonly"},
+    {"run --kernel k --hotplug-memory 3M", "4M"},
+    {"run --kernel k --net tap=", "1 to 15"},
     {"show", "ebb show help"},
     {"show vmstats", "did you mean vmstat?"},
     {"show free zram", "one view"},
@@ -171,6 +178,95 @@ START_TEST(test_cli_sockets_of_dead_processes_are_removed_and_its_own_too)
 }
 END_TEST
 
+/* --- files of Linux guests that are not what they should be: made here, found by ebb -------------------------- */
+
+static const struct {
+    const char *line, *says;
+} bad_files[] = {
+    {"run --api none --memory 64M --kernel missing", "missing"},
+    {"run --api none --memory 64M --kernel .", "."},
+    {"run --api none --memory 64M --kernel text", "kernel"},
+    {"run --api none --memory 64M --kernel empty", "empty"},
+    {"run --api none --memory 64M --kernel arm", "aarch64"},
+    {"run --api none --memory 64M --kernel half", "half"},
+    {"run --api none --memory 64M --kernel large", "large"},
+    {"run --api none --memory 64M --kernel good --initrd missing", "missing"},
+    {"run --api none --memory 64M --kernel good --initrd large", "large"},
+    {"run --api none --memory 64M --kernel good --disk missing", "missing"},
+    {"run --api none --memory 64M --kernel good --disk .", "."},
+    {"run --api none --memory 64M --kernel good --disk empty", "empty"},
+    {"run --api none --memory 64M --kernel good --disk tiny", "tiny"},
+    {"run --api none --memory 64M --kernel good --disk large --disk ./large", "large"},
+    {"run --api none --memory 64M --kernel good --console-port name=a,path=missing/a.sock", "missing/a.sock"},
+    {"run --api none --memory 64M --kernel good --vsock cid=3,path=missing/v.sock", "missing/v.sock"},
+};
+
+static void put_file(const struct program *p, const char *name, const void *bytes, size_t nr, off_t size)
+{
+    char path[160];
+    FILE *file = fopen(program_path(p, name, path), "w");
+
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(bytes, 1, nr, file), nr);
+    fflush(file);
+    ck_assert_int_eq(ftruncate(fileno(file), size), 0);
+    fclose(file);
+}
+
+/* An ELF file for @machine whose one segment has its bytes in the file only when @whole. */
+static void put_elf(const struct program *p, const char *name, uint16_t machine, bool whole)
+{
+    struct {
+        Elf64_Ehdr header;
+        Elf64_Phdr segment;
+        uint8_t code[16];
+    } elf = {
+        .header = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+                   .e_type = ET_EXEC,
+                   .e_machine = machine,
+                   .e_version = EV_CURRENT,
+                   .e_entry = 0x1000000,
+                   .e_phoff = sizeof(Elf64_Ehdr),
+                   .e_ehsize = sizeof(Elf64_Ehdr),
+                   .e_phentsize = sizeof(Elf64_Phdr),
+                   .e_phnum = 1},
+        .segment = {.p_type = PT_LOAD, .p_vaddr = 0x1000000, .p_paddr = 0x1000000},
+        .code = {0xeb, 0xfe},
+    };
+
+    elf.segment.p_offset = (uint64_t)((char *)elf.code - (char *)&elf);
+    elf.segment.p_filesz = elf.segment.p_memsz = sizeof(elf.code);
+    put_file(p, name, &elf, sizeof(elf), (off_t)(whole ? sizeof(elf) : sizeof(elf) - sizeof(elf.code)));
+}
+
+START_TEST(test_cli_bad_file_of_a_linux_guest_is_one_line_and_code_2)
+{
+    static const char *const names[] = {"text", "empty", "arm", "half", "large", "good", "tiny"};
+    static const char large[] = "\x7f"
+                                "ELF: as long as it says nothing";
+    char path[160];
+    struct program p;
+
+    if (access("/dev/kvm", R_OK | W_OK)) {
+        printf("SKIP: files of Linux guests: needs /dev/kvm\n");
+        return;
+    }
+    program_init(&p);
+    put_file(&p, "text", "This is no kernel.\n", 19, 8192);
+    put_file(&p, "empty", "", 0, 0);
+    put_file(&p, "tiny", "x", 1, 100);
+    put_file(&p, "large", large, sizeof(large), 100 << 20);
+    put_elf(&p, "arm", EM_AARCH64, true);
+    put_elf(&p, "half", EM_X86_64, false);
+    put_elf(&p, "good", EM_X86_64, true);
+    program_run(&p, bad_files[_i].line);
+    expect_fault(&p, 2, bad_files[_i].says);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        unlink(program_path(&p, names[i], path));
+    program_fini(&p, NULL);
+}
+END_TEST
+
 /* --- hosts that lack something: a mount namespace of the child's own, or another user ----------------------- */
 
 static bool own_mounts(void)
@@ -250,6 +346,7 @@ int main(void)
     tcase_add_test(usage, test_cli_swap_file_that_is_no_swap_is_left_alone);
     tcase_add_test(usage, test_cli_api_socket_in_use_is_refused);
     tcase_add_test(usage, test_cli_sockets_of_dead_processes_are_removed_and_its_own_too);
+    tcase_add_loop_test(usage, test_cli_bad_file_of_a_linux_guest_is_one_line_and_code_2, 0, ARRAY_LEN(bad_files));
     tcase_add_test(host, test_cli_full_disk_is_found_before_the_run);
     tcase_add_test(host, test_cli_without_dev_kvm_says_so);
     tcase_add_test(host, test_cli_dev_kvm_that_is_not_kvm_says_so);

@@ -93,7 +93,13 @@ static void rig_open(struct rig *rig, uint64_t bytes)
     rig->memory = map_memory(bytes);
     vcpu_prepare_signals();
     bus_init(&rig->bus);
-    rig->env = (struct vcpu_env){&rig->bus, &rig->stop, on_failure, on_leave, rig};
+    rig->env = (struct vcpu_env){
+        .bus = &rig->bus,
+        .stop = &rig->stop,
+        .on_failure = on_failure,
+        .on_leave = on_leave,
+        .ctx = rig,
+    };
     ck_assert_msg(kvm_open(&rig->kvm, &diag) == 0, "%s", diag.text);
     ck_assert_msg(kvm_map(&rig->kvm, (gpa_t){0}, rig->memory, bytes, false, &diag) == 0, "%s", diag.text);
 }

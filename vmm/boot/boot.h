@@ -13,14 +13,19 @@
 
 #define BOOT_MAX_CMDLINE_BYTES 2048 /* with its end */
 #define BOOT_MAX_DEVICES 18
+#define BOOT_MAX_CPUS 255 /* that a local APIC's 8-bit id can name */
 
 struct boot_config {
     const char *kernel_path;
     const char *initrd_path; /* NULL: none */
     const char *cmdline;
-    const struct guest_mem *mem; /* region 0 starts at 0; region 1, if there is one, at 4 GiB. Others are not RAM yet */
-    unsigned nr_cpus;            /* APIC ids 0 .. nr_cpus - 1 */
-    unsigned nr_devices;         /* virtio-mmio devices 0 .. nr_devices - 1, as vmm/platform.h places them */
+    /* Region 0 starts at 0 and ends at PLATFORM_HOLE_GPA or below. All of it is new: zeros. */
+    const struct guest_mem *mem;
+    /* The first regions that are RAM, 1 or 2; region 1 then starts at 4 GiB. Others are not RAM yet (virtio-mem). 0: by
+     * region 1, RAM when it starts at 4 GiB */
+    unsigned nr_ram_regions;
+    unsigned nr_cpus;    /* APIC ids 0 .. nr_cpus - 1 */
+    unsigned nr_devices; /* virtio-mmio devices 0 .. nr_devices - 1, as vmm/platform.h places them */
 };
 
 enum boot_mode {
@@ -28,7 +33,26 @@ enum boot_mode {
     BOOT_PVH,  /* 32-bit protected mode without paging, ebx = @data (hvm_start_info) */
 };
 
-/* Registers of the first vCPU. The others wait for their start-up interrupt. */
+/*
+ * The first vCPU before its first KVM_RUN; the others wait for their start-up interrupt.
+ *
+ *            BOOT_LONG                                   BOOT_PVH
+ *   rip      @rip                                        @rip
+ *   data in  rsi = @data                                 rbx = @data
+ *   other general registers 0, rflags 0x2 (interrupts off) in both
+ *   cr0      PG | PE (0x80000001)                        PE (0x1); KVM adds ET
+ *   cr3      @page_tables                                0
+ *   cr4      PAE (0x20)                                  0
+ *   efer     LME | LMA (0x500)                           0
+ *   cs       selector 0x10, base 0, limit 0xffffffff, type 0xb, s 1, dpl 0, present 1, g 1
+ *            l 1, db 0                                   l 0, db 1
+ *   ds es fs gs ss   selector 0x18, base 0, limit 0xffffffff, type 0x3, s 1, dpl 0, present 1, g 1, l 0, db 1
+ *   tr       selector 0x20, base 0, limit 0x67, type 0xb, s 0, dpl 0, present 1, g 0
+ *   ldt      unusable
+ *   gdt      base @gdt, limit @gdt_bytes - 1;  idt: base 0, limit 0
+ *
+ * KVM wants the CPUID first, then the segments and control registers in one call.
+ */
 struct boot_entry {
     enum boot_mode mode;
     gpa_t rip, data, page_tables;
@@ -37,8 +61,10 @@ struct boot_entry {
 };
 
 /*
- * boot_load - 0, or -1 with @diag: EXIT_USAGE where a file is not what it should be or does not fit (which, why, and what
- * would be right), EXIT_HOST where it cannot be read.
+ * boot_load - reads the files and fills guest memory below and above 1 MiB (docs/boot.md has the map). Waits for fault
+ * threads where memory is not resident. 0; or -1 with @diag, *out zeros, and a part of all that in guest memory:
+ * EXIT_USAGE where a file is not there, not what it should be, or does not fit (which, why, and what would be right),
+ * EXIT_HOST where it cannot be read, or for want of memory.
  */
 must_check int boot_load(const struct boot_config *config, struct boot_entry *out, struct diag *diag);
 

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The lab machine: build/lab/lab.cpio, its initramfs, and build/lab/disk, what its scratch disk holds at the start.
+
+LAB_DIR := tests/lab
+LAB_MODULES := irqbypass kvm kvm_amd lz4 lz4_compress zsmalloc zram virtio_blk
+LAB_PROGRAMS := build/ebb $(patsubst tests/vm/%.c,build/release/tests/vm/%,$(VM_SRC))
+
+build/lab/keepvm: $(LAB_DIR)/keepvm.c | build/.libraries
+	@mkdir -p $(@D)
+	gcc -std=c11 -D_GNU_SOURCE -O2 -static $(WARNINGS) -o $@ $<
+
+build/lab/corepages: $(LAB_DIR)/corepages.c $(LINUX_DIR)/sum.c $(LINUX_DIR)/guest.h | build/.libraries
+	@mkdir -p $(@D)
+	gcc -std=c11 -D_GNU_SOURCE -O2 -static $(WARNINGS) -I. -o $@ $(filter %.c,$^)
+
+build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keepvm build/lab/corepages $(LAB_PROGRAMS) \
+		$(wildcard $(LAB_DIR)/*.sh $(LAB_DIR)/steps/*.sh) $(LINUX_DIR)/modules.sh $(LINUX_DIR)/initramfs.sh
+	@rm -rf build/lab/root build/lab/disk
+	@mkdir -p build/lab/root/dev build/lab/root/lab build/lab/disk/guest
+	@cp build/linux/vmlinuz build/linux/vmlinux build/linux/guest.cpio build/lab/disk/guest/
+	@cp -r $(LAB_DIR)/steps build/lab/root/lab/
+	@cp $(LAB_DIR)/init.sh build/lab/root/init
+	@$(LINUX_DIR)/modules.sh build/linux/modules build/lab/root/modules $(LAB_MODULES)
+	@$(LINUX_DIR)/initramfs.sh build/lab/root $@ busybox build/lab/keepvm build/lab/corepages $(LAB_PROGRAMS)

@@ -1,0 +1,192 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# run.sh [--shell] [STEP...]
+#
+# Boots the lab, a machine of software with nested paging (docs/lab.md), and runs steps in it, all of tests/lab/steps by
+# default. A line a step with the lab's own time, all that one printed which failed, and as the last line
+# "N passed, N failed, N skipped". Judged by what the serial line says, never by QEMU's exit code.
+#
+#   build/lab/serial.log   what the lab printed; serial.1.log is the attempt before a retry
+#   build/lab/STEP.log     a step's part of it
+#
+# --shell: a shell in the lab instead.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+
+boot_seconds=120  # until the lab is ready
+grace_seconds=30  # that a step may take beyond its limit, when the lab should have killed it
+out=build/lab
+log=$out/serial.log
+passed=0 failed=0 skipped=0
+
+usage() {
+    echo "ebb: $*" >&2
+    exit 2
+}
+
+shell=no
+if [ "${1-}" = --shell ]; then
+    shell=yes
+    shift
+fi
+steps=("$@")
+if [ ${#steps[@]} = 0 ]; then
+    # First what all others stand on.
+    steps=(nested demo)
+    for file in tests/lab/steps/*.sh; do
+        step=$(basename "$file" .sh)
+        case $step in lib | nested | demo) ;; *) steps+=("$step") ;; esac
+    done
+fi
+for step in "${steps[@]}"; do
+    grep -q '^# limit: [1-9][0-9]*$' "tests/lab/steps/$step.sh" 2>/dev/null ||
+        usage "no step '$step', or one without a line '# limit: SECONDS'; there are:" \
+            "$(cd tests/lab/steps && ls | grep -v '^lib' | sed 's/\.sh$//' | tr '\n' ' ')"
+done
+
+limit_of() {
+    sed -n 's/^# limit: //p' "tests/lab/steps/$1.sh"
+}
+
+# Sets qemu to the command. Measured: thread=single hangs Linux guests; without idle=poll waking a CPU takes long and
+# KVM's code patching can panic; NUMA balancing takes pages away all the time.
+lab_command() {
+    qemu=(qemu-system-x86_64 -accel "tcg,thread=multi" -machine "q35,hmat=off" -cpu "max,la57=off"
+        -smp "2,sockets=2" -m 4G
+        -object "memory-backend-ram,id=m0,size=2G" -object "memory-backend-ram,id=m1,size=1G"
+        -object "memory-backend-ram,id=m2,size=1G"
+        -numa "node,nodeid=0,memdev=m0,cpus=0" -numa "node,nodeid=1,memdev=m1,cpus=1" -numa "node,nodeid=2,memdev=m2"
+        -numa "dist,src=0,dst=1,val=20" -numa "dist,src=0,dst=2,val=40" -numa "dist,src=1,dst=2,val=40"
+        -nodefaults -no-user-config -nographic -no-reboot
+        -drive "if=none,id=scratch,file=$out/scratch.img,format=raw,cache=unsafe,discard=unmap"
+        -device "virtio-blk-pci,drive=scratch" -kernel build/linux/vmlinuz -initrd $out/lab.cpio
+        -append "console=ttyS0 panic=-1 quiet tsc=reliable numa_balancing=disable mitigations=off idle=poll $1")
+}
+
+fresh_disk() {
+    rm -f $out/scratch.img
+    truncate -s 4G $out/scratch.img && mke2fs -q -F -t ext4 -O ^has_journal -d $out/disk $out/scratch.img
+}
+
+# begin NAME; finish NAME ok|skipped|FAILED SECONDS [WHY]
+begin() {
+    printf 'lab/%-44s ' "$1"
+    : >"$out/$1.log"
+}
+
+finish() {
+    printf '%10s s  %s\n' "$3" "$2"
+    case $2 in
+    ok) passed=$((passed + 1)) ;;
+    skipped)
+        skipped=$((skipped + 1))
+        grep '^SKIP:' "$out/$1.log" | sed 's/^/    /'
+        ;;
+    *)
+        failed=$((failed + 1))
+        tail -n 100 "$out/$1.log" | sed 's/^/    /'
+        [ -z "${4-}" ] || echo "    $4"
+        ;;
+    esac
+}
+
+# Takes the serial line apart. Leaves the steps that have no result yet in steps, the one that was running in step, and
+# returns 0 after "LAB: done", 1 when the machine ended before, 2 when it hung.
+follow() {
+    local line part="" deadline=$((SECONDS + boot_seconds)) name word seconds
+    step="" since=$SECONDS
+    while :; do
+        if ! read -r -t $((deadline > SECONDS ? deadline - SECONDS : 1)) -u 3 line; then
+            [ $? -gt 128 ] || return 1
+            part+=$line
+            [ $SECONDS -lt $deadline ] || return 2
+            continue
+        fi
+        line=${part}${line%$'\r'} part=""
+        echo "$line" >>$log
+        case $line in
+        *"LAB: step "*" begin"*)
+            step=${line#*LAB: step } step=${step%% *} since=$SECONDS
+            deadline=$((SECONDS + $(limit_of "$step") + grace_seconds))
+            begin "$step"
+            ;;
+        *"LAB: step "*)
+            read -r name word seconds _ <<<"${line#*LAB: step }"
+            finish "$name" "$word" "$seconds"
+            steps=("${steps[@]:1}") step=""
+            deadline=$((SECONDS + boot_seconds))
+            ;;
+        *"LAB: ready"*) echo "the lab is up after $((SECONDS - since)) s" ;;
+        *"LAB: done"*) return 0 ;;
+        *) [ -z "$step" ] || echo "$line" >>"$out/$step.log" ;;
+        esac
+        [ $SECONDS -lt $deadline ] || return 2
+    done
+}
+
+run_lab() {
+    local status
+    fresh_disk || exit 1
+    : >$log
+    lab_command "lab.steps=$(IFS=,; echo "${steps[*]}")"
+    exec 3< <(exec "${qemu[@]}" -serial stdio </dev/null 2>&1 9>&-)
+    machine=$!
+    follow
+    status=$?
+    # All that matters has been said, and the disk is thrown away.
+    kill -9 "$machine" 2>/dev/null
+    wait "$machine" 2>/dev/null
+    exec 3<&-
+    machine=""
+    return $status
+}
+
+mkdir -p $out
+exec 9>$out/lock
+flock -n 9 || usage "a lab runs already in $PWD/$out"
+for tool in qemu-system-x86_64 busybox cpio mke2fs xz memtester; do
+    PATH=$PATH:/usr/sbin:/sbin command -v $tool >/dev/null || {
+        echo "ebb: no $tool here; tools/install-deps.sh test installs what the lab needs" >&2
+        exit 3
+    }
+done
+PATH=$PATH:/usr/sbin:/sbin
+env -u MAKEFLAGS make -s -j"${JOBS:-1}" build/lab/lab.cpio || exit 1
+
+if [ $shell = yes ]; then
+    fresh_disk || exit 1
+    lab_command lab.shell
+    exec "${qemu[@]}" -serial stdio
+fi
+
+machine=""
+trap '[ -z "$machine" ] || kill -9 "$machine" 2>/dev/null; exit 130' INT TERM
+for attempt in 1 2; do
+    run_lab
+    status=$?
+    [ $status != 0 ] || break
+    # KVM patches the kernel's code; under the software CPU this can go wrong, see tests/lab/keepvm.c.
+    if [ $attempt = 1 ] && [ $status = 1 ] && grep -q 'Kernel panic' $log && grep -qE 'int3|__schedule' $log; then
+        cp $log $out/serial.1.log
+        printf '\n\n*** THE LAB KERNEL PANICKED, in the way that is known (docs/lab.md). ONE RETRY. See %s ***\n\n' \
+            "$out/serial.1.log"
+        continue
+    fi
+    why="the lab ended"
+    [ $status != 2 ] || why="the lab hung"
+    if [ -n "$step" ]; then
+        finish "$step" FAILED $((SECONDS - since)) "$why"
+        steps=("${steps[@]:1}")
+    else
+        tail -n 40 $log | sed 's/^/    /'
+        echo "    $why before the first step or between two"
+    fi
+    for step in "${steps[@]}"; do
+        echo "lab/$step was not reached: FAILED"
+        failed=$((failed + 1))
+    done
+    break
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
