@@ -5,17 +5,12 @@
 # each way a guest can.
 . /lab/steps/lib.sh
 
-kernel=/tmp/guest/vmlinux
-# noxsave: QEMU's software CPU lets a nested guest write XCR0 past KVM, and the guest's kernel complains at length.
-fast="noxsave mitigations=off random.trust_cpu=on nokaslr reboot=k panic=-1 8250.nr_uarts=1"
-fast="$fast initcall_blacklist=jent_mod_init,load_system_certificate_list"
-
 # boot NAME WORKLOADS WORD...: runs a guest to its end; its output in $work/out, the report in $work/out.json, $code.
 boot() {
     name=$1 workloads=$2
     shift 2
     echo "--- $name"
-    ebb run --kernel $kernel --initrd /tmp/guest/guest.cpio --cmdline "$fast ebb.run=$workloads" --api none \
+    ebb run --kernel "$guest/vmlinux" --initrd "$guest/guest.cpio" --cmdline "$guest_words ebb.run=$workloads" --api none \
         --json $work/out.json "$@" >$work/out 2>&1
     code=$?
     tail -n 60 $work/out
@@ -36,7 +31,7 @@ for cpus in 1 2; do
 done
 
 # What memory there is and how it is cut: the hole below 4 GiB, the rest above. The budget is far below.
-boot "6 GiB in 512 MiB" boot --memory 6G --budget 512M --zram 128M --kernel /tmp/guest/vmlinuz
+boot "6 GiB in 512 MiB" boot --memory 6G --budget 512M --zram 128M --kernel "$guest/vmlinuz"
 same "exit code" $code 0
 says '^EBB: boot ok'
 
