@@ -17,7 +17,8 @@
 static const uint8_t zstd_magic[MAGIC_BYTES] = {0x28, 0xb5, 0x2f, 0xfd};
 /* The "legacy" frame (lz4 -l): magic, then blocks, each with its size before it and at most 8 MiB when unpacked. */
 static const uint8_t lz4_magic[MAGIC_BYTES] = {0x02, 0x21, 0x4c, 0x18};
-#define LZ4_BLOCK_BYTES (8 << 20)
+#define LZ4_BLOCK_BYTES (8u << 20)
+#define LZ4_PACKED_BYTES ((uint32_t)LZ4_COMPRESSBOUND(LZ4_BLOCK_BYTES))
 
 #define CHUNK_BYTES (16 * PAGE_BYTES)
 
@@ -58,12 +59,22 @@ static int unpack_zstd(const struct boot_image *image, uint64_t at, uint64_t end
     return err ? err : missing == 0 && out.pos == out.size ? 0 : damaged(image, diag);
 }
 
-/* One block of @bytes at @at, through @packed. Returns what came out, at most @room; -1 with @diag. */
-static int unpack_block(const struct boot_image *image, uint64_t at, uint32_t bytes, char *packed, char *out,
+/* The block at *at, which is behind it afterwards. Returns how much came out, at most @room; -1 with @diag. */
+static int unpack_block(const struct boot_image *image, uint64_t *at, uint64_t end, char *packed, char *out,
                         uint64_t room, struct diag *diag)
 {
-    if (boot_image_read(image, at, packed, bytes, diag))
+    uint32_t bytes;
+
+    if (end - *at < sizeof(bytes))
+        return damaged(image, diag);
+    if (boot_image_read(image, *at, &bytes, sizeof(bytes), diag))
         return -1;
+    *at += sizeof(bytes);
+    if (bytes > MIN_OF(end - *at, LZ4_PACKED_BYTES))
+        return damaged(image, diag);
+    if (boot_image_read(image, *at, packed, bytes, diag))
+        return -1;
+    *at += bytes;
     int got = LZ4_decompress_safe(packed, out, (int)bytes, (int)MIN_OF(room, LZ4_BLOCK_BYTES));
     return got < 0 ? damaged(image, diag) : got;
 }
@@ -71,26 +82,14 @@ static int unpack_block(const struct boot_image *image, uint64_t at, uint32_t by
 static int unpack_lz4(const struct boot_image *image, uint64_t at, uint64_t end, char *out, uint64_t out_bytes,
                       struct diag *diag)
 {
-    uint64_t max = MIN_OF(end - at, LZ4_COMPRESSBOUND(LZ4_BLOCK_BYTES)), done = 0;
-    char *packed = malloc(max);
-    uint32_t block;
+    char *packed = malloc(LZ4_PACKED_BYTES);
+    uint64_t done = 0;
     int got = 0;
 
     if (!packed)
         return diag_set(diag, EXIT_HOST, "out of memory");
-    for (at += MAGIC_BYTES; at < end && got >= 0; at += block) {
-        if (end - at < sizeof(block))
-            got = damaged(image, diag);
-        else
-            got = boot_image_read(image, at, &block, sizeof(block), diag);
-        if (got)
-            break;
-        at += sizeof(block);
-        got = block > MIN_OF(end - at, max)
-                  ? damaged(image, diag)
-                  : unpack_block(image, at, block, packed, out + done, out_bytes - done, diag);
-        done += got > 0 ? (uint64_t)got : 0;
-    }
+    for (at += MAGIC_BYTES; at < end && got >= 0; done += (uint64_t)MAX_OF(got, 0))
+        got = unpack_block(image, &at, end, packed, out + done, out_bytes - done, diag);
     free(packed);
     return got < 0 ? -1 : done == out_bytes ? 0 : damaged(image, diag);
 }
