@@ -71,6 +71,11 @@ void vsock_kill(struct vsock_conn *conn)
     conn->say = SAY_RESET;
 }
 
+uint32_t vsock_granted(const struct vsock_conn *conn)
+{
+    return VSOCK_BUFFER_BYTES - (conn->passed_bytes - conn->told_passed_bytes + conn->from_guest.nr);
+}
+
 uint32_t vsock_credit(const struct vsock_conn *conn)
 {
     uint32_t buffered = conn->sent_bytes - conn->guest_passed_bytes;

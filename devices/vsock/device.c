@@ -279,8 +279,8 @@ static const char *breach_of(const struct vsock_conn *conn)
 {
     if (conn->from_guest.nr > VSOCK_BUFFER_BYTES || conn->from_guest.first >= VSOCK_BUFFER_BYTES)
         return "a buffer is beyond its bounds";
-    if (conn->passed_bytes - conn->told_passed_bytes > VSOCK_BUFFER_BYTES && conn->state == CONN_OPEN)
-        return "the guest was told of credit that is not there";
+    if (conn->state == CONN_OPEN && vsock_granted(conn) > byte_ring_room(&conn->from_guest))
+        return "the guest has credit that is not there";
     if (conn->state == CONN_DEAD && (conn->peer.fd >= 0 || conn->say != SAY_RESET))
         return "a dead connection has more to say than its end";
     if (conn->state != CONN_DEAD && conn->state != CONN_GONE && conn->peer.fd < 0)

@@ -71,7 +71,7 @@ static bool hear_data(struct vsock_conn *conn, const struct packet *packet)
         vsock->stat.nr_malformed++;
         return false;
     }
-    if (left > byte_ring_room(&conn->from_guest)) {
+    if (left > vsock_granted(conn)) {
         vsock->stat.nr_credit_breaches++;
         return false;
     }

@@ -101,6 +101,11 @@ void vsock_kill(struct vsock_conn *conn);
 void vsock_flush(struct vsock_conn *conn);
 /* The program has closed its end. What it sent before still reaches the guest. */
 void vsock_hang_up(struct vsock_conn *conn);
+/*
+ * What the guest may still send, in bytes: out of what it was told, which is never more than there is room for, and may
+ * be less.
+ */
+uint32_t vsock_granted(const struct vsock_conn *conn);
 /* What the guest would still take, in bytes. */
 uint32_t vsock_credit(const struct vsock_conn *conn);
 /* Is there something to read for the guest, and room for it there? */

@@ -484,7 +484,7 @@ START_TEST(test_vsock_guest_hears_of_room_in_time)
 }
 END_TEST
 
-/* Fills the program's socket and then the buffer: how many bytes the guest could send. */
+/* Fills the program's socket and then the buffer, to the last byte of credit: how many bytes that were. */
 static uint64_t fill(void)
 {
     static char big[4096];
@@ -492,9 +492,8 @@ static uint64_t fill(void)
     uint64_t sent = 0;
 
     memset(big, 'x', sizeof(big));
-    while (byte_ring_room(&conn->from_guest) >= sizeof(big)) {
-        guest_writes(77, 1234, big, sizeof(big));
-        sent += sizeof(big);
+    for (uint32_t nr; (nr = MIN_OF(vsock_granted(conn), (uint32_t)sizeof(big))) > 0; sent += nr) {
+        guest_writes(77, 1234, big, nr);
         ck_assert_uint_lt(sent, 64 << 20);
     }
     return sent;
@@ -538,7 +537,8 @@ START_TEST(test_vsock_guest_beyond_its_credit_is_reset)
     start(0, 64);
     int fd = open_from_guest();
     ck_assert_str_eq(heard(), "response 77 1234 0");
-    fill(); /* the buffer holds a multiple of that: no byte is left */
+    fill();
+    ck_assert_uint_eq(stats().nr_open, 1);
     while (*heard())
         ;
     guest_writes(77, 1234, &byte, 1);
@@ -547,6 +547,26 @@ START_TEST(test_vsock_guest_beyond_its_credit_is_reset)
     ck_assert_uint_eq(stats().nr_open, 0);
     drain(fd);
     ck_assert_str_eq(host_reads(fd), "end");
+    close(fd);
+}
+END_TEST
+
+/* Room that the guest was not told of is not credit: it has no buffer to hear of it. */
+START_TEST(test_vsock_guest_beyond_what_it_was_told_is_reset)
+{
+    static char big[VSOCK_BUFFER_BYTES], sink[VSOCK_BUFFER_BYTES];
+
+    start(0, 1);
+    int fd = open_from_guest();
+    ck_assert_str_eq(heard(), "response 77 1234 0");
+    guest_writes(77, 1234, big, sizeof(big));
+    while (unix_recv(fd, sink, sizeof(sink)) > 0) /* all of it */
+        run();
+    ck_assert_uint_eq(stats().nr_open, 1);
+    guest_writes(77, 1234, big, 1);
+    ck_assert_uint_eq(stats().nr_credit_breaches, 1);
+    give_buffers(1, RX_BYTES);
+    ck_assert_str_eq(heard(), "reset 77 1234 0");
     close(fd);
 }
 END_TEST
@@ -1054,6 +1074,7 @@ static TCase *hostile_cases(void)
     tcase_add_loop_test(tcase, test_vsock_guest_hears_of_room_in_time, 0, 2);
     tcase_add_loop_test(tcase, test_vsock_slow_program_fills_its_buffer_alone, 0, 2);
     tcase_add_test(tcase, test_vsock_guest_beyond_its_credit_is_reset);
+    tcase_add_test(tcase, test_vsock_guest_beyond_what_it_was_told_is_reset);
     tcase_add_loop_test(tcase, test_vsock_guest_without_buffers_leaves_data_with_the_program, 0, 2);
     tcase_add_test(tcase, test_vsock_packets_of_no_connection_are_reset);
     tcase_add_test(tcase, test_vsock_wrong_type_or_address_is_reset);
