@@ -50,7 +50,10 @@ struct balloon_config {
     uint64_t target_bytes;    /* at first; at most memory_bytes */
 };
 
-/* 0; -EINVAL: target above memory; -ENOMEM, -EMFILE. Nothing is left after an error. @env outlives it. */
+/*
+ * 0; -EINVAL: target above memory; -ENOMEM, -EMFILE. Nothing is left after an error. @env outlives it; each region of
+ * env.mem lies inside one region of env.vm.
+ */
 must_check int balloon_create(const struct balloon_config *config, const struct device_env *env, struct balloon **out);
 /* The loop does not run, no vCPU, no transport. What is in the balloon is returned. */
 void balloon_destroy(struct balloon *balloon);
