@@ -173,6 +173,14 @@ static bool has_ended(struct machine *m, char reason[sizeof(m->result.reason)])
     return ended;
 }
 
+/* boot_config.forget */
+static void forget(void *ctx, gpa_t gpa, uint64_t bytes)
+{
+    const struct machine *m = ctx;
+
+    memhost_vm_forget(m->memory, gpa, bytes);
+}
+
 int linux_load(struct machine *m, const struct machine_config *config, struct diag *diag)
 {
     char reason[sizeof(m->result.reason)];
@@ -184,13 +192,15 @@ int linux_load(struct machine *m, const struct machine_config *config, struct di
         .mem = &ram,
         .nr_cpus = config->nr_cpus,
         .nr_devices = m->devices ? machine_devices_nr(m->devices) : 0,
+        .forget = forget,
+        .ctx = m,
     };
 
     if (m->hotplug_bytes > 0)
         ram.nr--;
-    if (boot_load(&boot, &m->entry, diag))
-        return -1;
-    if (has_ended(m, reason))
-        return diag_set(diag, EXIT_USAGE, "kernel and initrd do not fit: %s", reason);
-    return 0;
+    int err = boot_load(&boot, &m->entry, diag);
+    if (!has_ended(m, reason))
+        return err;
+    *diag = (struct diag){0}; /* what the loader made of the pages that it got instead */
+    return diag_set(diag, EXIT_USAGE, "kernel and initrd do not fit: %s", reason);
 }

@@ -11,6 +11,7 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "vmm/faultd.h"
 #include "vmm/hostmem.h"
@@ -323,6 +324,21 @@ struct mm_vm *memhost_vm_mm(struct memhost_vm *vm)
 uint64_t memhost_vm_resident_bytes(struct memhost_vm *vm)
 {
     return guest_range_resident_bytes(vm_range(vm));
+}
+
+void memhost_vm_forget(struct memhost_vm *vm, gpa_t gpa, uint64_t bytes)
+{
+    void *at = memhost_vm_hva(vm, gpa, bytes);
+    uint64_t dropped;
+    int err;
+    if (vm->mm) {
+        err = mm_drop(memhost_lock_thread(vm->mh), vm->mm, gpa, bytes, MM_DROP_FREE, 0, &dropped);
+        memhost_unlock_thread(vm->mh);
+    } else {
+        err = madvise(at, bytes, MADV_DONTNEED);
+    }
+    if (err)
+        memset(at, 0, bytes);
 }
 
 void memhost_vm_release_waiters(struct memhost_vm *vm)

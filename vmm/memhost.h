@@ -63,6 +63,12 @@ struct mm_vm *memhost_vm_mm(struct memhost_vm *vm);
  */
 uint64_t memhost_vm_resident_bytes(struct memhost_vm *vm);
 /*
+ * memhost_vm_forget - [gpa, gpa + bytes), whole pages inside one region that nobody uses meanwhile and none of which is
+ * pinned, is zeros from now on, and takes no memory (for want of a table of it, it does). Takes the lock of
+ * memhost_lock_thread. Both backends.
+ */
+void memhost_vm_forget(struct memhost_vm *vm, gpa_t gpa, uint64_t bytes);
+/*
  * memhost_vm_release_waiters - the VM is given up: from now on every fault of it is answered with a page of zeros from
  * outside the budget, so that its vCPUs can leave KVM_RUN and stop. At most one page per waiting thread. Its pages are
  * not reclaimed any more. Does nothing for BACKEND_KERNEL.

@@ -82,13 +82,13 @@ START_TEST(test_boot_zstd_bzimage_is_unpacked_and_entered_by_pvh)
 }
 END_TEST
 
-START_TEST(test_boot_lz4_bzimage_is_unpacked_and_entered_by_pvh)
+/* The small vmlinux in two blocks, as for a kernel of more than 8 MiB. Returns the bzImage's bytes. */
+static size_t make_lz4(void)
 {
     uint8_t elf[RIG_ELF_BYTES], packed[2 * RIG_ELF_BYTES];
     uint32_t magic = 0x184c2102;
     size_t at = sizeof(magic);
 
-    /* Two blocks, as for a kernel of more than 8 MiB. */
     rig_elf(elf, true);
     memcpy(packed, &magic, sizeof(magic));
     for (unsigned i = 0; i < 2; i++) {
@@ -99,7 +99,12 @@ START_TEST(test_boot_lz4_bzimage_is_unpacked_and_entered_by_pvh)
         memcpy(packed + at, &got, 4);
         at += 4 + (size_t)got;
     }
-    file_bytes = rig_bzimage(rig.file, packed, at, sizeof(elf));
+    return rig_bzimage(rig.file, packed, at, sizeof(elf));
+}
+
+START_TEST(test_boot_lz4_bzimage_is_unpacked_and_entered_by_pvh)
+{
+    file_bytes = make_lz4();
     write_kernel();
     rig_load_ok(&rig);
     ck_assert_int_eq(rig.entry.mode, BOOT_PVH);
@@ -566,13 +571,16 @@ END_TEST
 START_TEST(test_boot_pages_of_zeros_are_not_written)
 {
     const size_t bytes = 3 * PAGE_BYTES;
-    struct boot_image image = {.role = "kernel", .path = "memory", .fd = -1, .bytes = rig.file, .size_bytes = bytes};
+    const struct boot_room room = {.mem = &rig.mem, .end = 32 * RIG_MIB};
+    struct boot_image image = {
+        .role = "kernel", .path = "memory", .fd = -1, .size_bytes = bytes, .room = &room, .gpa = {8 * RIG_MIB}};
+    char *from = guest_mem_hva(&rig.mem, image.gpa, bytes);
     struct diag diag = {0};
 
     for (uint64_t shift = 0; shift < PAGE_BYTES; shift += 511) {
         char *to = guest_mem_hva(&rig.mem, (gpa_t){BOOT_KERNEL_GPA}, 5 * PAGE_BYTES);
-        memset(rig.file, 0, bytes);
-        rig.file[bytes - 1] = 7; /* in the last guest page that is reached */
+        memset(from, 0, bytes);
+        from[bytes - 1] = 7; /* in the last guest page that is reached */
         memset(to, '#', 5 * PAGE_BYTES);
         ck_assert_int_eq(boot_image_load(&image, 0, &rig.mem, (gpa_t){BOOT_KERNEL_GPA + shift}, bytes, &diag), 0);
         uint64_t last = shift + bytes - 1, written = last & ~(PAGE_BYTES - 1);
@@ -625,6 +633,7 @@ END_TEST
 
 START_TEST(test_boot_any_failed_allocation_is_the_hosts_fault)
 {
+    file_bytes = make_lz4();
     write_kernel();
     for (long n = 1;; n++) {
         struct diag diag = {0};
@@ -633,7 +642,7 @@ START_TEST(test_boot_any_failed_allocation_is_the_hosts_fault)
         bool failed = fail_alloc_fired();
         fail_alloc_at(-1);
         if (!failed) {
-            ck_assert_int_gt(n, 2); /* packed and unpacked */
+            ck_assert_int_gt(n, 1); /* a packed block; what zstd allocates is not seen here */
             ck_assert_int_eq(err, 0);
             break;
         }

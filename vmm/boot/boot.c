@@ -138,7 +138,8 @@ static int refuse(const struct boot_image *image, const uint8_t *head, uint64_t 
 
 static int load_kernel(const struct boot_config *config, struct boot_kernel *kernel, struct diag *diag)
 {
-    const struct boot_room room = {.mem = config->mem, .end = config->mem->region[0].bytes};
+    const struct boot_room room = {
+        .mem = config->mem, .end = config->mem->region[0].bytes, .forget = config->forget, .ctx = config->ctx};
     struct boot_image image;
     uint8_t head[1024];
 

@@ -26,6 +26,9 @@ struct boot_config {
     unsigned nr_ram_regions;
     unsigned nr_cpus;    /* APIC ids 0 .. nr_cpus - 1 */
     unsigned nr_devices; /* virtio-mmio devices 0 .. nr_devices - 1, as vmm/platform.h places them */
+    /* [gpa, gpa + bytes), whole pages, is to be zeros again and to take no memory. NULL: zeros are written. */
+    void (*forget)(void *ctx, gpa_t gpa, uint64_t bytes);
+    void *ctx;
 };
 
 enum boot_mode {

@@ -8,9 +8,7 @@
  */
 #include "vmm/boot/elf.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define SECTOR_BYTES 512u
@@ -112,14 +110,46 @@ static int load_64bit(const struct boot_image *image, const struct bzimage *bz, 
     return 0;
 }
 
-/* The unpacked vmlinux in @vmlinux, by PVH. 0; 1: not such a kernel, nothing is loaded; -1 with @diag. */
-static int load_unpacked(const struct boot_image *vmlinux, const struct bzimage *bz, const struct boot_room *room,
+/*
+ * The payload at the end of low memory. 0; 1: it is not one that we unpack, or there is no room for it beside a kernel;
+ * -1 with @diag. @vmlinux is to be forgotten in each case.
+ */
+static int unpack(const struct boot_image *image, const struct bzimage *bz, const struct boot_room *room,
+                  struct boot_image *vmlinux, struct diag *diag)
+{
+    uint64_t offset = bz->header.payload_offset, bytes = bz->header.payload_length;
+    uint32_t unpacked;
+
+    if (bytes == 0)
+        return 1;
+    if (bytes <= sizeof(unpacked) || offset > bz->code_bytes || bytes > bz->code_bytes - offset)
+        return boot_image_bad(image, diag, "truncated or damaged: its payload is not all there; get the whole file");
+    /* Its size when unpacked stands in its last 4 bytes. */
+    offset += bz->code_offset;
+    bytes -= sizeof(unpacked);
+    if (boot_image_read(image, offset + bytes, &unpacked, sizeof(unpacked), diag))
+        return -1;
+    uint64_t scratch = ((uint64_t)unpacked + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+    if (unpacked == 0 || scratch > room->end - BOOT_KERNEL_GPA)
+        return 1;
+    *vmlinux = (struct boot_image){.role = image->role,
+                                   .path = image->path,
+                                   .fd = -1,
+                                   .size_bytes = unpacked,
+                                   .room = room,
+                                   .gpa = {room->end - scratch}};
+    return boot_unpack(image, offset, bytes, guest_mem_hva(room->mem, vmlinux->gpa, unpacked), unpacked, diag);
+}
+
+/* The unpacked vmlinux, by PVH. 0; 1: not such a kernel, or it would stand where it is unpacked, nothing is loaded; -1
+ * with @diag. */
+static int load_unpacked(struct boot_image *vmlinux, const struct bzimage *bz, const struct boot_room *room,
                          struct boot_kernel *out, struct diag *diag)
 {
     struct diag unused = {0};
     struct boot_elf elf;
 
-    if (boot_elf_parse(vmlinux, &elf, &unused) || !elf.pvh_entry)
+    if (boot_elf_parse(vmlinux, &elf, &unused) || !elf.pvh_entry || elf.end > vmlinux->gpa.v)
         return 1;
     if (boot_elf_place(vmlinux, &elf, room, diag))
         return -1;
@@ -128,65 +158,17 @@ static int load_unpacked(const struct boot_image *vmlinux, const struct bzimage 
     return 0;
 }
 
-/* The payload in new memory. 0; 1: it is not one that we unpack; -1 with @diag. */
-static int unpack(const struct boot_image *image, const struct bzimage *bz, const uint8_t *packed, uint64_t bytes,
-                  const struct boot_room *room, struct boot_image *vmlinux, struct diag *diag)
-{
-    uint32_t unpacked;
-
-    /* Its size when unpacked stands in its last 4 bytes. */
-    bytes -= sizeof(unpacked);
-    if (boot_image_read(image, bz->code_offset + bz->header.payload_offset + bytes, &unpacked, sizeof(unpacked), diag))
-        return -1;
-    /* Unpacked by itself it would need at least this, too; and it bounds what a file can make us allocate. */
-    if (unpacked == 0 || unpacked > room->end)
-        return 1;
-    uint8_t *to = malloc(unpacked);
-    if (!to)
-        return diag_set(diag, EXIT_HOST, "out of memory");
-    int err = boot_unpack(packed, bytes, to, unpacked);
-    if (err) {
-        free(to);
-        return err == -EINVAL ? boot_image_bad(image, diag, "damaged: its payload cannot be unpacked; get another copy")
-                              : 1;
-    }
-    *vmlinux =
-        (struct boot_image){.role = image->role, .path = image->path, .fd = -1, .bytes = to, .size_bytes = unpacked};
-    return 0;
-}
-
-/* Results as above. */
-static int read_payload(const struct boot_image *image, const struct bzimage *bz, const struct boot_room *room,
-                        struct boot_image *vmlinux, struct diag *diag)
-{
-    uint64_t offset = bz->header.payload_offset, bytes = bz->header.payload_length;
-
-    if (bytes == 0)
-        return 1;
-    if (bytes <= sizeof(uint32_t) || offset > bz->code_bytes || bytes > bz->code_bytes - offset)
-        return boot_image_bad(image, diag, "truncated or damaged: its payload is not all there; get the whole file");
-    uint8_t *packed = malloc(bytes);
-    if (!packed)
-        return diag_set(diag, EXIT_HOST, "out of memory");
-    int err = boot_image_read(image, bz->code_offset + offset, packed, bytes, diag);
-    if (!err)
-        err = unpack(image, bz, packed, bytes, room, vmlinux, diag);
-    free(packed);
-    return err;
-}
-
 int boot_bzimage_load(const struct boot_image *image, const struct boot_room *room, struct boot_kernel *out,
                       struct diag *diag)
 {
+    struct boot_image vmlinux = {.fd = -1};
     struct bzimage bz;
 
     if (parse(image, &bz, diag))
         return -1;
-    struct boot_image vmlinux = {.fd = -1};
-    int err = read_payload(image, &bz, room, &vmlinux, diag);
-    if (!err) {
+    int err = unpack(image, &bz, room, &vmlinux, diag);
+    if (!err)
         err = load_unpacked(&vmlinux, &bz, room, out, diag);
-        free((void *)(uintptr_t)vmlinux.bytes);
-    }
+    boot_image_forget(&vmlinux, vmlinux.size_bytes);
     return err > 0 ? load_64bit(image, &bz, room, out, diag) : err;
 }

@@ -142,7 +142,32 @@ int boot_elf_parse(const struct boot_image *image, struct boot_elf *out, struct 
     return 0;
 }
 
-int boot_elf_place(const struct boot_image *image, const struct boot_elf *elf, const struct boot_room *room,
+/* A block at a time, so that of an image in guest memory at most one stands there twice. @needed: offset from which on
+ * later segments read. */
+static int place_segment(struct boot_image *image, const struct boot_elf_segment *segment, uint64_t needed,
+                         const struct boot_room *room, struct diag *diag)
+{
+    for (uint64_t done = 0, nr; done < segment->file_bytes; done += nr) {
+        uint64_t offset = segment->offset + done;
+        nr = MIN_OF(segment->file_bytes - done, BLOCK_BYTES);
+        if (boot_image_load(image, offset, room->mem, (gpa_t){segment->gpa + done}, nr, diag))
+            return -1;
+        boot_image_forget(image, MIN_OF(offset + nr, needed));
+    }
+    return 0;
+}
+
+/* Segments from @i on read nothing before this offset. */
+static uint64_t first_offset(const struct boot_elf *elf, unsigned i)
+{
+    uint64_t first = UINT64_MAX;
+
+    for (; i < elf->nr; i++)
+        first = MIN_OF(first, elf->segment[i].offset);
+    return first;
+}
+
+int boot_elf_place(struct boot_image *image, const struct boot_elf *elf, const struct boot_room *room,
                    struct diag *diag)
 {
     for (unsigned i = 0; i < elf->nr; i++) {
@@ -156,16 +181,13 @@ int boot_elf_place(const struct boot_image *image, const struct boot_elf *elf, c
                                   "too large: it reaches to 0x%" PRIx64 ", memory to 0x%" PRIx64 "; give more --memory",
                                   segment->gpa + segment->memory_bytes, room->end);
     }
-    for (unsigned i = 0; i < elf->nr; i++) {
-        const struct boot_elf_segment *segment = &elf->segment[i];
-        if (boot_image_load(image, segment->offset, room->mem, (gpa_t){segment->gpa}, segment->file_bytes, diag))
+    for (unsigned i = 0; i < elf->nr; i++)
+        if (place_segment(image, &elf->segment[i], first_offset(elf, i + 1), room, diag))
             return -1;
-    }
     return 0;
 }
 
-int boot_elf_load(const struct boot_image *image, const struct boot_room *room, struct boot_kernel *out,
-                  struct diag *diag)
+int boot_elf_load(struct boot_image *image, const struct boot_room *room, struct boot_kernel *out, struct diag *diag)
 {
     struct boot_elf elf;
 

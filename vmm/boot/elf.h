@@ -20,8 +20,9 @@ struct boot_elf {
 
 /* 0, or -1 with @diag (EXIT_USAGE): another architecture, truncated, inconsistent. */
 must_check int boot_elf_parse(const struct boot_image *image, struct boot_elf *out, struct diag *diag);
-/* Loads what boot_elf_parse found. 0, or -1 with @diag: a segment lies outside of @room, or cannot be read. */
-must_check int boot_elf_place(const struct boot_image *image, const struct boot_elf *elf, const struct boot_room *room,
+/* Loads what boot_elf_parse found, and forgets of @image what has been loaded. 0, or -1 with @diag: a segment lies outside
+ * of @room, or cannot be read. */
+must_check int boot_elf_place(struct boot_image *image, const struct boot_elf *elf, const struct boot_room *room,
                               struct diag *diag);
 
 #endif

@@ -76,10 +76,10 @@ int boot_image_read(const struct boot_image *image, uint64_t offset, void *to, u
 {
     if (offset > image->size_bytes || bytes > image->size_bytes - offset)
         return truncated(image, offset, bytes, diag);
-    if (image->fd < 0) {
-        memcpy(to, image->bytes + offset, bytes);
-        return 0;
-    }
+    if (image->fd < 0)
+        return guest_mem_read(image->room->mem, (gpa_t){image->gpa.v + offset}, to, bytes)
+                   ? diag_set(diag, EXIT_HOST, "no guest memory at 0x%" PRIx64, image->gpa.v + offset)
+                   : 0;
     for (uint64_t done = 0; done < bytes;) {
         ssize_t got = pread(image->fd, (char *)to + done, bytes - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
@@ -115,4 +115,20 @@ int boot_image_load(const struct boot_image *image, uint64_t offset, const struc
         done += nr;
     }
     return 0;
+}
+
+void boot_image_forget(struct boot_image *image, uint64_t end)
+{
+    uint64_t from = image->gpa.v + image->forgotten, to = image->gpa.v + end;
+
+    if (image->fd >= 0)
+        return;
+    to = end < image->size_bytes ? to & ~(BLOCK_BYTES - 1) : (to + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+    if (to <= from)
+        return;
+    image->forgotten = to - image->gpa.v;
+    if (image->room->forget)
+        image->room->forget(image->room->ctx, (gpa_t){from}, to - from);
+    else
+        memset(guest_mem_hva(image->room->mem, (gpa_t){from}, to - from), 0, to - from);
 }

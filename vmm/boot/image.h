@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * image: a kernel or an initrd as a loader reads it: a file, or a vmlinux in memory that was unpacked from one. Nothing in
- * it is trusted, and a file may change under us: what is read is a copy, checked, then used.
+ * image: a kernel or an initrd as a loader reads it: a file, or a vmlinux that was unpacked from one into guest memory.
+ * Nothing in it is trusted, and a file may change under us: what is read is a copy, checked, then used.
  */
 #ifndef VMM_BOOT_IMAGE_H
 #define VMM_BOOT_IMAGE_H
@@ -9,12 +9,24 @@
 #include "mm/map/guest_mem.h"
 #include "vmm/diag.h"
 
+/* Where the loaders may put a kernel. */
+struct boot_room {
+    const struct guest_mem *mem;
+    uint64_t end; /* of low memory: kernels lie in [BOOT_KERNEL_GPA, end) */
+    /* boot_config's; NULL: zeros are written */
+    void (*forget)(void *ctx, gpa_t gpa, uint64_t bytes);
+    void *ctx;
+};
+
 struct boot_image {
     const char *role; /* "kernel" or "initrd" */
     const char *path;
-    int fd;               /* -1: in memory */
-    const uint8_t *bytes; /* in memory; the caller's */
+    int fd; /* -1: in guest memory */
     uint64_t size_bytes;
+    /* in guest memory: at @gpa, a page's first byte; what lies before offset @forgotten is zeros again */
+    const struct boot_room *room;
+    gpa_t gpa;
+    uint64_t forgotten;
 };
 
 /* A regular file that is not empty. 0, or -1 with @diag and nothing open: EXIT_USAGE when it is not there, not ours to
@@ -36,5 +48,11 @@ must_check int boot_image_read(const struct boot_image *image, uint64_t offset, 
  */
 must_check int boot_image_load(const struct boot_image *image, uint64_t offset, const struct guest_mem *mem, gpa_t gpa,
                                uint64_t bytes, struct diag *diag);
+
+/*
+ * boot_image_forget - nothing before offset @end will be read again. In guest memory: its whole blocks, and with
+ * size_bytes as @end everything, are given back, and zeros from now on. Of a file: nothing to do.
+ */
+void boot_image_forget(struct boot_image *image, uint64_t end);
 
 #endif

@@ -9,6 +9,9 @@
  *   0x9000            command line
  *   0xa0000           end of memory below 1 MiB
  *   0xe0000           RSDP and the other ACPI tables
+ *
+ * While a bzImage is loaded, its vmlinux stands unpacked at the end of low memory, and goes block by block as its segments
+ * are copied to their places: it never is in our own memory, which no budget covers.
  */
 #ifndef VMM_BOOT_KERNEL_H
 #define VMM_BOOT_KERNEL_H
@@ -25,12 +28,6 @@
 #define BOOT_LOW_END_GPA UINT64_C(0xa0000)
 #define BOOT_ACPI_GPA UINT64_C(0xe0000)
 #define BOOT_KERNEL_GPA UINT64_C(0x100000) /* kernels stand here or above */
-
-/* Where the loaders may put a kernel. */
-struct boot_room {
-    const struct guest_mem *mem;
-    uint64_t end; /* of low memory: kernels lie in [BOOT_KERNEL_GPA, end) */
-};
 
 /* A kernel in guest memory. */
 struct boot_kernel {
@@ -54,13 +51,15 @@ bool boot_bzimage_is(const uint8_t *head, uint64_t bytes);
  */
 must_check int boot_bzimage_load(const struct boot_image *image, const struct boot_room *room, struct boot_kernel *out,
                                  struct diag *diag);
-must_check int boot_elf_load(const struct boot_image *image, const struct boot_room *room, struct boot_kernel *out,
+must_check int boot_elf_load(struct boot_image *image, const struct boot_room *room, struct boot_kernel *out,
                              struct diag *diag);
 
 /*
- * boot_unpack - the payload of a bzImage: zstd, or lz4 as the kernel packs it. @out_bytes: what must come out.
- * 0; -ENOTSUP: neither of the two; -EINVAL: damaged, or not of that size.
+ * boot_unpack - the payload of a bzImage, [offset, offset + bytes) of @image: zstd, or lz4 as the kernel packs it.
+ * @out_bytes: what must come out. Holds a few 100 KiB beside @out for zstd, a packed block (8 MiB at most) for lz4.
+ * 0; 1: neither of the two, nothing is written; -1 with @diag: damaged, not of that size, cannot be read.
  */
-must_check int boot_unpack(const uint8_t *packed, uint64_t bytes, uint8_t *out, uint64_t out_bytes);
+must_check int boot_unpack(const struct boot_image *image, uint64_t offset, uint64_t bytes, void *out,
+                           uint64_t out_bytes, struct diag *diag);
 
 #endif

@@ -10,7 +10,7 @@ boot() {
     name=$1 workloads=$2
     shift 2
     echo "--- $name"
-    ebb run --kernel $guest/vmlinux --initrd $guest/guest.cpio --cmdline "$guest_words ebb.run=$workloads" --api none \
+    ebb run --kernel "$guest/vmlinux" --initrd "$guest/guest.cpio" --cmdline "$guest_words ebb.run=$workloads" --api none \
         --json $work/out.json "$@" >$work/out 2>&1
     code=$?
     tail -n 60 $work/out
@@ -31,7 +31,7 @@ for cpus in 1 2; do
 done
 
 # What memory there is and how it is cut: the hole below 4 GiB, the rest above. The budget is far below.
-boot "6 GiB in 512 MiB" boot --memory 6G --budget 512M --zram 128M --kernel $guest/vmlinuz
+boot "6 GiB in 512 MiB" boot --memory 6G --budget 512M --zram 128M --kernel "$guest/vmlinuz"
 same "exit code" $code 0
 says '^EBB: boot ok'
 
