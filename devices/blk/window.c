@@ -131,6 +131,9 @@ static int pin(struct blk *b, struct blk_window *w, gpa_t *at)
             return err;
         }
     }
+    /* noted before it is written, and what is only read as well: it is in use */
+    for (unsigned i = 0; i < w->nr_runs; i++)
+        guest_mem_note_write(env->mem, w->run[i].gpa, w->run[i].bytes);
     w->pinned = true;
     b->pinned_blocks += w->nr_blocks;
     return 0;

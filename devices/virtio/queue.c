@@ -76,12 +76,6 @@ int queue_find_table(const struct virtq *q, const struct ring_desc *desc, const 
     return *table == NULL ? -EINVAL : 0;
 }
 
-static void note_writable(const struct virtq *q, const struct virtq_chain *chain)
-{
-    for (unsigned i = chain->nr_out; i < (unsigned)chain->nr_out + chain->nr_in; i++)
-        guest_mem_note_write(q->mem, chain->segment[i].gpa, chain->segment[i].bytes);
-}
-
 int virtq_pop(struct virtq *q, struct virtq_chain *out)
 {
     if (q->broken)
@@ -94,12 +88,10 @@ int virtq_pop(struct virtq *q, struct virtq_chain *out)
     /* A chain of nothing, or one whose length no used element can name (2.7.5.2: at most 2^32 bytes). */
     if (got == 1 && (out->out_bytes + out->in_bytes == 0 || out->out_bytes + out->in_bytes > UINT32_MAX))
         got = -EINVAL;
-    if (got == 1) {
+    if (got == 1)
         q->nr_chains++;
-        note_writable(q, out);
-    } else if (got < 0) {
+    else if (got < 0)
         q->broken = true;
-    }
     return got;
 }
 
@@ -162,10 +154,12 @@ static uint64_t copy(const struct virtq *q, const struct virtq_segment *segment,
         char *hva = guest_mem_hva(q->mem, (gpa_t){segment[i].gpa.v + offset}, part);
         if (hva == NULL)
             break;
-        if (to != NULL)
+        if (to != NULL) {
             memcpy(to + done, hva, part);
-        else
+        } else {
+            guest_mem_note_write(q->mem, (gpa_t){segment[i].gpa.v + offset}, part);
             memcpy(hva, from + done, part);
+        }
         done += part;
         offset = 0;
     }

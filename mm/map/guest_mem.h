@@ -36,8 +36,8 @@ must_check int guest_mem_read(const struct guest_mem *mem, gpa_t gpa, void *to, 
 must_check int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const void *from, uint64_t bytes);
 
 /*
- * The log. KVM's dirty log has what vCPUs write; what devices write is noted here, when the guest hands a buffer over
- * (virtq_pop) and in guest_mem_write. Both together are all that can change memory.
+ * The log. KVM's dirty log has what vCPUs write; what devices write is noted here, before it is written: by virtq_write, by
+ * whoever pins memory for I/O, and by guest_mem_write. Both together are all that can change memory.
  *
  * guest_mem_log_start - empty, and on. One user at a time. 0 or -ENOMEM. guest_mem_log_stop - off; no device thread runs
  * code of a device at that moment (the caller is it, or has stopped it).
