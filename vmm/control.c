@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* How long a guest has to name its free pages; what came until then counts. Chosen, unmeasured. */
-#define HINT_MS 10000u
+#define HINT_MS 30000u
 
 /* Text member @name of @body, or NULL with diag. */
 static const char *get_text(const json_t *body, const char *name, struct diag *diag)

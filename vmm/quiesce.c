@@ -73,7 +73,28 @@ static void note_hint(void *ctx, gpa_t gpa, uint64_t bytes)
     }
 }
 
-/* Pages of one region that vCPUs or devices wrote are not free, whatever was hinted. */
+static bool is_zero(const char *page)
+{
+    return *page == 0 && memcmp(page, page + 1, PAGE_BYTES - 1) == 0;
+}
+
+/* Whether the page reads as zeros now: then it may go whoever wrote it, for it is zeros afterwards as well. */
+static bool reads_as_zeros(struct work *w, gfn_t gfn)
+{
+    char page[PAGE_BYTES];
+    enum mm_peek where;
+
+    if (!w->q.vm || mm_peek(w->q.thread, w->q.vm, gpa_of(gfn), &where, page))
+        return false;
+    if (where == MM_PEEK_RESIDENT && guest_mem_read(w->q.mem, gpa_of(gfn), page, PAGE_BYTES))
+        return false;
+    return where == MM_PEEK_ZERO || (where != MM_PEEK_NOTHING && is_zero(page));
+}
+
+/*
+ * Pages of one region that vCPUs or devices wrote are not free, whatever was hinted, unless they wrote zeros: a guest that
+ * clears what it allocates (init_on_alloc, as Debian's kernel does) clears each page before it hints at it.
+ */
 static int keep_written(struct work *w, const struct guest_mem_region *region, uint64_t *dirty)
 {
     gfn_t start = gfn_of(region->start);
@@ -84,7 +105,7 @@ static int keep_written(struct work *w, const struct guest_mem_region *region, u
         uint64_t bit = UINT64_C(1) << (gfn % 64);
 
         if (!(w->free_pages[gfn / 64] & bit) ||
-            (!(dirty[i / 64] >> (i % 64) & 1) && !guest_mem_was_written(&w->m->mem, gfn)))
+            (!(dirty[i / 64] >> (i % 64) & 1) && !guest_mem_was_written(&w->m->mem, gfn)) || reads_as_zeros(w, gfn))
             continue;
         w->free_pages[gfn / 64] &= ~bit;
         w->q.kept_pages++;
@@ -120,12 +141,12 @@ static int collect(struct work *w)
 static void at_rest(void *ctx, struct mm_thread *thread)
 {
     struct work *w = ctx;
-    int err = w->round ? collect(w) : 0;
 
     w->q.thread = thread;
     w->q.vm = memhost_vm_mm(w->m->memory);
     w->q.mem = &w->m->mem;
     w->q.stop = &w->m->stop;
+    int err = w->round ? collect(w) : 0;
     w->result = err ? diag_set(w->diag, EXIT_GUEST, "the guest's free pages: %s", strerror(-err))
                     : w->how->run(w->how->ctx, &w->q, w->diag);
     if (w->round) {

@@ -3,7 +3,7 @@
  * quiesce: a machine at rest for a moment, and the pages that its guest does not use: for a dump, and to take those pages.
  *
  *   logs of writes on -> the guest is asked for its free pages, and goes on running while it answers
- *   -> vCPUs paused -> in the device thread: free = hinted and written by nobody since -> run() -> all goes on
+ *   -> vCPUs paused -> in the device thread: free = hinted, and written by nobody since or all zeros -> run() -> all goes on
  *
  * A hint says that a page was free at some time since the round began. Whoever took it back since then wrote to it: a
  * vCPU, which KVM's dirty log has, or a device, which guest_mem's log has. Both logs begin before the round does.
@@ -21,8 +21,8 @@ struct quiesced {
     const struct guest_mem *mem;
     const uint64_t *free_pages; /* bit gfn; NULL: the guest was not asked, or has no driver for it */
     uint64_t nr_free_bits;
-    uint64_t hinted_pages;   /* of them free_pages has those that nobody wrote */
-    uint64_t kept_pages;     /* hinted, but written since */
+    uint64_t hinted_pages;   /* of them free_pages has all but the next ones */
+    uint64_t kept_pages;     /* hinted, but written since, and not with zeros */
     bool complete;           /* the guest said that these were all */
     const atomic_bool *stop; /* the machine is to end: give up soon */
 };
