@@ -146,7 +146,7 @@ deps: ## install the packages that building needs (root)
 
 test: ## install what the tests need (root), build with gcc and clang, run every test
 	@tools/install-deps.sh test
-	@JOBS=$(JOBS) tests/run.sh lint release clang asan tsan coverage lab
+	@JOBS=$(JOBS) tests/run.sh lint release clang asan tsan coverage fuzz lab
 
 asan: ## tests under the address and undefined behaviour sanitizers
 	@JOBS=$(JOBS) tests/run.sh asan
