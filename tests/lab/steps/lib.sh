@@ -160,6 +160,7 @@ ask() {
 done_linux() {
     wait_ebb "$1"
     grep 'EBB:' "$work/ebb.log"
+    [ "$code" = 0 ] || grep -v 'EBB:' "$work/ebb.log" | tail -n 60
     same "exit code" "$code" 0
     grep -q 'EBB: done' "$work/ebb.log" || fail "the guest did not come to its end"
     ! grep -q 'EBB: .* failed' "$work/ebb.log" || fail "a workload failed"
