@@ -547,6 +547,28 @@ START_TEST(test_console_port_slow_reader_holds_the_queue)
 }
 END_TEST
 
+START_TEST(test_console_port_output_in_memory_that_was_unplugged_comes_back)
+{
+    static char big[60000];
+    const uint64_t all = UINT64_MAX, none = 0;
+
+    memory.mem.plugged = &all;
+    make_with_ports(1);
+    start_ports(0, 1);
+    int fd = dial(path);
+    for (unsigned i = 0; i < 20; i++)
+        send_bytes(5, big, sizeof(big));
+    unsigned back = nr_back(5);
+    ck_assert_uint_lt(back, 20);
+    memory.mem.plugged = &none; /* of the chain in hand; rings stay where they are */
+    while (host_gets(fd, big, sizeof(big)) > 0)
+        fake_driver_run(&driver); /* ends */
+    memory.mem.plugged = &all;
+    ck_assert_uint_ge(back + nr_back(5), back + 1);
+    close(fd);
+}
+END_TEST
+
 START_TEST(test_console_port_reader_that_leaves_frees_the_queue)
 {
     static char big[60000];
@@ -794,6 +816,7 @@ int main(void)
     tcase_add_test(tcase, test_console_port_takes_one_connection_after_the_other);
     tcase_add_test(tcase, test_console_port_without_room_for_messages_waits_with_the_next);
     tcase_add_loop_test(tcase, test_console_port_slow_reader_holds_the_queue, 0, 2);
+    tcase_add_test(tcase, test_console_port_output_in_memory_that_was_unplugged_comes_back);
     tcase_add_test(tcase, test_console_port_reader_that_leaves_frees_the_queue);
     tcase_add_test(tcase, test_console_port_output_without_reader_is_discarded);
     tcase_add_test(tcase, test_console_reset_hangs_up_and_frees_the_chain_in_hand);

@@ -4,6 +4,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -138,7 +139,53 @@ START_TEST(test_guest_mem_log_has_what_devices_may_write)
     ck_assert(!guest_mem_was_written(&logged, 65));
     ck_assert_int_eq(guest_mem_log_start(&logged), 0);
     ck_assert(!guest_mem_was_written(&logged, 65));
-    guest_mem_log_stop(&logged);
+    guest_mem_log_free(&logged);
+}
+END_TEST
+
+static void *note_writes(void *ctx)
+{
+    const struct guest_mem *logged = ctx;
+
+    for (unsigned i = 0; i < 20000; i++)
+        guest_mem_note_write(logged, (gpa_t){i % 64 * PAGE_BYTES}, 8 * PAGE_BYTES);
+    return NULL;
+}
+
+START_TEST(test_guest_mem_log_stopped_while_a_device_writes_stays_valid)
+{
+    struct guest_mem logged = {.nr = 1, .region = {{{0}, 100 * PAGE_BYTES, NULL}}};
+    pthread_t device;
+
+    ck_assert_int_eq(guest_mem_log_start(&logged), 0);
+    ck_assert_int_eq(pthread_create(&device, NULL, note_writes, &logged), 0);
+    for (unsigned i = 0; i < 2000; i++) {
+        guest_mem_log_stop(&logged);
+        ck_assert_int_eq(guest_mem_log_start(&logged), 0);
+    }
+    pthread_join(device, NULL);
+    guest_mem_note_write(&logged, (gpa_t){70 * PAGE_BYTES}, 1);
+    ck_assert(guest_mem_was_written(&logged, 70));
+    guest_mem_log_free(&logged);
+    ck_assert(!guest_mem_was_written(&logged, 70));
+}
+END_TEST
+
+START_TEST(test_guest_mem_unplugged_block_is_no_memory)
+{
+    const uint64_t plugged = 1u << 1 | 1u << 2; /* of 4 */
+    struct guest_mem some = {
+        .nr = 2, .region = {{{0}, LOW_BYTES, low}, {{BLOCK_BYTES}, 4 * BLOCK_BYTES, high}}, .plugged = &plugged};
+    const uint64_t first = 2 * BLOCK_BYTES, end = 4 * BLOCK_BYTES;
+
+    ck_assert_ptr_eq(guest_mem_hva(&some, (gpa_t){0}, LOW_BYTES), low);
+    ck_assert_ptr_null(guest_mem_hva(&some, (gpa_t){BLOCK_BYTES}, 1));
+    ck_assert_ptr_null(guest_mem_hva(&some, (gpa_t){first - 1}, 2));
+    ck_assert_ptr_null(guest_mem_hva(&some, (gpa_t){first - 1}, 0));
+    ck_assert_ptr_eq(guest_mem_hva(&some, (gpa_t){first}, end - first), high + BLOCK_BYTES);
+    ck_assert_ptr_eq(guest_mem_hva(&some, (gpa_t){end - 1}, 1), high + 3 * BLOCK_BYTES - 1);
+    ck_assert_ptr_null(guest_mem_hva(&some, (gpa_t){first}, end - first + 1));
+    ck_assert_ptr_null(guest_mem_hva(&some, (gpa_t){end}, 0));
 }
 END_TEST
 
@@ -168,6 +215,8 @@ int main(void)
     tcase_add_test(tcase, test_guest_mem_copies_reach_first_and_last_byte);
     tcase_add_test(tcase, test_guest_mem_refused_copy_changes_nothing);
     tcase_add_test(tcase, test_guest_mem_log_has_what_devices_may_write);
+    tcase_add_test(tcase, test_guest_mem_log_stopped_while_a_device_writes_stays_valid);
+    tcase_add_test(tcase, test_guest_mem_unplugged_block_is_no_memory);
     tcase_add_test(tcase, test_guest_mem_log_without_memory_is_refused);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
