@@ -2,6 +2,7 @@
 #include "mm/map/guest_mem.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,17 +58,25 @@ int guest_mem_log_start(struct guest_mem *mem)
 
 void guest_mem_log_stop(struct guest_mem *mem)
 {
-    free(__atomic_exchange_n(&mem->written, NULL, __ATOMIC_RELAXED));
+    uint64_t *words = __atomic_exchange_n(&mem->written, NULL, __ATOMIC_SEQ_CST);
+
+    /* Whoever counted itself before may have the words; who does so now finds NULL: both are in one order. */
+    while (__atomic_load_n(&mem->nr_noting, __ATOMIC_SEQ_CST))
+        sched_yield();
+    free(words);
 }
 
 void guest_mem_note_write(const struct guest_mem *mem, gpa_t gpa, uint64_t bytes)
 {
-    uint64_t *words = __atomic_load_n(&mem->written, __ATOMIC_ACQUIRE);
+    unsigned *nr_noting = (unsigned *)&mem->nr_noting; /* memory as such is constant to who notes */
 
-    if (!words || bytes == 0)
+    if (!__atomic_load_n(&mem->written, __ATOMIC_RELAXED) || bytes == 0)
         return;
-    for (uint64_t gfn = gpa.v >> PAGE_SHIFT; gfn <= (gpa.v + bytes - 1) >> PAGE_SHIFT; gfn++)
+    __atomic_fetch_add(nr_noting, 1, __ATOMIC_SEQ_CST);
+    uint64_t *words = __atomic_load_n(&mem->written, __ATOMIC_SEQ_CST);
+    for (uint64_t gfn = gpa.v >> PAGE_SHIFT; words && gfn <= (gpa.v + bytes - 1) >> PAGE_SHIFT; gfn++)
         __atomic_fetch_or(&words[gfn / 64], UINT64_C(1) << (gfn % 64), __ATOMIC_RELAXED);
+    __atomic_fetch_sub(nr_noting, 1, __ATOMIC_SEQ_CST);
 }
 
 bool guest_mem_was_written(const struct guest_mem *mem, gfn_t gfn)

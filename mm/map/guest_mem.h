@@ -26,6 +26,7 @@ struct guest_mem {
     /* Log of pages given to devices to be written: bit gfn. Atomic; NULL: nobody asks. */
     uint64_t *written;
     uint64_t nr_written_words;
+    unsigned nr_noting; /* threads in guest_mem_note_write that may have `written`; atomic */
 };
 
 /* Address of [gpa, gpa + bytes), or NULL when that is not inside one region, or wraps. @bytes may be 0: then gpa itself
@@ -39,8 +40,8 @@ must_check int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const voi
  * The log. KVM's dirty log has what vCPUs write; what devices write is noted here, before it is written: by virtq_write, by
  * whoever pins memory for I/O, and by guest_mem_write. Both together are all that can change memory.
  *
- * guest_mem_log_start - empty, and on. One user at a time. 0 or -ENOMEM. guest_mem_log_stop - off; no device thread runs
- * code of a device at that moment (the caller is it, or has stopped it).
+ * guest_mem_log_start - empty, and on. One user at a time. 0 or -ENOMEM. guest_mem_log_stop - off, while devices are at
+ * work or not: waits for those that note something just now.
  */
 must_check int guest_mem_log_start(struct guest_mem *mem);
 void guest_mem_log_stop(struct guest_mem *mem);

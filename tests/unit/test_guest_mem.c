@@ -4,6 +4,9 @@
 
 #include <check.h>
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -153,6 +156,36 @@ START_TEST(test_guest_mem_log_without_memory_is_refused)
 }
 END_TEST
 
+#define LOGGED_BYTES (UINT64_C(64) << 20) /* of which no byte is there: noting looks at addresses alone */
+static atomic_bool noting_ends;
+
+static void *note_writes(void *logged)
+{
+    while (!atomic_load(&noting_ends))
+        guest_mem_note_write(logged, (gpa_t){0}, LOGGED_BYTES);
+    return NULL;
+}
+
+/* A device at work while the round that the log was for is given up: the sanitizers watch what it writes to. */
+START_TEST(test_guest_mem_log_stopped_while_a_device_notes_is_not_written_any_more)
+{
+    struct guest_mem logged = {.nr = 1, .region = {{.bytes = LOGGED_BYTES}}};
+    pthread_t device;
+
+    atomic_store(&noting_ends, false);
+    ck_assert_int_eq(pthread_create(&device, NULL, note_writes, &logged), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        if (guest_mem_log_start(&logged))
+            ck_abort_msg("no memory");
+        while (!guest_mem_was_written(&logged, 0))
+            sched_yield();
+        guest_mem_log_stop(&logged);
+    }
+    atomic_store(&noting_ends, true);
+    pthread_join(device, NULL);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("guest_mem");
@@ -169,6 +202,7 @@ int main(void)
     tcase_add_test(tcase, test_guest_mem_refused_copy_changes_nothing);
     tcase_add_test(tcase, test_guest_mem_log_has_what_devices_may_write);
     tcase_add_test(tcase, test_guest_mem_log_without_memory_is_refused);
+    tcase_add_test(tcase, test_guest_mem_log_stopped_while_a_device_notes_is_not_written_any_more);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
