@@ -225,8 +225,8 @@ static uint64_t drop_region(const struct quiesced *q, const struct guest_mem_reg
         for (to = from; to < end && is_free(q, to);)
             to++;
         /* -ENOMEM: they stay */
-        if (to > from &&
-            mm_drop(q->thread, q->vm, gpa_of((gfn_t)from), (to - from) * PAGE_BYTES, MM_DROP_FREE, 0, &dropped) == 0)
+        if (to > from && mm_drop(q->thread, q->vm, gpa_of((gfn_t)from), (to - from) * PAGE_BYTES, MM_DROP_FREE,
+                                 q->poison, &dropped) == 0)
             pages += dropped;
     }
     return pages;
@@ -307,8 +307,11 @@ static int dump(const struct control *control, const json_t *body, json_t **out,
     *out = NULL;
     if (!path || need_mm(control, diag) || outfile_open("dump", path, &work.file, diag))
         return -1;
-    int result = work.file.rename ? run_quiesced(control, body, &how, diag)
-                                  : diag_set(diag, EXIT_USAGE, "dump %.200s: is no regular file", path);
+    int result =
+        work.file.rename
+            ? run_quiesced(control, body, &how, diag)
+            : diag_set(diag, EXIT_USAGE,
+                       "dump %.200s: is no regular file; name a file in a directory that can be written", path);
     if (result) {
         outfile_cancel(&work.file);
         return -1;
