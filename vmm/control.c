@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* How long a guest has to name its free pages; what came until then counts. Chosen, unmeasured. */
 #define HINT_MS 30000u
@@ -140,7 +141,7 @@ static int balloon_locked(struct source_vm *vm, uint64_t bytes, json_t **out, st
     char most[SIZE_TEXT];
 
     if (!balloon)
-        return diag_set(diag, EXIT_USAGE, "%s was started without a balloon", vm->name);
+        return diag_set(diag, EXIT_USAGE, "%s has no balloon: start it with one (`ebb help run`)", vm->name);
     if (balloon_set_target(balloon, bytes)) {
         balloon_info(balloon, &info);
         return diag_set(diag, EXIT_USAGE, "the balloon of %s cannot be larger than its memory, %s", vm->name,

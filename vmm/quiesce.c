@@ -129,6 +129,13 @@ static int collect(struct work *w)
     for (unsigned i = 0; i < mem->nr && !err; i++)
         err = keep_written(w, &mem->region[i], dirty);
     free(dirty);
+    if (err == -ECANCELED) {
+        /* the guest has taken its driver away: it has said nothing */
+        free(w->free_pages);
+        w->free_pages = NULL;
+        w->q.hinted_pages = w->q.kept_pages = w->q.nr_free_bits = 0;
+        err = 0;
+    }
     w->q.free_pages = w->free_pages;
     return err;
 }
@@ -200,7 +207,8 @@ int machine_quiesce(struct machine *m, const struct quiesce *how, struct diag *d
     struct work w = {.m = m, .how = how, .diag = diag};
 
     if (!m->devices)
-        return diag_set(diag, EXIT_GUEST, "%s has no devices, and cannot be brought to rest", m->name);
+        return diag_set(diag, EXIT_GUEST, "%s has no devices, and cannot be brought to rest: start it with --balloon",
+                        m->name);
     if (!claim(m, true))
         return diag_set(diag, EXIT_GUEST, "%s is being dumped, or asked for its free pages, already", m->name);
     int result = quiesce(&w);
