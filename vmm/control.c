@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* How long a guest has to name its free pages; what came until then counts. Chosen, unmeasured. */
 #define HINT_MS 30000u
@@ -140,7 +141,7 @@ static int balloon_locked(struct source_vm *vm, uint64_t bytes, json_t **out, st
     char most[SIZE_TEXT];
 
     if (!balloon)
-        return diag_set(diag, EXIT_USAGE, "%s was started without a balloon", vm->name);
+        return diag_set(diag, EXIT_USAGE, "%s has no balloon: start it with one (`ebb help run`)", vm->name);
     if (balloon_set_target(balloon, bytes)) {
         balloon_info(balloon, &info);
         return diag_set(diag, EXIT_USAGE, "the balloon of %s cannot be larger than its memory, %s", vm->name,
@@ -225,8 +226,8 @@ static uint64_t drop_region(const struct quiesced *q, const struct guest_mem_reg
         for (to = from; to < end && is_free(q, to);)
             to++;
         /* -ENOMEM: they stay */
-        if (to > from &&
-            mm_drop(q->thread, q->vm, gpa_of((gfn_t)from), (to - from) * PAGE_BYTES, MM_DROP_FREE, 0, &dropped) == 0)
+        if (to > from && mm_drop(q->thread, q->vm, gpa_of((gfn_t)from), (to - from) * PAGE_BYTES, MM_DROP_FREE,
+                                 q->poison, &dropped) == 0)
             pages += dropped;
     }
     return pages;
@@ -307,8 +308,11 @@ static int dump(const struct control *control, const json_t *body, json_t **out,
     *out = NULL;
     if (!path || need_mm(control, diag) || outfile_open("dump", path, &work.file, diag))
         return -1;
-    int result = work.file.rename ? run_quiesced(control, body, &how, diag)
-                                  : diag_set(diag, EXIT_USAGE, "dump %.200s: is no regular file", path);
+    int result =
+        work.file.rename
+            ? run_quiesced(control, body, &how, diag)
+            : diag_set(diag, EXIT_USAGE,
+                       "dump %.200s: is no regular file; name a file in a directory that can be written", path);
     if (result) {
         outfile_cancel(&work.file);
         return -1;

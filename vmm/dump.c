@@ -38,9 +38,18 @@ static int write_all(const struct dump *d, const void *from, uint64_t bytes, uin
     return 0;
 }
 
-static bool is_zero(const char *page)
+int dump_read_page(struct mm_thread *thread, struct mm_vm *vm, const struct guest_mem *mem, gfn_t gfn, char *page,
+                   bool *zeros)
 {
-    return *page == 0 && memcmp(page, page + 1, PAGE_BYTES - 1) == 0;
+    enum mm_peek where;
+    int err = mm_peek(thread, vm, gpa_of(gfn), &where, page);
+
+    if (!err && where == MM_PEEK_RESIDENT)
+        err = guest_mem_read(mem, gpa_of(gfn), page, PAGE_BYTES);
+    if (!err)
+        *zeros = where == MM_PEEK_ZERO || where == MM_PEEK_NOTHING ||
+                 (*page == 0 && memcmp(page, page + 1, PAGE_BYTES - 1) == 0);
+    return err;
 }
 
 static bool is_free(const struct dump_config *config, gfn_t gfn)
@@ -52,19 +61,17 @@ static bool is_free(const struct dump_config *config, gfn_t gfn)
 static int read_page(struct dump *d, gfn_t gfn, char *to)
 {
     const struct dump_config *config = d->config;
-    enum mm_peek where;
+    bool zeros;
 
     if (is_free(config, gfn)) {
         d->stat->free_bytes += PAGE_BYTES;
         return 0;
     }
-    int err = mm_peek(config->thread, config->vm, gpa_of(gfn), &where, to);
-    if (!err && where == MM_PEEK_RESIDENT)
-        err = guest_mem_read(config->mem, gpa_of(gfn), to, PAGE_BYTES);
+    int err = dump_read_page(config->thread, config->vm, config->mem, gfn, to, &zeros);
     if (err)
         return diag_set(d->diag, EXIT_GUEST, "page gpa 0x%" PRIx64 " cannot be read: %s", gpa_of(gfn).v,
                         strerror(-err));
-    if (where == MM_PEEK_ZERO || where == MM_PEEK_NOTHING || is_zero(to)) {
+    if (zeros) {
         d->stat->zero_bytes += PAGE_BYTES;
         return 0;
     }
@@ -93,15 +100,21 @@ static int write_chunk(struct dump *d, gfn_t gfn, uint32_t nr, uint64_t at)
     return 0;
 }
 
+/* 0, or -1 with diag: the machine has been told to end. Pages that were read since may be those it got instead of its own. */
+static int go_on(const struct dump *d)
+{
+    if (!d->config->stop || !atomic_load(d->config->stop))
+        return 0;
+    return diag_set(d->diag, EXIT_GUEST, "%.200s was not written: the run is over", d->path);
+}
+
 static int write_region(struct dump *d, const struct guest_mem_region *region, uint64_t at)
 {
     gfn_t gfn = gfn_of(region->start);
 
     for (uint64_t left = region->bytes / PAGE_BYTES; left > 0;) {
         uint32_t nr = (uint32_t)MIN_OF(left, (uint64_t)CHUNK_PAGES);
-        if (d->config->stop && atomic_load(d->config->stop))
-            return diag_set(d->diag, EXIT_GUEST, "%.200s was not written: the run is over", d->path);
-        if (write_chunk(d, gfn, nr, at))
+        if (write_chunk(d, gfn, nr, at) || go_on(d))
             return -1;
         gfn += nr;
         left -= nr;
@@ -157,8 +170,8 @@ static int write_file(struct dump *d)
         at += mem->region[i].bytes;
         d->stat->memory_bytes += mem->region[i].bytes;
     }
-    /* the last hole, and everything on the disk: a dump that is told to be there is there */
-    if (ftruncate(d->fd, (off_t)end) || fsync(d->fd))
+    /* the last hole */
+    if (ftruncate(d->fd, (off_t)end))
         return diag_set(d->diag, EXIT_GUEST, "%.200s cannot be written: %s", d->path, strerror(errno));
     return 0;
 }
@@ -168,6 +181,8 @@ int dump_write(const struct dump_config *config, int fd, const char *path, struc
     struct dump d = {.config = config, .fd = fd, .path = path, .stat = stat, .diag = diag};
 
     *stat = (struct dump_stat){0};
+    if (go_on(&d))
+        return -1;
     d.chunk = aligned_alloc(PAGE_BYTES, CHUNK_PAGES * PAGE_BYTES);
     if (!d.chunk)
         return diag_set(diag, EXIT_GUEST, "out of memory");

@@ -31,10 +31,17 @@ struct dump_stat {
 
 /*
  * dump_write - @fd: an empty regular file, open for writing. The guest must not run. Pages stay where they are; those in
- * the guest are read there.
+ * the guest are read there. Nothing is asked to be on the disk: the guest need not wait for that.
  * 0, or -1 with @diag: EXIT_GUEST for a page that is lost or a disk that is full; @path names the file there.
  */
 must_check int dump_write(const struct dump_config *config, int fd, const char *path, struct dump_stat *stat,
                           struct diag *diag);
+
+/*
+ * dump_read_page - what the page holds, wherever it is, in @page (PAGE_BYTES); *zeros: nothing but zeros, and @page may be
+ * left as it was. Waits for a page that is in the guest and leaves it now. 0, or -errno as mm_peek.
+ */
+must_check int dump_read_page(struct mm_thread *thread, struct mm_vm *vm, const struct guest_mem *mem, gfn_t gfn,
+                              char *page, bool *zeros);
 
 #endif

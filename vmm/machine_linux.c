@@ -194,7 +194,9 @@ int linux_load(struct machine *m, const struct machine_config *config, struct di
     if (m->hotplug_bytes > 0)
         ram.nr--;
     ram.plugged = NULL;
+    memhost_vm_load(m->memory, true);
     int err = boot_load(&boot, &m->entry, diag);
+    memhost_vm_load(m->memory, false);
     if (!has_ended(m, reason))
         return err;
     *diag = (struct diag){0}; /* what the loader made of the pages that it got instead */

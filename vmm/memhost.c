@@ -46,7 +46,8 @@ struct memhost_vm {
     unsigned nr_threads;
     struct mm_thread **threads;
     struct oom_vm oom;
-    atomic_bool failed; /* on_fatal has been called */
+    atomic_bool failed;  /* on_fatal has been called */
+    atomic_bool loading; /* memhost_vm_load */
 };
 
 /* --- the host --- */
@@ -211,7 +212,7 @@ static int handle_fault(void *ctx, unsigned thread, gpa_t gpa, unsigned flags)
     do {
         epoch = oom_epoch(&vm->mh->oom);
         err = mm_fault(vm->threads[thread], vm->mm, gpa, flags);
-    } while (err == -ENOMEM && oom_wait(&vm->mh->oom, &vm->oom, epoch));
+    } while (err == -ENOMEM && !atomic_load(&vm->loading) && oom_wait(&vm->mh->oom, &vm->oom, epoch));
     return err;
 }
 
@@ -324,6 +325,11 @@ struct mm_vm *memhost_vm_mm(struct memhost_vm *vm)
 uint64_t memhost_vm_resident_bytes(struct memhost_vm *vm)
 {
     return guest_range_resident_bytes(vm_range(vm));
+}
+
+void memhost_vm_load(struct memhost_vm *vm, bool loading)
+{
+    atomic_store(&vm->loading, loading);
 }
 
 void memhost_vm_forget(struct memhost_vm *vm, gpa_t gpa, uint64_t bytes)

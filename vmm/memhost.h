@@ -63,6 +63,11 @@ struct mm_vm *memhost_vm_mm(struct memhost_vm *vm);
  */
 uint64_t memhost_vm_resident_bytes(struct memhost_vm *vm);
 /*
+ * memhost_vm_load - while @loading the caller touches the VM's pages itself, and is the one who would take other VMs down
+ * for their memory: a page that cannot be had stops this VM (on_fatal), and waits for none of them.
+ */
+void memhost_vm_load(struct memhost_vm *vm, bool loading);
+/*
  * memhost_vm_forget - [gpa, gpa + bytes), whole pages inside one region that nobody uses meanwhile and none of which is
  * pinned, is zeros from now on, and takes no memory (for want of a table of it, it does). Takes the lock of
  * memhost_lock_thread. Both backends.

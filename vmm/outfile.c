@@ -148,7 +148,7 @@ int outfile_commit(struct outfile *out, const json_t *json, struct diag *diag)
 
 int outfile_keep(struct outfile *out, struct diag *diag)
 {
-    return finish(out, out->rename ? name_file(out) : 0, diag);
+    return finish(out, fsync(out->fd) || (out->rename && name_file(out)) ? -1 : 0, diag);
 }
 
 void outfile_cancel(struct outfile *out)

@@ -24,7 +24,10 @@ struct outfile {
 int outfile_open(const char *what, const char *path, struct outfile *out, struct diag *diag);
 /* Writes @json and closes. 0, or -1 with @diag (EXIT_GUEST) and the old file, if there was one, unchanged. */
 int outfile_commit(struct outfile *out, const json_t *json, struct diag *diag);
-/* A file that its owner has written through fd gets its name, and is closed. 0, or -1 as outfile_commit. */
+/*
+ * A regular file that its owner has written through fd is brought to the disk, gets its name, and is closed. 0, or -1 as
+ * outfile_commit.
+ */
 int outfile_keep(struct outfile *out, struct diag *diag);
 /* Closes without writing. */
 void outfile_cancel(struct outfile *out);

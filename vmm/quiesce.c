@@ -2,6 +2,7 @@
 #include "vmm/quiesce.h"
 
 #include "devices/balloon/balloon.h"
+#include "vmm/dump.h"
 #include "vmm/machine_parts.h"
 
 #include <errno.h>
@@ -73,22 +74,16 @@ static void note_hint(void *ctx, gpa_t gpa, uint64_t bytes)
     }
 }
 
-static bool is_zero(const char *page)
-{
-    return *page == 0 && memcmp(page, page + 1, PAGE_BYTES - 1) == 0;
-}
-
-/* Whether the page reads as zeros now: then it may go whoever wrote it, for it is zeros afterwards as well. */
+/*
+ * Whether the page reads as zeros now: then it may go whoever wrote it, for it is zeros afterwards as well. Not where
+ * free pages read as something else afterwards.
+ */
 static bool reads_as_zeros(struct work *w, gfn_t gfn)
 {
     char page[PAGE_BYTES];
-    enum mm_peek where;
+    bool zeros;
 
-    if (!w->q.vm || mm_peek(w->q.thread, w->q.vm, gpa_of(gfn), &where, page))
-        return false;
-    if (where == MM_PEEK_RESIDENT && guest_mem_read(w->q.mem, gpa_of(gfn), page, PAGE_BYTES))
-        return false;
-    return where == MM_PEEK_ZERO || (where != MM_PEEK_NOTHING && is_zero(page));
+    return w->q.vm && !w->q.poison && !dump_read_page(w->q.thread, w->q.vm, w->q.mem, gfn, page, &zeros) && zeros;
 }
 
 /*
@@ -117,7 +112,10 @@ static int collect(struct work *w)
 {
     const struct guest_mem *mem = &w->m->mem;
     uint64_t end = 0, largest = 0;
+    struct balloon_info info;
 
+    balloon_info(machine_balloon(w->m), &info);
+    w->q.poison = info.poison;
     for (unsigned i = 0; i < mem->nr; i++) {
         end = MAX_OF(end, mem->region[i].start.v + mem->region[i].bytes);
         largest = MAX_OF(largest, mem->region[i].bytes);
@@ -131,6 +129,13 @@ static int collect(struct work *w)
     for (unsigned i = 0; i < mem->nr && !err; i++)
         err = keep_written(w, &mem->region[i], dirty);
     free(dirty);
+    if (err == -ECANCELED) {
+        /* the guest has taken its driver away: it has said nothing */
+        free(w->free_pages);
+        w->free_pages = NULL;
+        w->q.hinted_pages = w->q.kept_pages = w->q.nr_free_bits = 0;
+        err = 0;
+    }
     w->q.free_pages = w->free_pages;
     return err;
 }
@@ -202,7 +207,8 @@ int machine_quiesce(struct machine *m, const struct quiesce *how, struct diag *d
     struct work w = {.m = m, .how = how, .diag = diag};
 
     if (!m->devices)
-        return diag_set(diag, EXIT_GUEST, "%s has no devices, and cannot be brought to rest", m->name);
+        return diag_set(diag, EXIT_GUEST, "%s has no devices, and cannot be brought to rest: start it with --balloon",
+                        m->name);
     if (!claim(m, true))
         return diag_set(diag, EXIT_GUEST, "%s is being dumped, or asked for its free pages, already", m->name);
     int result = quiesce(&w);

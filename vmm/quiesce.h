@@ -24,6 +24,7 @@ struct quiesced {
     uint64_t hinted_pages;   /* of them free_pages has all but the next ones */
     uint64_t kept_pages;     /* hinted, but written since, and not with zeros */
     bool complete;           /* the guest said that these were all */
+    uint32_t poison;         /* the word that the guest finds in pages that it does not use: they keep it; 0: none */
     const atomic_bool *stop; /* the machine is to end: give up soon */
 };
 

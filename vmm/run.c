@@ -300,9 +300,9 @@ static int run_all(struct run *run)
     run->screen.progress = run->screen.progress && !run->terminal.raw;
     if (run->terminal.raw)
         screen_line(&run->screen, "", "the terminal is the guest's console now; Ctrl-A x ends it");
+    terminal_begin(&run->terminal); /* before a vCPU looks at it */
     if (start_machines(run))
         return -1;
-    terminal_begin(&run->terminal);
     run_loop(run);
     terminal_end(&run->terminal);
     stop_work(run);

@@ -20,6 +20,7 @@ int source_init(struct source *source, struct mm_host *mm, const char *algo, uns
     memset(source, 0, sizeof(*source));
     source->mm = mm;
     source->algo = algo;
+    source->max_vms = max_vms;
     source->vms = calloc(max_vms, sizeof(*source->vms));
     if (!source->vms)
         return -ENOMEM;
@@ -176,7 +177,7 @@ static struct zram_stat collect_zram(struct source *source)
     return stat;
 }
 
-/* --- one function a view; source.lock is held ------------------------------------------------------------ */
+/* --- one function a view; source.lock is held, but for those of machines ------------------------------------------------------------ */
 
 struct request {
     struct source *source;
@@ -315,18 +316,35 @@ static json_t *make_page(const struct request *r)
     return view_page(vm->name, gpa, &info);
 }
 
-/* One object a VM that is there: its name, and what @add says of it. */
+/* VM @index, where it is there and has a machine: it stays until source_vm_put. */
+static struct source_vm *hold_machine(struct source *source, unsigned index)
+{
+    pthread_mutex_lock(&source->lock);
+    struct source_vm *vm = index < source->nr_vms ? &source->vms[index] : NULL;
+    bool held = vm && vm->there && vm->machine;
+    if (held)
+        vm->nr_users++;
+    pthread_mutex_unlock(&source->lock);
+    return held ? vm : NULL;
+}
+
+/*
+ * One object a VM that is there: its name, and what @add says of it. A device answers under its own lock, which it may
+ * hold while it waits for a page, and the page for the memory of another VM, which source_vm_gone lets go: so one VM is
+ * held at a time, and not source.lock.
+ */
 static json_t *list_machines(const struct request *r, void (*add)(const struct machine *machine, json_t *out))
 {
     json_t *vms = json_array();
 
-    for (unsigned i = 0; i < r->source->nr_vms; i++) {
-        const struct source_vm *vm = &r->source->vms[i];
-        if (!vm->there || !vm->machine)
+    for (unsigned i = 0; i < r->source->max_vms; i++) {
+        struct source_vm *vm = hold_machine(r->source, i);
+        if (!vm)
             continue;
         json_t *o = json_pack("{s:s}", "vm", vm->name);
         add(vm->machine, o);
         json_array_append_new(vms, o);
+        source_vm_put(r->source, vm);
     }
     return json_pack("{s:o}", "vms", vms);
 }
@@ -397,6 +415,14 @@ void source_view_names(const char *out[SOURCE_MAX_VIEWS])
         out[i] = source_views[i].name;
 }
 
+static json_t *make_locked(json_t *(*maker)(const struct request *), const struct request *request)
+{
+    pthread_mutex_lock(&request->source->lock);
+    json_t *view = maker(request);
+    pthread_mutex_unlock(&request->source->lock);
+    return view;
+}
+
 json_t *source_view(struct source *source, const char *name, const char *vm, const char *gpa, struct diag *diag)
 {
     struct request request = {source, vm, gpa, diag};
@@ -411,9 +437,7 @@ json_t *source_view(struct source *source, const char *name, const char *vm, con
                      "with --backend kernel the kernel keeps the guests' memory; see /proc/vmstat and /proc/swaps");
             return NULL;
         }
-        pthread_mutex_lock(&source->lock);
-        json_t *view = makers[i](&request);
-        pthread_mutex_unlock(&source->lock);
+        json_t *view = source_views[i].of_machine ? makers[i](&request) : make_locked(makers[i], &request);
         if (!view)
             diag_set(diag, EXIT_GUEST, "out of memory while making the view");
         return view;

@@ -3,7 +3,8 @@
  * source: where views come from. Knows the memory manager and the names of its VMs; asked by name for a view.
  *
  * The API's threads read here while the main thread may take a VM away: `lock` is held over every short use of a VM, and
- * source_vm_get keeps it over a long one; source_vm_gone waits for both before the VM may be destroyed.
+ * source_vm_get keeps it over a long one, and over whatever asks a device; source_vm_gone waits for both before the VM
+ * may be destroyed.
  */
 #ifndef VMM_SOURCE_H
 #define VMM_SOURCE_H
@@ -26,6 +27,7 @@ struct source_vm {
 struct source {
     struct mm_host *mm; /* NULL: --backend kernel, there is nothing to see */
     const char *algo;   /* of the store, NULL without one */
+    unsigned max_vms;   /* room */
     pthread_mutex_t lock;
     pthread_cond_t put; /* nr_users of a VM became 0 */
     /* guarded by lock */

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,13 +52,16 @@ static void tear_down(struct fixture *f)
     mm_rig_destroy(f->rig);
 }
 
+static atomic_bool run_is_over;
+
 static int dump(struct fixture *f, struct dump_stat *stat, struct diag *diag)
 {
     const struct dump_config config = {.thread = f->rig->thread[0],
                                        .vm = f->rig->vm,
                                        .mem = &f->mem,
                                        .free_pages = f->free_pages,
-                                       .nr_free_bits = VM_PAGES};
+                                       .nr_free_bits = VM_PAGES,
+                                       .stop = &run_is_over};
     return dump_write(&config, f->fd, "file", stat, diag);
 }
 
@@ -157,6 +161,55 @@ START_TEST(test_dump_lost_page_is_named)
 }
 END_TEST
 
+START_TEST(test_dump_of_a_run_that_is_over_is_not_begun)
+{
+    struct fixture f;
+    struct dump_stat stat;
+    struct diag diag = {0};
+    struct stat file;
+    set_up(&f);
+    atomic_store(&run_is_over, true);
+    ck_assert_int_eq(dump(&f, &stat, &diag), -1);
+    ck_assert_ptr_nonnull(strstr(diag.text, "run is over"));
+    ck_assert_int_eq(fstat(f.fd, &file), 0);
+    ck_assert_int_eq(file.st_size, 0);
+    tear_down(&f);
+}
+END_TEST
+
+static char *last_page;
+
+/* The page cannot be had any more: the VM is told to end, and the reader gets zeros instead. */
+static void give_zeros(int number)
+{
+    (void)number;
+    atomic_store(&run_is_over, true);
+    if (mprotect(last_page, PAGE_BYTES, PROT_READ))
+        _exit(1);
+}
+
+/* In the last pages of all, so that nothing is looked at after it. */
+START_TEST(test_dump_page_that_came_as_zeros_because_the_vm_ends_is_no_dump)
+{
+    struct fixture f;
+    struct dump_stat stat;
+    struct diag diag = {0};
+    const struct sigaction action = {.sa_handler = give_zeros};
+    set_up(&f);
+    mm_rig_fill(f.rig, VM_PAGES - 1, VM_PAGES, RANDOM);
+    char *shadow = mmap(NULL, VM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(shadow, MAP_FAILED);
+    f.mem.region[0].hva = shadow;
+    last_page = shadow + VM_BYTES - PAGE_BYTES;
+    ck_assert_int_eq(mprotect(last_page, PAGE_BYTES, PROT_NONE), 0);
+    ck_assert_int_eq(sigaction(SIGSEGV, &action, NULL), 0);
+    ck_assert_int_eq(dump(&f, &stat, &diag), -1);
+    ck_assert_ptr_nonnull(strstr(diag.text, "run is over"));
+    munmap(shadow, VM_BYTES);
+    tear_down(&f);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("dump");
@@ -165,6 +218,8 @@ int main(void)
     tcase_add_test(cases, test_dump_free_pages_are_left_out_and_no_others);
     tcase_add_test(cases, test_dump_file_that_cannot_grow_is_told);
     tcase_add_test(cases, test_dump_lost_page_is_named);
+    tcase_add_test(cases, test_dump_of_a_run_that_is_over_is_not_begun);
+    tcase_add_test(cases, test_dump_page_that_came_as_zeros_because_the_vm_ends_is_no_dump);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
