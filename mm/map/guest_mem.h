@@ -43,7 +43,7 @@ must_check int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const voi
 
 /*
  * The log. KVM's dirty log has what vCPUs write; what devices write is noted here, before it is written: by virtq_write, by
- * whoever pins memory for I/O, and by guest_mem_write. Both together are all that can change memory.
+ * the rings of virtq, by whoever pins memory for I/O, and by guest_mem_write. Both together are all that can change memory.
  *
  * guest_mem_log_start - empty, and on. One user at a time. 0 or -ENOMEM. guest_mem_log_stop - off. Any thread, whatever
  * devices do meanwhile: the log's memory stays until guest_mem_log_free, when no device is at work any more.
