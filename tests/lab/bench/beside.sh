@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+# limit: 1500
+#
+# Ebb and Debian's QEMU, with the same guest, in turn: bench.pairs=N times each of two lives (beside.c). Each life is one
+# line "BENCH: {...}"; tests/lab/bench/run.sh makes the table.
+. "${LAB:-/lab}/steps/lib.sh"
+
+[ -d /sys/kernel/debug/kvm ] || mount -t debugfs debug /sys/kernel/debug || fail "no debugfs"
+[ -d /sys/kernel/tracing/events ] || mount -t tracefs trace /sys/kernel/tracing || fail "no tracefs"
+export GUEST=$guest QEMU=/tmp/qemu WORDS="$guest_words" WORK=$work
+pairs=$(tr ' ' '\n' </proc/cmdline | sed -n 's/^bench.pairs=//p')
+pair=0
+while [ $pair -lt "${pairs:-1}" ]; do
+    pair=$((pair + 1))
+    for life in reports balloon; do
+        for arm in ebb qemu; do
+            echo "--- pair $pair: $life, $arm"
+            rm -f $work/api $work/qmp
+            # The host's memory is as it was at the first: what the one before left in caches goes.
+            echo 3 >/proc/sys/vm/drop_caches
+            cat $guest/* /tmp/qemu/*/* >/dev/null
+            /tmp/qemu/bin/beside $arm $life || {
+                cat $work/vmm.log
+                fail "$life with $arm"
+            }
+        done
+    done
+done
