@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/stat.h>
 
 /* How long a guest has to name its free pages; what came until then counts. Chosen, unmeasured. */
 #define HINT_MS 30000u
@@ -308,6 +309,11 @@ static int dump(const struct control *control, const json_t *body, json_t **out,
     *out = NULL;
     if (!path || need_mm(control, diag) || outfile_open("dump", path, &work.file, diag))
         return -1;
+    if (work.file.rename && fchmod(work.file.fd, 0600)) { /* whatever stands in a guest's memory */
+        diag_set(diag, EXIT_GUEST, "dump %.200s: %s", path, strerror(errno));
+        outfile_cancel(&work.file);
+        return -1;
+    }
     int result =
         work.file.rename
             ? run_quiesced(control, body, &how, diag)
