@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/stat.h>
 
 /* How long a guest has to name its free pages; what came until then counts. Chosen, unmeasured. */
 #define HINT_MS 30000u
