@@ -24,15 +24,18 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MEMORY_MIB 512
 #define FILL_MIB 300
 #define BALLOON_MIB 256
 #define LINE_SECONDS 150 /* to wait for a line of the guest */
-#define STEP_MS 20       /* between two looks at resident memory */
-#define QUIET_MS 500     /* without a change: it has come to its end */
-#define GIVE_BACK_MS 10000
+#define LOOK_MS 50       /* between two looks at resident memory */
+#define MAX_LOOKS 400
+/* What reports give back is counted for so long: Linux reports what is free every two seconds, and takes several turns. */
+#define REPORT_MS 9000
+#define SETTLE_MS 500 /* after the guest's last word: what the VMM still does */
 
 struct life {
     bool is_ebb;
@@ -223,58 +226,54 @@ static int connect_to(const char *path)
     return fd;
 }
 
-/* What it answers is read to the end of a line, or of the connection; only then it is done. */
-static void ask(int fd, const char *request, char *answer, size_t bytes)
+/* Sends @request and reads until @mark has come, or the other end hangs up. Dies unless @good is in it. */
+static void ask(int fd, const char *request, const char *mark, const char *good)
 {
+    char answer[16384];
     size_t used = 0;
 
-    if (*request && write(fd, request, strlen(request)) != (ssize_t)strlen(request))
+    if (write(fd, request, strlen(request)) != (ssize_t)strlen(request))
         die("a request was not taken");
-    for (ssize_t got; used < bytes - 1 && (got = read(fd, answer + used, bytes - 1 - used)) > 0;) {
-        used += (size_t)got;
-        if (*request != 'P' && answer[used - 1] == '\n')
+    for (ssize_t got; used < sizeof(answer) - 1; used += (size_t)got) {
+        answer[used] = '\0';
+        if (strstr(answer, mark) || strstr(answer, "\"error\""))
+            break;
+        got = read(fd, answer + used, sizeof(answer) - 1 - used);
+        if (got <= 0)
             break;
     }
     answer[used] = '\0';
+    if (!strstr(answer, good))
+        die("the answer to a request is: %s", answer);
 }
 
-/* Both VMMs say "ok" at once; the guest follows as it can. */
-static void set_balloon(struct life *life, int mib)
+/* Both VMMs say yes at once; the guest follows as it can. */
+static void set_balloon(const struct life *life, int mib)
 {
-    char answer[8192];
-    /* QEMU counts what is left to the guest. */
-    int64_t bytes = (int64_t)(life->is_ebb ? mib : MEMORY_MIB - mib) << 20;
-
+    /* QEMU counts what is left to the guest, and says on the same line of its own accord how that changes. */
     if (!life->is_ebb) {
-        ask(life->monitor, text("{\"execute\":\"balloon\",\"arguments\":{\"value\":%" PRId64 "}}\n", bytes), answer,
-            sizeof(answer));
-        if (!strstr(answer, "\"return\""))
-            die("QEMU: %s", answer);
+        ask(life->monitor,
+            text("{\"execute\":\"balloon\",\"arguments\":{\"value\":%" PRId64 "}}\n", (int64_t)(MEMORY_MIB - mib)
+                                                                                          << 20),
+            "\"return\"", "\"return\"");
         return;
     }
-    char *body = text("{\"target_bytes\":%" PRId64 "}", bytes);
+    char *body = text("{\"target_bytes\":%" PRId64 "}", (int64_t)mib << 20);
     int fd = connect_to(text("%s/api", life->work));
     ask(fd,
         text("PUT /memory/balloon HTTP/1.0\r\nHost: ebb\r\nContent-Type: application/json\r\nContent-Length: "
              "%zu\r\n\r\n%s",
              strlen(body), body),
-        answer, sizeof(answer));
+        "nothing that it says: until it hangs up", " 200 ");
     close(fd);
-    if (!strstr(answer, " 200 "))
-        die("ebb: %s", answer);
 }
 
 static void open_monitor(struct life *life)
 {
-    char answer[8192];
-
     if (life->is_ebb)
         return;
     life->monitor = connect_to(text("%s/qmp", life->work));
-    ask(life->monitor, "", answer, sizeof(answer));
-    ask(life->monitor, "{\"execute\":\"qmp_capabilities\"}\n", answer, sizeof(answer));
-    if (!strstr(answer, "\"return\""))
-        die("QEMU: %s", answer);
+    ask(life->monitor, "{\"execute\":\"qmp_capabilities\"}\n", "\"return\"", "\"return\"");
 }
 
 /* --- figures -------------------------------------------------------------------------------------- */
@@ -284,8 +283,17 @@ static void put(const char *prefix, const char *name, int64_t value)
     printf(",\"%s_%s\":%" PRId64, prefix, name, value);
 }
 
+/* Threads are named on stderr, for whoever wonders where the time went. */
 static void put_difference(const char *prefix, const struct counts *from, const struct counts *to)
 {
+    fprintf(stderr, "%s:", prefix);
+    for (unsigned i = 0; i < to->nr_threads; i++) {
+        int64_t us = to->thread[i].us;
+        for (unsigned j = 0; j < from->nr_threads; j++)
+            us -= from->thread[j].tid == to->thread[i].tid ? from->thread[j].us : 0;
+        fprintf(stderr, " %s=%" PRId64, to->thread[i].name, us);
+    }
+    fprintf(stderr, "\n");
     for (unsigned i = 0; i < NR_COUNTERS; i++)
         if (from->value[i] >= 0 && to->value[i] >= 0)
             put(prefix, counter_names[i], to->value[i] - from->value[i]);
@@ -296,25 +304,50 @@ static int64_t rss_kib(const struct life *life)
     return proc_number(life->pid, "status", "VmRSS:");
 }
 
-/* Until resident memory has fallen by at least @kib and stands still. us from @begin_us to the last change. */
-static int64_t wait_given_back(const struct life *life, int64_t before_kib, int64_t kib, int64_t begin_us)
+static int64_t now_us(void)
 {
-    int64_t last_kib = before_kib, changed_us = begin_us;
-    struct counts now;
+    struct timespec now;
 
-    for (;;) {
-        usleep(STEP_MS * 1000);
-        counters_read(&life->counters, &now);
-        int64_t now_us = now.value[COUNT_WALL_US], now_kib = rss_kib(life);
-        if (llabs(now_kib - last_kib) > 512) {
-            last_kib = now_kib;
-            changed_us = now_us;
-        }
-        if (before_kib - now_kib >= kib && now_us - changed_us > QUIET_MS * 1000)
-            return changed_us - begin_us;
-        if (now_us - begin_us > (int64_t)GIVE_BACK_MS * 1000)
-            return -1;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* Resident memory at each look. */
+struct looks {
+    int64_t us[MAX_LOOKS], kib[MAX_LOOKS];
+    unsigned nr;
+};
+
+static void look(const struct life *life, struct looks *looks)
+{
+    if (looks->nr < MAX_LOOKS) {
+        looks->us[looks->nr] = now_us();
+        looks->kib[looks->nr++] = rss_kib(life);
     }
+}
+
+/* Looks for @ms. */
+static void look_for(const struct life *life, struct looks *looks, int ms)
+{
+    int64_t end_us = now_us() + (int64_t)ms * 1000;
+
+    do {
+        look(life, looks);
+        usleep(LOOK_MS * 1000);
+    } while (now_us() < end_us);
+    look(life, looks);
+}
+
+/* How much has come back between the first look and the last, and when nine tenths of it had. */
+static void put_given_back(const char *prefix, const struct looks *looks)
+{
+    int64_t first = looks->kib[0], all = first - looks->kib[looks->nr - 1];
+    unsigned i = 0;
+
+    while (i < looks->nr - 1 && (first - looks->kib[i]) * 10 < all * 9)
+        i++;
+    put(prefix, "back_kib", all);
+    put(prefix, "back_us", looks->us[i] - looks->us[0]);
 }
 
 /* --- lives ---------------------------------------------------------------------------------------- */
@@ -324,8 +357,7 @@ static void boot(struct life *life, const char *workloads, bool reports)
     struct counts zero = {0}, now;
     struct memory memory;
 
-    counters_read(&(struct counters){.pid = -1, .fd = {-1, -1, -1, -1, -1, -1, -1, -1, -1}, .vcpu_mark = "-"}, &now);
-    zero.value[COUNT_WALL_US] = now.value[COUNT_WALL_US];
+    zero.value[COUNT_WALL_US] = now_us();
     start(life, workloads, reports);
     const char *line = wait_line(life, "EBB: boot ok");
     counters_read(&life->counters, &now);
@@ -333,6 +365,9 @@ static void boot(struct life *life, const char *workloads, bool reports)
     put_difference("boot", &zero, &now);
     put("boot", "guest_ms", value_of(line, "uptime_ms="));
     wait_line(life, "EBB: waiting for first");
+    usleep(SETTLE_MS * 1000);
+    if (getenv("SMAPS"))
+        memory_print(life->pid, stderr);
     memory_read(life->pid, MEMORY_MIB * 1024, &memory);
     put("memory", "all_kib", memory.all);
     put("memory", "guest_kib", memory.guest);
@@ -363,40 +398,37 @@ static void rate(struct life *life, const char *prefix, int mib)
 static void reports_life(struct life *life)
 {
     struct counts before, after;
+    struct looks looks = {.nr = 0};
 
     boot(life, text("boot;wait,first;fill,%d;wait,free;free;wait,idle;touch,%d;rate,64,5;wait,end", FILL_MIB, FILL_MIB),
          true);
     wait_line(life, "EBB: waiting for free");
-    int64_t before_kib = rss_kib(life);
     counters_read(&life->counters, &before);
+    look(life, &looks);
     tell(life, "free");
-    int64_t us = wait_given_back(life, before_kib, FILL_MIB * 1024 * 9 / 10, before.value[COUNT_WALL_US]);
+    look_for(life, &looks, REPORT_MS);
     counters_read(&life->counters, &after);
-    put("report", "back_us", us);
-    put("report", "back_kib", before_kib - rss_kib(life));
+    put_given_back("report", &looks);
     put_difference("report", &before, &after);
     tell(life, "idle");
     rate(life, "rate_report", 0);
 }
 
-static void move_balloon(struct life *life, const char *prefix, int mib, int64_t back_kib)
+static void move_balloon(struct life *life, const char *prefix, int mib)
 {
     struct counts before, after;
+    struct looks looks = {.nr = 0};
 
     wait_line(life, "EBB: balloon begins");
-    int64_t before_kib = rss_kib(life);
     counters_read(&life->counters, &before);
+    look(life, &looks);
     set_balloon(life, mib);
     const char *line = wait_line(life, "EBB: balloon ok");
-    counters_read(&life->counters, &after);
-    int64_t line_us = after.value[COUNT_WALL_US] - before.value[COUNT_WALL_US];
     put(prefix, "guest_us", value_of(line, " us="));
-    put(prefix, "line_us", line_us);
-    if (back_kib) {
-        put(prefix, "back_us", wait_given_back(life, before_kib, back_kib, before.value[COUNT_WALL_US]));
-        put(prefix, "back_kib", before_kib - rss_kib(life));
-        counters_read(&life->counters, &after);
-    }
+    put(prefix, "line_us", now_us() - before.value[COUNT_WALL_US]);
+    look_for(life, &looks, SETTLE_MS);
+    counters_read(&life->counters, &after);
+    put_given_back(prefix, &looks);
     put_difference(prefix, &before, &after);
 }
 
@@ -406,9 +438,9 @@ static void balloon_life(struct life *life)
          text("boot;wait,first;touch,420;balloon,%d;wait,deflate;balloon,0;touch,420;rate,64,4;rate,64,4;wait,end",
               BALLOON_MIB),
          false);
-    move_balloon(life, "inflate", BALLOON_MIB, BALLOON_MIB * 1024 * 9 / 10);
+    move_balloon(life, "inflate", BALLOON_MIB);
     tell(life, "deflate");
-    move_balloon(life, "deflate", 0, 0);
+    move_balloon(life, "deflate", 0);
     rate(life, "rate_idle", 0);
     rate(life, "rate_balloon", BALLOON_MIB);
 }

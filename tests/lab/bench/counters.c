@@ -74,29 +74,31 @@ static int64_t event_read(int fd)
     return fd >= 0 && read(fd, &value, sizeof(value)) == sizeof(value) ? (int64_t)value : -1;
 }
 
-/* ns that threads with @mark in their name have run. */
-static int64_t threads_ns(pid_t pid, const char *mark)
+static void read_threads(pid_t pid, struct counts *out)
 {
-    char path[320], name[64];
-    int64_t sum = 0;
+    char path[320];
 
     snprintf(path, sizeof(path), "/proc/%d/task", pid);
     DIR *dir = opendir(path);
-    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+    out->nr_threads = 0;
+    for (struct dirent *entry; dir && out->nr_threads < MAX_THREADS && (entry = readdir(dir));) {
         if (entry->d_name[0] == '.')
             continue;
+        unsigned i = out->nr_threads++;
+        out->thread[i].tid = atoi(entry->d_name);
         snprintf(path, sizeof(path), "/proc/%d/task/%s/comm", pid, entry->d_name);
         FILE *file = fopen(path, "re");
-        bool is_it = file && fgets(name, sizeof(name), file) && strstr(name, mark);
+        if (!file || !fgets(out->thread[i].name, sizeof(out->thread[i].name), file))
+            out->thread[i].name[0] = '\0';
+        out->thread[i].name[strcspn(out->thread[i].name, "\n")] = '\0';
         if (file)
             fclose(file);
         snprintf(path, sizeof(path), "/proc/%d/task/%s/schedstat", pid, entry->d_name);
-        int64_t ns = is_it ? number_of_file(path) : 0;
-        sum += ns > 0 ? ns : 0;
+        int64_t ns = number_of_file(path);
+        out->thread[i].us = ns > 0 ? ns / 1000 : 0;
     }
     if (dir)
         closedir(dir);
-    return sum;
 }
 
 /* Sum of a counter over all VMs of the process; -1: it has none. */
@@ -129,7 +131,10 @@ void counters_read(const struct counters *counters, struct counts *out)
         out->value[i] = event_read(counters->fd[i]);
     if (out->value[COUNT_CPU_US] >= 0)
         out->value[COUNT_CPU_US] /= 1000;
-    out->value[COUNT_VCPU_US] = threads_ns(pid, counters->vcpu_mark) / 1000;
+    read_threads(pid, out);
+    out->value[COUNT_VCPU_US] = 0;
+    for (unsigned i = 0; i < out->nr_threads; i++)
+        out->value[COUNT_VCPU_US] += strstr(out->thread[i].name, counters->vcpu_mark) ? out->thread[i].us : 0;
     out->value[COUNT_EXITS] = kvm_count(pid, "exits");
     out->value[COUNT_USER_EXITS] = kvm_count(pid, "io_exits") + kvm_count(pid, "mmio_exits");
     out->value[COUNT_STAGE2] = kvm_count(pid, "pf_fixed");
@@ -174,4 +179,21 @@ void memory_read(pid_t pid, int64_t guest_kib, struct memory *out)
     if (in)
         fclose(in);
     out->rest = out->all - out->file - out->guest;
+}
+
+void memory_print(pid_t pid, FILE *out)
+{
+    char path[64], line[512], head[600] = "";
+
+    snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
+    FILE *in = fopen(path, "re");
+    while (in && fgets(line, sizeof(line), in)) {
+        uint64_t start, end;
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &start, &end) == 2)
+            snprintf(head, sizeof(head), "%8" PRIu64 " KiB %s", (end - start) >> 10, line);
+        else if (strncmp(line, "Rss:", 4) == 0 && strtol(line + 4, NULL, 10) >= 256)
+            fprintf(out, "rss %8ld of %s", strtol(line + 4, NULL, 10), head);
+    }
+    if (in)
+        fclose(in);
 }

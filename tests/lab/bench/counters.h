@@ -7,6 +7,7 @@
 #define TESTS_LAB_BENCH_COUNTERS_H
 
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 enum counter {
@@ -29,8 +30,16 @@ struct counters {
     const char *vcpu_mark; /* in the name of each vCPU thread and of no other */
 };
 
+#define MAX_THREADS 32
+
 struct counts {
     int64_t value[NR_COUNTERS]; /* since the process began; -1: not to be had here */
+    unsigned nr_threads;
+    struct {
+        int tid;
+        char name[20];
+        int64_t us;        /* of CPU */
+    } thread[MAX_THREADS]; /* those that are alive */
 };
 
 /* Counts @pid, which has no thread yet but one and waits to be let go: its later threads are counted too. */
@@ -44,6 +53,8 @@ struct memory {
 };
 /* @guest_kib: a mapping of this size, or up to 1 MiB more, is guest memory. all = guest + file + rest. */
 void memory_read(pid_t pid, int64_t guest_kib, struct memory *out);
+/* Each mapping of 256 KiB and more that are resident. */
+void memory_print(pid_t pid, FILE *out);
 /* The first number after the line's beginning @key in /proc/PID/@file; -1 when there is none. */
 int64_t proc_number(pid_t pid, const char *file, const char *key);
 
