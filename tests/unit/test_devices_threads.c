@@ -293,7 +293,7 @@ static void *type_for_ever(void *ctx)
     size_t typed = 0;
 
     while (!atomic_load(&stop)) {
-        size_t taken = console_input(ctx, "0123456789" + typed, 10 - typed);
+        size_t taken = console_input(ctx, &"0123456789"[typed], 10 - typed);
 
         typed = (typed + taken) % 10;
         if (taken == 0)
