@@ -3,7 +3,7 @@
  * beside ebb|qemu reports|balloon
  *
  * One life of a Linux guest under one VMM, both with the same kernel, initramfs, command line, memory and devices. Prints
- * what it counted as one line "BENCH: {...}", flat JSON, for tests/lab/bench/table.sh. The VMM's own output goes to
+ * what it counted as one line "BENCH: {...}", flat JSON. The VMM's own words go to WORK/vmm.log, threads to
  * stderr. Fails when the guest does not do what it is told.
  *
  * GUEST, QEMU: folders with the guest's files and with QEMU's; WORDS: of the guest's command line; WORK: where sockets go.

@@ -3,7 +3,7 @@
 #
 # Ebb and Debian's QEMU, with the same guest, in turn: bench.pairs=N times each of two lives (beside.c). For a
 # closer look: bench.lives=LIFE, bench.arms=ARM, bench.smaps=1. Each life is one
-# line "BENCH: {...}"; tests/lab/bench/run.sh makes the table.
+# line "BENCH: {...}" in build/lab/beside.log.
 . "${LAB:-/lab}/steps/lib.sh"
 
 [ -d /sys/kernel/debug/kvm ] || mount -t debugfs debug /sys/kernel/debug || fail "no debugfs"
