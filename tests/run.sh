@@ -103,7 +103,7 @@ run_variant() {
         # shellcheck disable=SC2254
         case $program in ${TESTS:-*}) ;; *) continue ;; esac
         # One thread, and minutes under the thread sanitizer; test_mm_threads is the one for threads.
-        [ "$variant/$program" != tsan/test_mm ] || continue
+        case $variant/$program in tsan/test_mm | tsan/test_mm_give | tsan/test_mm_give_model) continue ;; esac
         run_program "$variant/$program" "${prefix[@]}" "build/$variant/${source%.c}"
     done
     [ "$variant" != coverage ] || tests/coverage.sh build/coverage
