@@ -85,7 +85,7 @@ GUEST_OBJ := $(if $(wildcard guest-images/ebbguest/rules.mk),$(BUILD)/guest/ebbg
 # --- rules -----------------------------------------------------------------------------------------
 
 .PHONY: all unit vm tests fuzz-programs bench-programs run test bench lint format coverage asan tsan fuzz fuzz-corpus \
-	lab lab-shell deps clean help
+	lab lab-shell bench-guest deps clean help
 
 all: $(LIBS) $(if $(wildcard vmm/main.c),$(EBB)) ## build build/ebb; needs no root
 unit: $(UNIT)
@@ -146,7 +146,7 @@ deps: ## install the packages that building needs (root)
 
 test: ## install what the tests need (root), build with gcc and clang, run every test
 	@tools/install-deps.sh test
-	@JOBS=$(JOBS) tests/run.sh lint release clang asan tsan coverage lab
+	@JOBS=$(JOBS) tests/run.sh lint release clang asan tsan coverage fuzz lab
 
 asan: ## tests under the address and undefined behaviour sanitizers
 	@JOBS=$(JOBS) tests/run.sh asan
@@ -164,6 +164,10 @@ fuzz-corpus: ## merge what fuzzing found into tests/fuzz/corpus, smallest inputs
 lab: ## install what it needs (root), test in a machine of software with nested paging; STEPS=... for some
 	@tools/install-deps.sh test
 	@JOBS=$(JOBS) tests/lab/run.sh $(STEPS)
+
+bench-guest: ## Ebb beside QEMU with Linux guests, in the lab; takes a quarter of an hour
+	@tools/install-deps.sh test
+	@JOBS=$(JOBS) tests/lab/run.sh --bench
 
 lab-shell: ## a shell in that machine
 	@tools/install-deps.sh test

@@ -84,8 +84,9 @@ void unix_unlisten(int fd, const char *path)
 {
     if (fd < 0)
         return;
-    close(fd);
+    /* In this order: once it is closed, another process may have put its own socket there. */
     unlink(path);
+    close(fd);
 }
 
 int unix_accept(int listen_fd)

@@ -297,31 +297,27 @@ static int write_dump(void *ctx, const struct quiesced *q, struct diag *diag)
     return dump_write(&config, work->file.fd, work->file.path, &work->stat, diag);
 }
 
-/* The file holds all that the guest knows: nobody else may read it. */
-static int dump_into(const struct control *control, const json_t *body, const char *path, struct dump_work *work,
-                     struct diag *diag)
-{
-    const json_t *hints = json_object_get(body, "hints");
-    const struct quiesce how = {
-        .hints = !hints || json_is_true(hints), .hint_ms = HINT_MS, .run = write_dump, .ctx = work};
-
-    if (!work->file.rename)
-        return diag_set(diag, EXIT_USAGE,
-                        "dump %.200s: is no regular file; name a file in a directory that can be written", path);
-    if (fchmod(work->file.fd, S_IRUSR | S_IWUSR))
-        return diag_set(diag, EXIT_GUEST, "dump %.200s: cannot be kept from others: %s", path, strerror(errno));
-    return run_quiesced(control, body, &how, diag);
-}
-
 static int dump(const struct control *control, const json_t *body, json_t **out, struct diag *diag)
 {
     const char *path = get_text(body, "path", diag);
+    const json_t *hints = json_object_get(body, "hints");
     struct dump_work work = {0};
+    const struct quiesce how = {
+        .hints = !hints || json_is_true(hints), .hint_ms = HINT_MS, .run = write_dump, .ctx = &work};
 
     *out = NULL;
     if (!path || need_mm(control, diag) || outfile_open("dump", path, &work.file, diag))
         return -1;
-    int result = dump_into(control, body, path, &work, diag);
+    if (work.file.rename && fchmod(work.file.fd, 0600)) { /* whatever stands in a guest's memory */
+        diag_set(diag, EXIT_GUEST, "dump %.200s: %s", path, strerror(errno));
+        outfile_cancel(&work.file);
+        return -1;
+    }
+    int result =
+        work.file.rename
+            ? run_quiesced(control, body, &how, diag)
+            : diag_set(diag, EXIT_USAGE,
+                       "dump %.200s: is no regular file; name a file in a directory that can be written", path);
     if (result) {
         outfile_cancel(&work.file);
         return -1;

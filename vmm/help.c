@@ -48,6 +48,7 @@ static const char run_help[] =
     "  --no-balloon        none at all\n"
     "  --hotplug-memory SIZE\n"
     "                      memory that can be plugged while it runs (virtio-mem); default none\n"
+    "  Devices may be given with a workload, too: for its step hostile, which attacks them.\n"
     "  With --vms, %d in the name of a disk, tap or socket becomes the VM's number; disks without it\n"
     "  must be readonly.\n"
     "\n"

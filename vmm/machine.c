@@ -10,6 +10,7 @@
  */
 #include "vmm/machine_parts.h"
 
+#include "devices/mem/mem.h"
 #include "vmm/thread.h"
 
 #include <errno.h>
@@ -103,10 +104,22 @@ static void on_fatal_fault(void *ctx, int err, gpa_t gpa)
 
 /* --- making ---------------------------------------------------------------------------------------- */
 
+/* Which devices there are to be, or NULL. */
+static const struct linux_config *wanted(const struct machine_config *config)
+{
+    return config->linux ? config->linux : config->devices;
+}
+
 static int check_config(const struct machine_config *config, struct diag *diag)
 {
+    const struct linux_config *want = wanted(config);
+
     if (config->linux && linux_check_config(config, diag))
         return -1;
+    if (want && want->hotplug_bytes % BLOCK_BYTES)
+        return diag_set(diag, EXIT_USAGE, "memory to be plugged must be a multiple of 2M");
+    if (want && want->hotplug_bytes > EBB_MAX_MEMORY_BYTES)
+        return diag_set(diag, EXIT_USAGE, "at most 256G of memory can be plugged");
     if (config->nr_cpus < 1 || config->nr_cpus > EBB_MAX_CPUS)
         return diag_set(diag, EXIT_USAGE, "a VM can have 1 to %d CPUs, not %u", EBB_MAX_CPUS, config->nr_cpus);
     if (config->memory_bytes < EBB_MIN_MEMORY_BYTES || config->memory_bytes > EBB_MAX_MEMORY_BYTES)
@@ -190,7 +203,8 @@ static int add_devices(struct machine *m, struct memhost *mh, const struct machi
 {
     const struct machine_devices_config devices = {
         .name = m->name,
-        .linux = m->linux,
+        .want = m->want,
+        .interrupts = m->linux != NULL,
         .mem = &m->mem,
         .memory_bytes = config->memory_bytes,
         .hotplug_gpa = m->hotplug_gpa,
@@ -208,10 +222,12 @@ static int add_devices(struct machine *m, struct memhost *mh, const struct machi
 
     struct machine_devices *made;
 
-    if (!m->linux && !config->devices)
+    if (!m->want)
         return 0;
     if (machine_devices_create(&devices, &made, diag))
         return -1;
+    if (m->hotplug_bytes > 0)
+        m->mem.plugged = mem_map(machine_devices_mem(made));
     /* From here on a fault may fail, and its thread ends the machine. */
     pthread_mutex_lock(&m->lock);
     m->devices = made;
@@ -272,18 +288,20 @@ static int build(struct machine *m, struct memhost *mh, const struct machine_con
 }
 
 /* virtio-mem's region begins at the first 2 GiB boundary above everything else. */
-static int copy_linux(struct machine *m, const struct machine_config *config, struct diag *diag)
+static int copy_wanted(struct machine *m, const struct machine_config *config, struct diag *diag)
 {
     const uint64_t step = UINT64_C(2) << 30;
     uint64_t end = EBB_HIGH_GPA + m->high_bytes;
 
-    if (!config->linux)
+    if (!wanted(config))
         return 0;
-    m->linux = malloc(sizeof(*m->linux));
-    if (!m->linux)
+    m->want = malloc(sizeof(*m->want));
+    if (!m->want)
         return diag_set(diag, EXIT_HOST, "out of memory");
-    *m->linux = *config->linux;
-    m->hotplug_bytes = m->linux->hotplug_bytes;
+    *m->want = *wanted(config);
+    if (config->linux)
+        m->linux = m->want;
+    m->hotplug_bytes = m->want->hotplug_bytes;
     m->hotplug_gpa = (gpa_t){(end + step - 1) / step * step};
     return 0;
 }
@@ -309,7 +327,7 @@ int machine_create(struct memhost *mh, const struct machine_config *config, stru
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->changed, NULL);
     bus_init(&m->bus);
-    if (copy_linux(m, config, diag) || build(m, mh, config, diag)) {
+    if (copy_wanted(m, config, diag) || build(m, mh, config, diag)) {
         machine_destroy(m);
         return -1;
     }
@@ -431,6 +449,7 @@ void machine_destroy(struct machine *m)
     }
     if (m->devices)
         machine_devices_destroy(m->devices);
+    guest_mem_log_free(&m->mem);
     for (unsigned i = 0; i < m->nr_vcpus; i++)
         vcpu_fini(&m->vcpus[i]);
     if (m->has_kvm)
@@ -447,7 +466,7 @@ void machine_destroy(struct machine *m)
         close(m->done_fd);
     pthread_cond_destroy(&m->changed);
     pthread_mutex_destroy(&m->lock);
-    free(m->linux);
+    free(m->want);
     free(m->vcpus);
     free(m->cpus);
     free(m);

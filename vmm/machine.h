@@ -22,7 +22,9 @@ struct machine_config {
     /* One of the two; copied. */
     const struct workload *workload;
     const struct linux_config *linux;
-    bool devices; /* balloon and rng for the embedded guest, too, which has no driver for them */
+    /* Of the embedded guest, which has no drivers but the hostile one; all but kernel, initrd and command line; copied.
+     * NULL: none. */
+    const struct linux_config *devices;
     /* A full console line, without its end; from a vCPU thread. */
     void (*on_line)(void *ctx, const char *line);
     /* Linux: every byte of the console instead of lines; from a vCPU thread, under a lock. NULL: lines. */

@@ -31,7 +31,7 @@ static int wire(const struct machine_devices_config *config, struct slot *slot, 
 
     for (unsigned i = 0; i < slot->device->nr_queues && !err; i++)
         err = kvm_doorbell(config->kvm, slot->mmio.kick_fd[i], notify, i);
-    if (!err && config->linux)
+    if (!err && config->interrupts)
         err = kvm_irq_fd(config->kvm, slot->mmio.irq_fd, PLATFORM_VIRTIO_GSI + number);
     return err;
 }

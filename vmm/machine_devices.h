@@ -20,15 +20,16 @@ struct balloon;
 struct mem;
 
 struct machine_devices_config {
-    const char *name;                 /* of the VM */
-    const struct linux_config *linux; /* NULL: balloon and rng, and no interrupts: the embedded guest's */
-    const struct guest_mem *mem;      /* outlives the devices */
-    uint64_t memory_bytes;            /* without virtio-mem's */
-    gpa_t hotplug_gpa;                /* of virtio-mem's region */
-    struct mm_host *mm;               /* NULL with vm: --backend kernel */
+    const char *name;                /* of the VM */
+    const struct linux_config *want; /* which devices */
+    bool interrupts;                 /* the guest has the platform's interrupt controllers; else it polls */
+    const struct guest_mem *mem;     /* outlives the devices */
+    uint64_t memory_bytes;           /* without virtio-mem's */
+    gpa_t hotplug_gpa;               /* of virtio-mem's region */
+    struct mm_host *mm;              /* NULL with vm: --backend kernel */
     struct mm_vm *vm;
     struct bus *bus;
-    const struct kvm *kvm; /* for doorbells and, with linux, interrupts */
+    const struct kvm *kvm; /* for doorbells and interrupts */
     void (*fatal)(void *ctx, int err, gpa_t gpa);
     void *ctx;
     /* A line of the virtio console, under its lock; NULL: nobody listens. */

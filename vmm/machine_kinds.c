@@ -25,14 +25,13 @@ static void put(json_t *o, const char *key, uint64_t value)
 
 static unsigned count_balloon(const struct machine_devices_config *config)
 {
-    return !config->linux || !config->linux->balloon.off;
+    return !config->want->balloon.off;
 }
 
 static int create_balloon(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
                           struct slot *slot, struct diag *diag)
 {
-    static const struct linux_balloon all = {0};
-    const struct linux_balloon *want = config->linux ? &config->linux->balloon : &all;
+    const struct linux_balloon *want = &config->want->balloon;
     const struct balloon_config balloon = {
         .stats = true,
         .deflate_on_oom = !want->no_deflate_on_oom,
@@ -107,7 +106,7 @@ static void destroy_rng(void *owner)
 
 static unsigned count_disks(const struct machine_devices_config *config)
 {
-    return config->linux ? config->linux->nr_disks : 0;
+    return config->want->nr_disks;
 }
 
 /* Pins may hold an eighth of the budget: enough for two windows of a disk, far from all that reclaim can take. */
@@ -124,7 +123,7 @@ static uint64_t pin_limit(const struct machine_devices_config *config)
 static int create_disk(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
                        struct slot *slot, struct diag *diag)
 {
-    const struct linux_disk *want = &config->linux->disk[index];
+    const struct linux_disk *want = &config->want->disk[index];
     struct blk_config blk = {
         .path = want->path,
         .id = want->id,
@@ -181,13 +180,13 @@ static enum exit_code code_of(int err)
 
 static unsigned count_nets(const struct machine_devices_config *config)
 {
-    return config->linux ? config->linux->nr_nets : 0;
+    return config->want->nr_nets;
 }
 
 static int create_net(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
                       struct slot *slot, struct diag *diag)
 {
-    const struct linux_net *want = &config->linux->net[index];
+    const struct linux_net *want = &config->want->net[index];
     struct net_config net = {.tap = want->tap, .fd = -1};
     char why[WHY_BYTES];
     struct net *out;
@@ -226,7 +225,7 @@ static void stats_net(void *owner, json_t *out)
 /* The serial port is the console of most; this one is there for its ports, or when the kernel is told to use it. */
 static unsigned count_console(const struct machine_devices_config *config)
 {
-    return config->linux && (config->linux->nr_ports > 0 || strstr(config->linux->cmdline, "hvc0"));
+    return config->want->nr_ports > 0 || strstr(config->want->cmdline, "hvc0");
 }
 
 static int create_console(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
@@ -237,15 +236,15 @@ static int create_console(struct machine_devices *devices, const struct machine_
         .on_line = config->console_line,
         .ctx = config->console_ctx,
         .input_fd = -1,
-        .nr_ports = config->linux->nr_ports,
+        .nr_ports = config->want->nr_ports,
         .ports = port,
     };
     char why[WHY_BYTES];
     struct console *out;
 
     (void)index;
-    for (unsigned i = 0; i < config->linux->nr_ports; i++)
-        port[i] = (struct console_port_config){config->linux->port[i].name, config->linux->port[i].path};
+    for (unsigned i = 0; i < config->want->nr_ports; i++)
+        port[i] = (struct console_port_config){config->want->port[i].name, config->want->port[i].path};
     int err = console_create(&console, &devices->env, &out, why, sizeof(why));
     if (err)
         return diag_set(diag, code_of(err), "%s", why);
@@ -275,13 +274,13 @@ static void stats_console(void *owner, json_t *out)
 
 static unsigned count_vsock(const struct machine_devices_config *config)
 {
-    return config->linux && config->linux->vsock_cid;
+    return config->want->vsock_cid > 0;
 }
 
 static int create_vsock(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
                         struct slot *slot, struct diag *diag)
 {
-    const struct vsock_config vsock = {.guest_cid = config->linux->vsock_cid, .path = config->linux->vsock_path};
+    const struct vsock_config vsock = {.guest_cid = config->want->vsock_cid, .path = config->want->vsock_path};
     char why[WHY_BYTES];
     struct vsock *out;
     int err = vsock_create(&vsock, &devices->env, &out, why, sizeof(why));
@@ -316,7 +315,7 @@ static void stats_vsock(void *owner, json_t *out)
 
 static unsigned count_mem(const struct machine_devices_config *config)
 {
-    return config->linux && config->linux->hotplug_bytes > 0;
+    return config->want->hotplug_bytes > 0;
 }
 
 static int create_mem(struct machine_devices *devices, const struct machine_devices_config *config, unsigned index,
@@ -325,7 +324,7 @@ static int create_mem(struct machine_devices *devices, const struct machine_devi
     const struct mem_config mem = {
         .name = "mem0",
         .start = config->hotplug_gpa,
-        .region_bytes = config->linux->hotplug_bytes,
+        .region_bytes = config->want->hotplug_bytes,
         .node = MEM_NO_NODE,
     };
     int err = mem_create(&mem, &devices->env, &devices->mem);

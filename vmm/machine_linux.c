@@ -126,16 +126,11 @@ static void describe_code(void *ctx, gpa_t gpa, uint64_t rip, bool is_64bit, cha
 
 int linux_check_config(const struct machine_config *config, struct diag *diag)
 {
-    const struct linux_config *linux = config->linux;
     char least[SIZE_TEXT];
 
     if (config->memory_bytes < LINUX_MIN_MEMORY_BYTES)
         return diag_set(diag, EXIT_USAGE, "a Linux guest needs %s of memory or more",
                         size_text(least, LINUX_MIN_MEMORY_BYTES));
-    if (linux->hotplug_bytes % BLOCK_BYTES)
-        return diag_set(diag, EXIT_USAGE, "memory to be plugged must be a multiple of 2M");
-    if (linux->hotplug_bytes > EBB_MAX_MEMORY_BYTES)
-        return diag_set(diag, EXIT_USAGE, "at most 256G of memory can be plugged");
     return 0;
 }
 
@@ -198,6 +193,7 @@ int linux_load(struct machine *m, const struct machine_config *config, struct di
 
     if (m->hotplug_bytes > 0)
         ram.nr--;
+    ram.plugged = NULL;
     memhost_vm_load(m->memory, true);
     int err = boot_load(&boot, &m->entry, diag);
     memhost_vm_load(m->memory, false);

@@ -44,8 +44,9 @@ struct machine {
     /* the embedded guest's */
     struct guest_ports ports;
     bool has_ports;
+    struct linux_config *want; /* heap: the devices, and a Linux guest's kernel; NULL: no devices */
     /* a Linux guest's */
-    struct linux_config *linux; /* heap; NULL: the embedded guest */
+    const struct linux_config *linux; /* want; NULL: the embedded guest */
     struct platform_ports platform;
     bool has_platform;
     struct boot_entry entry;

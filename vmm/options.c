@@ -32,6 +32,7 @@ struct parse {
     bool has_memory, has_budget, has_zram, has_workload;
     const char *workload_text;
     const char *linux_only; /* an option that needs --kernel, if there was one */
+    const char *device;     /* an option for a device, if there was one: needs --kernel or --workload */
     bool has_balloon;
 };
 
@@ -343,31 +344,36 @@ static int opt_cmdline(struct parse *p, const char *value)
 
 static int opt_disk(struct parse *p, const char *value)
 {
-    p->linux_only = p->name;
+    p->device = p->name;
+    p->out->devices = true;
     return options_parse_disk(value, &p->out->linux, p->diag);
 }
 
 static int opt_net(struct parse *p, const char *value)
 {
-    p->linux_only = p->name;
+    p->device = p->name;
+    p->out->devices = true;
     return options_parse_net(value, &p->out->linux, p->diag);
 }
 
 static int opt_console_port(struct parse *p, const char *value)
 {
-    p->linux_only = p->name;
+    p->device = p->name;
+    p->out->devices = true;
     return options_parse_port(value, &p->out->linux, p->diag);
 }
 
 static int opt_vsock(struct parse *p, const char *value)
 {
-    p->linux_only = p->name;
+    p->device = p->name;
+    p->out->devices = true;
     return options_parse_vsock(value, &p->out->linux, p->diag);
 }
 
 static int opt_hotplug(struct parse *p, const char *value)
 {
-    p->linux_only = p->name;
+    p->device = p->name;
+    p->out->devices = true;
     return options_parse_hotplug(value, &p->out->linux, p->diag);
 }
 
@@ -564,8 +570,12 @@ static int check_linux(const struct parse *p)
     if (!o->has_kernel && p->linux_only)
         return diag_set(p->diag, EXIT_USAGE, "--%s is for Linux guests: give --kernel FILE, or leave it out",
                         p->linux_only);
+    if (!o->has_kernel && p->device && !p->has_workload)
+        return diag_set(p->diag, EXIT_USAGE,
+                        "--%s is a device: give --kernel FILE, or a --workload that does something to it (hostile)",
+                        p->device);
     if (!o->has_kernel)
-        return 0;
+        return options_check_linux(&o->linux, o->nr_vms, p->diag);
     if (p->has_workload)
         return diag_set(p->diag, EXIT_USAGE,
                         "--workload is for the embedded guest, --kernel for a Linux guest; take one of them");

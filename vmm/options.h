@@ -30,9 +30,9 @@ struct run_options {
     unsigned nr_swaps;
     struct workload workload; /* without kernel */
     bool has_kernel;
-    struct linux_config linux; /* has_kernel; names may hold %d: see options_linux_of */
+    struct linux_config linux; /* has_kernel or devices; names may hold %d: see options_linux_of */
     bool console;              /* the guest's console is this process's terminal, or reads its standard input */
-    bool devices;              /* balloon and rng for the embedded guest, too */
+    bool devices;              /* those of linux for the embedded guest, too */
     enum pin pin;
     const char *api_path;  /* NULL: a socket where `ebb show` looks; "none": no API */
     const char *json_path; /* NULL: none; "-": standard output */

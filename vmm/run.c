@@ -132,7 +132,7 @@ static int make_machine(struct run *run, struct run_vm *vm, struct linux_config 
         .cpus = choose_cpus(run, index, vm->cpus) ? vm->cpus : NULL,
         .workload = run->options.has_kernel ? NULL : &run->options.workload,
         .linux = run->options.has_kernel ? linux : NULL,
-        .devices = run->options.devices,
+        .devices = run->options.has_kernel || !run->options.devices ? NULL : linux,
         .on_line = on_line,
         .on_byte = run->terminal.raw ? on_byte : NULL,
         .on_room = on_room,
@@ -143,7 +143,8 @@ static int make_machine(struct run *run, struct run_vm *vm, struct linux_config 
     vm->screen = &run->screen;
     vm->prefix = run->options.nr_vms > 1;
     vm->terminal = run->options.console ? &run->terminal : NULL;
-    if (run->options.has_kernel && options_linux_of(&run->options.linux, index, linux, run->diag))
+    if ((run->options.has_kernel || run->options.devices) &&
+        options_linux_of(&run->options.linux, index, linux, run->diag))
         return -1;
     if (machine_create(run->mh, &config, &vm->machine, run->diag))
         return -1;

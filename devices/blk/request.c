@@ -178,6 +178,10 @@ static bool try_next_window(struct blk *b, struct blk_request *r)
     int err = blk_window_make(b, r);
     if (err == -EBUSY)
         return false;
+    if (err == -EFAULT) {
+        end_bad(b, r, VIRTIO_BLK_S_IOERR);
+        return true;
+    }
     if (err) {
         r->op.kind = r->type == VIRTIO_BLK_T_IN ? BLK_OP_READ : BLK_OP_WRITE;
         r->op.offset_bytes = r->offset_bytes + r->done_bytes;

@@ -96,19 +96,21 @@ static void gather(struct blk *b, struct blk_request *r, uint64_t max_bytes, uin
     }
 }
 
-/* The vector of the window. False: O_DIRECT would not take it. */
-static bool make_vector(struct blk *b, struct blk_request *r)
+/* The vector of the window. 0; -EINVAL: O_DIRECT would not take it; -EFAULT: its memory was unplugged meanwhile. */
+static int make_vector(struct blk *b, struct blk_request *r)
 {
     const struct blk_file *f = &b->file;
     const struct blk_window *w = &r->window;
     for (unsigned i = 0; i < w->nr_runs; i++) {
         void *hva = guest_mem_hva(b->device.env->mem, w->run[i].gpa, w->run[i].bytes);
+        if (!hva)
+            return -EFAULT;
         if (f->direct && ((uintptr_t)hva % f->align_bytes || w->run[i].bytes % f->block_bytes))
-            return false;
+            return -EINVAL;
         r->iov[i] = (struct iovec){.iov_base = hva, .iov_len = w->run[i].bytes};
     }
     r->op.nr_iov = w->nr_runs;
-    return true;
+    return 0;
 }
 
 static void unpin(struct blk *b, const struct blk_window *w, unsigned nr)
@@ -149,8 +151,9 @@ static int make_bounced(struct blk *b, struct blk_request *r)
     r->window.bytes = bytes;
     r->iov[0] = (struct iovec){.iov_base = b->bounce, .iov_len = bytes};
     r->op.nr_iov = 1;
-    if (r->type == VIRTIO_BLK_T_OUT)
-        virtq_read(&b->device.queue[r->queue], &r->chain, BLK_HEADER_BYTES + r->done_bytes, b->bounce, bytes);
+    if (r->type == VIRTIO_BLK_T_OUT &&
+        virtq_read(&b->device.queue[r->queue], &r->chain, BLK_HEADER_BYTES + r->done_bytes, b->bounce, bytes) < bytes)
+        return -EFAULT; /* as make_vector */
     return 0;
 }
 
@@ -161,15 +164,20 @@ int blk_window_make(struct blk *b, struct blk_request *r)
     w->pinned = false;
     for (;;) {
         gpa_t at = {0};
-        if (!r->bounced)
+        int err = 0;
+        if (!r->bounced) {
             gather(b, r, max_bytes, b->max_pinned_blocks);
-        if (r->bounced || !make_vector(b, r)) {
+            err = make_vector(b, r);
+        }
+        if (r->bounced || err == -EINVAL) {
             r->bounced = true;
             return make_bounced(b, r);
         }
+        if (err)
+            return err;
         if (b->pinned_blocks > 0 && b->pinned_blocks + w->nr_blocks > b->max_pinned_blocks)
             return -EBUSY;
-        int err = pin(b, w, &at);
+        err = pin(b, w, &at);
         if (!err)
             return 0;
         /* What others hold comes back when they end; alone, less may fit. */

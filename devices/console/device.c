@@ -32,6 +32,7 @@ void console_hang_up(struct console_port *port)
     if (port->id == 0)
         return;
     port->host_open = false;
+    port->console->accept_failed = false;
     if (port->ready)
         port->say |= SAY_OPEN;
 }
@@ -40,8 +41,10 @@ static void connect_peer(struct console_port *port)
 {
     int fd = unix_accept(port->listener.fd);
 
-    if (fd < 0)
+    if (fd < 0) {
+        port->console->accept_failed = fd != -EAGAIN && fd != -ECONNABORTED;
         return;
+    }
     port->peer.fd = fd;
     port->host_open = true;
     port->console->stat.nr_connections++;
@@ -68,7 +71,7 @@ static void read_peer(struct console_port *port)
 /* Nobody new before the guest has heard that the last one is gone, and has its bytes. */
 static bool may_accept(const struct console_port *port)
 {
-    return port->listener.fd >= 0 && port->peer.fd < 0 && !(port->say & SAY_OPEN) &&
+    return port->listener.fd >= 0 && port->peer.fd < 0 && !port->console->accept_failed && !(port->say & SAY_OPEN) &&
            (port->in.nr == 0 || !port->guest_open);
 }
 
@@ -199,6 +202,7 @@ static void reset(struct virtio_device *device)
 static void notify(struct virtio_device *device, unsigned index)
 {
     (void)index;
+    console_of(device)->accept_failed = false;
     serve(console_of(device));
 }
 

@@ -205,8 +205,10 @@ static bool send_chain(struct console_port *port, const struct virtq *q, uint64_
     while (port->tx_offset < port->tx.out_bytes) {
         uint64_t wanted = MIN_OF(*left_bytes, sizeof(piece));
         size_t nr = (size_t)virtq_read(q, &port->tx, port->tx_offset, piece, wanted);
-        size_t done = nr > 0 ? put_out(port, piece, nr) : 0;
 
+        if (nr == 0 && wanted > 0)
+            break; /* its memory was unplugged meanwhile */
+        size_t done = nr > 0 ? put_out(port, piece, nr) : 0;
         if (done == 0)
             return false;
         port->tx_offset += done;

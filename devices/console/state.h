@@ -49,7 +49,8 @@ struct console {
     void (*on_bytes)(void *ctx, const void *bytes, size_t nr);
     void (*on_room)(void *ctx);
     void *ctx;
-    bool host_waits; /* for on_room */
+    bool host_waits;    /* for on_room */
+    bool accept_failed; /* out of descriptors: not tried again before a kick, or before one is free */
     struct line line;
     struct console_stat stat;
     unsigned nr_ports; /* with port 0 */

@@ -18,7 +18,7 @@ void mem_map_set(struct mem *mem, uint64_t first, uint64_t nr, bool plugged)
     for (uint64_t block = first; block < first + nr; block++) {
         if (mem_map_has(mem, block) == plugged)
             continue;
-        mem->map[block / 64] ^= UINT64_C(1) << block % 64;
+        __atomic_fetch_xor(&mem->map[block / 64], UINT64_C(1) << block % 64, __ATOMIC_RELAXED);
         mem->plugged_blocks = plugged ? mem->plugged_blocks + 1 : mem->plugged_blocks - 1;
     }
     mem->config.plugged_size = htole64(mem->plugged_blocks * MEM_BLOCK_BYTES);
@@ -140,6 +140,11 @@ void mem_destroy(struct mem *mem)
 struct virtio_device *mem_device(struct mem *mem)
 {
     return &mem->device;
+}
+
+const uint64_t *mem_map(const struct mem *mem)
+{
+    return mem->map;
 }
 
 /* ---- what its user asks ---- */

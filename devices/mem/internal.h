@@ -13,7 +13,7 @@ struct mem {
     /* guarded by device.lock */
     struct virtio_mem_config config; /* little endian, as the guest sees it */
     uint64_t requested_blocks, plugged_blocks;
-    uint64_t *map;         /* one bit a block: plugged */
+    uint64_t *map;         /* one bit a block: plugged; written atomically, others read it without the lock */
     struct mem_info count; /* the counts of it */
 };
 

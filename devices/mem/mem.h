@@ -49,6 +49,8 @@ must_check int mem_create(const struct mem_config *config, const struct device_e
 void mem_destroy(struct mem *mem);
 /* To be attached to a transport. */
 struct virtio_device *mem_device(struct mem *mem);
+/* As guest_mem.plugged has it, for all devices: whatever names an unplugged block names no memory. */
+const uint64_t *mem_map(const struct mem *mem);
 
 /*
  * All below: any thread; they take the device's lock.

@@ -132,7 +132,8 @@ void virtio_start_queue(struct virtio_device *device, unsigned index)
     struct virtq *q = &device->queue[index];
 
     /* Queues are made between FEATURES_OK and DRIVER_OK (3.1.1). */
-    if (!(device->status & VIRTIO_CONFIG_S_FEATURES_OK) || virtio_is_live(device) || q->ready)
+    if (!(device->status & VIRTIO_CONFIG_S_FEATURES_OK) ||
+        device->status & (VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_NEEDS_RESET) || q->ready)
         return;
     if (virtq_start(q, virtio_has(device, VIRTIO_F_RING_PACKED), virtio_has(device, VIRTIO_RING_F_EVENT_IDX),
                     virtio_has(device, VIRTIO_RING_F_INDIRECT_DESC)) != 0)

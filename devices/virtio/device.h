@@ -113,7 +113,8 @@ must_check int virtio_pop(struct virtio_device *device, unsigned index, struct v
 uint64_t virtio_offered(const struct virtio_device *device);
 /* FEATURES_OK holds only when this is true: no feature that was not offered, VERSION_1 is among them. */
 bool virtio_features_good(const struct virtio_device *device, uint64_t features);
-/* The queue is ready, or (virtq_start refused) the device is broken. No effect before FEATURES_OK, after DRIVER_OK. */
+/* The queue is ready, or (virtq_start refused) the device is broken. No effect before FEATURES_OK, after DRIVER_OK, while
+ * it is broken. */
 void virtio_start_queue(struct virtio_device *device, unsigned index);
 /* Not ready, as after reset. After DRIVER_OK the device is broken. */
 void virtio_stop_queue(struct virtio_device *device, unsigned index);

@@ -95,10 +95,26 @@ int virtq_pop(struct virtq *q, struct virtq_chain *out)
     return got;
 }
 
+enum area { AREA_DESC, AREA_DRIVER, AREA_DEVICE };
+
+/* guest_mem's log: this area is about to be written. */
+static void note_area(const struct virtq *q, gpa_t gpa, enum area area)
+{
+    uint64_t bytes[3];
+    unsigned align[3];
+
+    (q->packed ? packed_areas : split_areas)(q, bytes, align);
+    guest_mem_note_write(q->mem, gpa, bytes[area]);
+}
+
 void virtq_push_many(struct virtq *q, const struct virtq_chain *chain, const uint32_t *written_bytes, unsigned nr)
 {
     if (!q->ready || q->broken)
         return;
+    if (q->packed)
+        note_area(q, q->desc, AREA_DESC);
+    else
+        note_area(q, q->device, AREA_DEVICE);
     (q->packed ? packed_push : split_push)(q, chain, written_bytes, nr);
     for (unsigned i = 0; i < nr; i++)
         q->nr_unsignalled += chain[i].nr_slots;
@@ -126,6 +142,7 @@ void virtq_disable_kicks(struct virtq *q)
 {
     if (!q->ready || q->broken)
         return;
+    note_area(q, q->device, AREA_DEVICE);
     (q->packed ? packed_disable_kicks : split_disable_kicks)(q);
 }
 
@@ -133,6 +150,7 @@ bool virtq_enable_kicks(struct virtq *q)
 {
     if (!q->ready || q->broken)
         return false;
+    note_area(q, q->device, AREA_DEVICE);
     return (q->packed ? packed_enable_kicks : split_enable_kicks)(q);
 }
 

@@ -71,6 +71,8 @@ int failed(const struct words *words, const char *format, ...) __attribute__((fo
 bool number_arg(const struct words *words, unsigned i, uint64_t max, uint64_t standard, uint64_t *out);
 /* The first number after the line's beginning @key in the file @path; 0 when there is none. */
 uint64_t number_in(const char *path, const char *key);
+/* CLOCK_MONOTONIC. */
+uint64_t now_us(void);
 /* 0, or -errno. */
 int write_text(const char *path, const char *text);
 
@@ -83,9 +85,10 @@ uint64_t sum_words(const uint64_t *words, size_t nr_words);
 /* What word 2 of a page of an area (memory.c) must be. */
 uint64_t area_page_sum(const uint64_t *page);
 
-workload_fn work_fill, work_verify, work_rewrite, work_free, work_touch, work_oom;                 /* memory.c */
+workload_fn work_fill, work_verify, work_rewrite, work_free, work_touch, work_oom, work_rate;      /* memory.c */
 workload_fn work_disk_sum, work_disk_flush, work_disk_check;                                       /* disk.c */
 workload_fn work_boot, work_meminfo, work_numa, work_memtester, work_sleep, work_spin, work_wait;  /* system.c */
 workload_fn work_write, work_rng, work_shell, work_panic, work_reboot, work_poweroff, work_triple; /* system.c */
+workload_fn work_balloon;                                                                          /* system.c */
 
 #endif

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_CMDLINE_BYTES 4096
@@ -31,12 +32,14 @@ static const struct {
     {"free", work_free, 0, 0},
     {"touch", work_touch, 1, 1},
     {"oom", work_oom, 1, 1},
+    {"rate", work_rate, 2, 2},
     {"memtester", work_memtester, 2, 3},
     {"disk-sum", work_disk_sum, 1, 2},
     {"disk-flush", work_disk_flush, 1, 2},
     {"disk-check", work_disk_check, 2, 2},
     {"meminfo", work_meminfo, 0, 0},
     {"numa", work_numa, 0, 0},
+    {"balloon", work_balloon, 1, 1},
     {"sleep", work_sleep, 1, 1},
     {"spin", work_spin, 1, 1},
     {"wait", work_wait, 1, 1},
@@ -122,6 +125,14 @@ uint64_t number_in(const char *path, const char *key)
     if (file)
         fclose(file);
     return number;
+}
+
+uint64_t now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 int write_text(const char *path, const char *text)

@@ -21,6 +21,7 @@
 
 #define PAGE_WORDS (GUEST_PAGE_BYTES / sizeof(uint64_t))
 #define MAX_MIB (UINT64_C(1) << 24)
+#define MAX_SECONDS 3600u
 
 static void make_page(uint64_t *page, uint64_t owner, uint64_t generation)
 {
@@ -198,4 +199,36 @@ int work_oom(struct guest *guest, const struct words *words)
     if (WEXITSTATUS(status) != 0)
         return failed(words, "survived=yes but its memory was not right");
     return passed(words, "survived=yes mib=%s", words->arg[1]);
+}
+
+/*
+ * Sums the pages of MIB MiB again and again for S seconds: how fast is a guest that only reads memory it has, and how
+ * long was its longest pause?
+ */
+int work_rate(struct guest *guest, const struct words *words)
+{
+    uint64_t seconds, nr_pages = 0, longest_us = 0, sum = 0;
+
+    if (!number_arg(words, 2, MAX_SECONDS, 0, &seconds) || seconds == 0)
+        return failed(words, "'%s' is no number of seconds", words->arg[2]);
+    struct area *area = map_area(guest, words);
+    if (!area)
+        return -1;
+    fill_area(guest, area, next_generation(guest));
+    say("rate begins");
+    uint64_t begin = now_us(), last = begin, now = begin;
+    while (now - begin < seconds * 1000000) {
+        const uint64_t *page = area->words + nr_pages % area->nr_pages * PAGE_WORDS;
+        sum += area_page_sum(page) - page[2];
+        nr_pages++;
+        now = now_us();
+        if (now - last > longest_us)
+            longest_us = now - last;
+        last = now;
+    }
+    unmap_last(guest);
+    if (sum != 0)
+        return failed(words, "a page is bad");
+    return passed(words, "pages=%llu us=%llu longest_us=%llu", (unsigned long long)nr_pages,
+                  (unsigned long long)(now - begin), (unsigned long long)longest_us);
 }

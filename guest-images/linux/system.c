@@ -66,6 +66,31 @@ int work_numa(struct guest *guest, const struct words *words)
     return passed(words, "nodes=%u", nr_nodes);
 }
 
+static uint64_t balloon_pages(void)
+{
+    return number_in("/proc/vmstat", "balloon_inflate ") - number_in("/proc/vmstat", "balloon_deflate ");
+}
+
+/* Until MIB MiB are in the balloon. The time is from the first page that moved to the last, as the guest sees it. */
+int work_balloon(struct guest *guest, const struct words *words)
+{
+    const struct timespec nap = {.tv_nsec = 5000000};
+    uint64_t mib, first = balloon_pages(), pages, begin_us = 0, last_us = now_us();
+
+    (void)guest;
+    if (!number_arg(words, 1, UINT64_C(1) << 24, 0, &mib))
+        return failed(words, "'%s' is no number of MiB", words->arg[1]);
+    say("balloon begins at pages=%llu", (unsigned long long)first);
+    while ((pages = balloon_pages()) != mib * (GUEST_MIB / GUEST_PAGE_BYTES)) {
+        if (begin_us == 0 && pages != first)
+            begin_us = last_us;
+        nanosleep(&nap, NULL);
+        last_us = now_us();
+    }
+    return passed(words, "pages=%llu us=%llu", (unsigned long long)pages,
+                  (unsigned long long)(begin_us ? now_us() - begin_us : 0));
+}
+
 /* The last line with something in it of a file; "" when there is none. */
 static void last_line(const char *path, char *out, int out_bytes)
 {

@@ -2,9 +2,19 @@
 #include "mm/map/guest_mem.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* [offset, offset + bytes) of region @index, and the byte at offset. */
+static bool is_plugged(const struct guest_mem *mem, unsigned index, uint64_t offset, uint64_t bytes)
+{
+    if (!mem->plugged || index + 1 < mem->nr)
+        return true;
+    for (uint64_t block = offset / BLOCK_BYTES; block <= (offset + MAX_OF(bytes, 1u) - 1) / BLOCK_BYTES; block++)
+        if (!(__atomic_load_n(&mem->plugged[block / 64], __ATOMIC_RELAXED) >> block % 64 & 1))
+            return false;
+    return true;
+}
 
 void *guest_mem_hva(const struct guest_mem *mem, gpa_t gpa, uint64_t bytes)
 {
@@ -14,7 +24,7 @@ void *guest_mem_hva(const struct guest_mem *mem, gpa_t gpa, uint64_t bytes)
         uint64_t offset = gpa.v - region->start.v;
 
         if (gpa.v >= region->start.v && offset < region->bytes)
-            return bytes <= region->bytes - offset ? region->hva + offset : NULL;
+            return bytes <= region->bytes - offset && is_plugged(mem, i, offset, bytes) ? region->hva + offset : NULL;
     }
     return NULL;
 }
@@ -42,41 +52,50 @@ int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const void *from, ui
 
 /* --- log of writes by devices ------------------------------------------------------------------------- */
 
-int guest_mem_log_start(struct guest_mem *mem)
+static uint64_t end_page(const struct guest_mem *mem)
 {
     uint64_t pages = 0;
 
     for (unsigned i = 0; i < mem->nr; i++)
         pages = MAX_OF(pages, (mem->region[i].start.v + mem->region[i].bytes) / PAGE_BYTES);
-    mem->nr_written_words = (pages + 63) / 64;
-    uint64_t *words = calloc(mem->nr_written_words, sizeof(*words));
-    if (!words)
-        return -ENOMEM;
-    __atomic_store_n(&mem->written, words, __ATOMIC_RELEASE); /* with the loads below */
+    return pages;
+}
+
+int guest_mem_log_start(struct guest_mem *mem)
+{
+    if (!mem->log_words) {
+        mem->nr_written_words = (end_page(mem) + 63) / 64;
+        mem->log_words = calloc(mem->nr_written_words, sizeof(*mem->log_words));
+        if (!mem->log_words)
+            return -ENOMEM;
+    }
+    /* Whoever began to note a write before the last stop may still do so: a bit too many. */
+    for (uint64_t i = 0; i < mem->nr_written_words; i++)
+        __atomic_store_n(&mem->log_words[i], 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&mem->written, mem->log_words, __ATOMIC_RELEASE); /* with the loads below */
     return 0;
 }
 
 void guest_mem_log_stop(struct guest_mem *mem)
 {
-    uint64_t *words = __atomic_exchange_n(&mem->written, NULL, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&mem->written, NULL, __ATOMIC_RELAXED);
+}
 
-    /* Whoever counted itself before may have the words; who does so now finds NULL: both are in one order. */
-    while (__atomic_load_n(&mem->nr_noting, __ATOMIC_SEQ_CST))
-        sched_yield();
-    free(words);
+void guest_mem_log_free(struct guest_mem *mem)
+{
+    guest_mem_log_stop(mem);
+    free(mem->log_words);
+    mem->log_words = NULL;
 }
 
 void guest_mem_note_write(const struct guest_mem *mem, gpa_t gpa, uint64_t bytes)
 {
-    unsigned *nr_noting = (unsigned *)&mem->nr_noting; /* memory as such is constant to who notes */
+    uint64_t *words = __atomic_load_n(&mem->written, __ATOMIC_ACQUIRE);
 
-    if (!__atomic_load_n(&mem->written, __ATOMIC_RELAXED) || bytes == 0)
+    if (!words || bytes == 0)
         return;
-    __atomic_fetch_add(nr_noting, 1, __ATOMIC_SEQ_CST);
-    uint64_t *words = __atomic_load_n(&mem->written, __ATOMIC_SEQ_CST);
-    for (uint64_t gfn = gpa.v >> PAGE_SHIFT; words && gfn <= (gpa.v + bytes - 1) >> PAGE_SHIFT; gfn++)
+    for (uint64_t gfn = gpa.v >> PAGE_SHIFT; gfn <= (gpa.v + bytes - 1) >> PAGE_SHIFT; gfn++)
         __atomic_fetch_or(&words[gfn / 64], UINT64_C(1) << (gfn % 64), __ATOMIC_RELAXED);
-    __atomic_fetch_sub(nr_noting, 1, __ATOMIC_SEQ_CST);
 }
 
 bool guest_mem_was_written(const struct guest_mem *mem, gfn_t gfn)

@@ -23,14 +23,19 @@ struct guest_mem_region {
 struct guest_mem {
     unsigned nr;
     struct guest_mem_region region[GUEST_MEM_MAX_REGIONS];
+    /* The last region comes and goes: bit i, atomic, is set while its block i of BLOCK_BYTES is there. NULL: it stays. */
+    const uint64_t *plugged;
     /* Log of pages given to devices to be written: bit gfn. Atomic; NULL: nobody asks. */
     uint64_t *written;
+    uint64_t *log_words; /* written, while there is a log */
     uint64_t nr_written_words;
-    unsigned nr_noting; /* threads in guest_mem_note_write that may have `written`; atomic */
 };
 
-/* Address of [gpa, gpa + bytes), or NULL when that is not inside one region, or wraps. @bytes may be 0: then gpa itself
- * has to be inside. */
+/*
+ * Address of [gpa, gpa + bytes), or NULL when that is not inside one region, wraps, or is not plugged. @bytes may be 0:
+ * then gpa itself has to be inside. Blocks are unplugged by the device thread, and pinned ones are not: so what was found
+ * there in one callback, and is not kept, stays.
+ */
 void *guest_mem_hva(const struct guest_mem *mem, gpa_t gpa, uint64_t bytes);
 /* 0, or -EFAULT with nothing copied: a part of [gpa, gpa + bytes) is not inside one region. */
 must_check int guest_mem_read(const struct guest_mem *mem, gpa_t gpa, void *to, uint64_t bytes);
@@ -38,13 +43,14 @@ must_check int guest_mem_write(const struct guest_mem *mem, gpa_t gpa, const voi
 
 /*
  * The log. KVM's dirty log has what vCPUs write; what devices write is noted here, before it is written: by virtq_write, by
- * whoever pins memory for I/O, and by guest_mem_write. Both together are all that can change memory.
+ * the rings of virtq, by whoever pins memory for I/O, and by guest_mem_write. Both together are all that can change memory.
  *
- * guest_mem_log_start - empty, and on. One user at a time. 0 or -ENOMEM. guest_mem_log_stop - off, while devices are at
- * work or not: waits for those that note something just now.
+ * guest_mem_log_start - empty, and on. One user at a time. 0 or -ENOMEM. guest_mem_log_stop - off. Any thread, whatever
+ * devices do meanwhile: the log's memory stays until guest_mem_log_free, when no device is at work any more.
  */
 must_check int guest_mem_log_start(struct guest_mem *mem);
 void guest_mem_log_stop(struct guest_mem *mem);
+void guest_mem_log_free(struct guest_mem *mem);
 /* The pages of [gpa, gpa + bytes), inside memory, may be written from now on. Does nothing while the log is off. */
 void guest_mem_note_write(const struct guest_mem *mem, gpa_t gpa, uint64_t bytes);
 /* False while the log is off. */

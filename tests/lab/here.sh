@@ -34,7 +34,7 @@ grep -q 'EBB: boot ok' $out/probe.log ||
 export LAB=$PWD/tests/lab GUEST=$PWD/build/linux EBB_HERE=1
 export PATH=$PWD/build:$PWD/build/lab:/usr/sbin:/sbin:$PATH
 steps=("$@")
-[ ${#steps[@]} != 0 ] || mapfile -t steps < <(grep -lE 'start_linux|guest\.cpio' tests/lab/steps/*.sh | grep -v '/lib' |
+[ ${#steps[@]} != 0 ] || mapfile -t steps < <(grep -LxE '# by hand' tests/lab/steps/*.sh | xargs grep -lE 'start_linux|guest\.cpio' | grep -v '/lib' |
     xargs -n 1 basename -s .sh)
 for step in "${steps[@]}"; do
     begin=$SECONDS

@@ -1,8 +1,8 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Process 1 of the lab machine. Runs the steps that the kernel's command line names, lab.steps=A,B or a shell with
-# lab.shell, and prints on the serial line what tests/lab/run.sh waits for:
+# Process 1 of the lab machine. Runs the steps that the kernel's command line names, lab.steps=A,B of the folder
+# lab.folder=NAME, or a shell with lab.shell, and prints on the serial line what tests/lab/run.sh waits for:
 #
 #   LAB: ready
 #   LAB: step NAME begin
@@ -55,10 +55,11 @@ if grep -qw lab.shell /proc/cmdline; then
     echo "Steps: sh /lab/steps/NAME.sh    Leave: exit"
     setsid cttyhack sh
 fi
+folder=/lab/$(value lab.folder)
 for step in $(value lab.steps | tr ',' ' '); do
     echo "LAB: step $step begin"
     begin=$(cut -d ' ' -f 1 /proc/uptime)
-    if timeout -s KILL "$(sed -n 's/^# limit: //p' "/lab/steps/$step.sh")" sh "/lab/steps/$step.sh" </dev/null; then
+    if timeout -s KILL "$(sed -n 's/^# limit: //p' "$folder/$step.sh")" sh "$folder/$step.sh" </dev/null; then
         word=ok
     else
         status=$?

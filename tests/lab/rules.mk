@@ -4,6 +4,8 @@
 
 LAB_DIR := tests/lab
 LAB_MODULES := irqbypass kvm kvm_amd lz4 lz4_compress zsmalloc zram virtio_blk
+# What the benchmark's QEMU reads when it starts a microvm.
+LAB_QEMU_FILES := $(addprefix /usr/share/qemu/,bios-microvm.bin linuxboot_dma.bin pvh.bin)
 LAB_PROGRAMS := build/ebb $(patsubst tests/vm/%.c,build/release/tests/vm/%,$(VM_SRC))
 
 build/lab/keepvm: $(LAB_DIR)/keepvm.c | build/.libraries
@@ -14,12 +16,27 @@ build/lab/corepages: $(LAB_DIR)/corepages.c $(LINUX_DIR)/sum.c $(LINUX_DIR)/gues
 	@mkdir -p $(@D)
 	gcc -std=c11 -D_GNU_SOURCE -O2 -static $(WARNINGS) -I. -o $@ $(filter %.c,$^)
 
+build/lab/beside: $(wildcard $(LAB_DIR)/bench/*.[ch]) | build/.libraries
+	@mkdir -p $(@D)
+	gcc -std=c11 -D_GNU_SOURCE -O2 -static $(WARNINGS) -I. -o $@ $(filter %.c,$^)
+
+# For the benchmark only: the disk with Debian's QEMU on it, its libraries and its firmware.
+build/lab/bench-disk.stamp: build/lab/lab.cpio build/lab/beside $(LAB_DIR)/rules.mk
+	@rm -rf build/lab/bench-disk
+	@cp -rl build/lab/disk build/lab/bench-disk
+	@mkdir -p $(addprefix build/lab/bench-disk/qemu/,bin lib share)
+	@cp build/lab/beside $$(command -v qemu-system-x86_64-microvm) build/lab/bench-disk/qemu/bin/
+	@ldd $$(command -v qemu-system-x86_64-microvm) | sed -n 's/^[^/]*=> \(\/[^ ]*\) (0x.*/\1/p' | \
+		xargs -I '{}' cp -L '{}' build/lab/bench-disk/qemu/lib/
+	@cp -L $(LAB_QEMU_FILES) build/lab/bench-disk/qemu/share/
+	@touch $@
+
 build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keepvm build/lab/corepages $(LAB_PROGRAMS) \
-		$(wildcard $(LAB_DIR)/*.sh $(LAB_DIR)/steps/*.sh) $(LINUX_DIR)/modules.sh $(LINUX_DIR)/initramfs.sh
+		$(wildcard $(LAB_DIR)/*.sh $(LAB_DIR)/steps/*.sh $(LAB_DIR)/bench/*.sh) $(LINUX_DIR)/modules.sh $(LINUX_DIR)/initramfs.sh
 	@rm -rf build/lab/root build/lab/disk
 	@mkdir -p build/lab/root/dev build/lab/root/lab build/lab/disk/guest
 	@cp build/linux/vmlinuz build/linux/vmlinux build/linux/guest.cpio build/lab/disk/guest/
-	@cp -r $(LAB_DIR)/steps build/lab/root/lab/
+	@cp -r $(LAB_DIR)/steps $(LAB_DIR)/bench build/lab/root/lab/
 	@cp $(LAB_DIR)/init.sh build/lab/root/init
 	@$(LINUX_DIR)/modules.sh build/linux/modules build/lab/root/modules $(LAB_MODULES)
 	@$(LINUX_DIR)/initramfs.sh build/lab/root $@ busybox build/lab/keepvm build/lab/corepages $(LAB_PROGRAMS)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# run.sh [--shell] [STEP...]
+# run.sh [--shell|--bench] [STEP...]
 #
 # Boots the lab, a machine of software with nested paging (docs/lab.md), and runs steps in it, all of tests/lab/steps by
 # default. A line a step with the lab's own time, all that one printed which failed, and as the last line
@@ -10,7 +10,8 @@
 #   build/lab/serial.log   what the lab printed; serial.1.log is the attempt before a retry
 #   build/lab/STEP.log     a step's part of it
 #
-# --shell: a shell in the lab instead.
+# --shell: a shell in the lab instead. --bench: steps of tests/lab/bench, with Debian's QEMU on the scratch disk.
+# LAB_WORDS: more for the lab kernel's command line.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -26,27 +27,35 @@ usage() {
 }
 
 shell=no
-if [ "${1-}" = --shell ]; then
+folder=steps disk=$out/disk
+case ${1-} in
+--shell)
     shell=yes
     shift
-fi
+    ;;
+--bench)
+    folder=bench disk=$out/bench-disk
+    shift
+    ;;
+esac
 steps=("$@")
 if [ ${#steps[@]} = 0 ]; then
     # First what all others stand on.
-    steps=(nested demo)
-    for file in tests/lab/steps/*.sh; do
+    [ $folder != steps ] || steps=(nested demo)
+    for file in tests/lab/$folder/*.sh; do
         step=$(basename "$file" .sh)
-        case $step in lib | nested | demo) ;; *) steps+=("$step") ;; esac
+        case $step in lib | nested | demo) continue ;; esac
+        grep -qx '# by hand' "$file" || steps+=("$step")
     done
 fi
 for step in "${steps[@]}"; do
-    grep -q '^# limit: [1-9][0-9]*$' "tests/lab/steps/$step.sh" 2>/dev/null ||
+    grep -q '^# limit: [1-9][0-9]*$' "tests/lab/$folder/$step.sh" 2>/dev/null ||
         usage "no step '$step', or one without a line '# limit: SECONDS'; there are:" \
-            "$(cd tests/lab/steps && ls | grep -v '^lib' | sed 's/\.sh$//' | tr '\n' ' ')"
+            "$(cd tests/lab/$folder && ls -- *.sh | grep -v '^lib' | sed 's/\.sh$//' | tr '\n' ' ')"
 done
 
 limit_of() {
-    sed -n 's/^# limit: //p' "tests/lab/steps/$1.sh"
+    sed -n 's/^# limit: //p' "tests/lab/$folder/$1.sh"
 }
 
 # Sets qemu to the command. Measured: thread=single hangs Linux guests; without idle=poll waking a CPU takes long and
@@ -61,12 +70,12 @@ lab_command() {
         -nodefaults -no-user-config -nographic -no-reboot
         -drive "if=none,id=scratch,file=$out/scratch.img,format=raw,cache=unsafe,discard=unmap"
         -device "virtio-blk-pci,drive=scratch" -kernel build/linux/vmlinuz -initrd $out/lab.cpio
-        -append "console=ttyS0 panic=-1 quiet tsc=reliable numa_balancing=disable mitigations=off idle=poll $1")
+        -append "console=ttyS0 panic=-1 quiet tsc=reliable numa_balancing=disable mitigations=off idle=poll lab.folder=$folder ${LAB_WORDS-} $1")
 }
 
 fresh_disk() {
     rm -f $out/scratch.img
-    truncate -s 4G $out/scratch.img && mke2fs -q -F -t ext4 -O ^has_journal -d $out/disk $out/scratch.img
+    truncate -s 4G $out/scratch.img && mke2fs -q -F -t ext4 -O ^has_journal -d $disk $out/scratch.img
 }
 
 # begin NAME; finish NAME ok|skipped|FAILED SECONDS [WHY]
@@ -156,6 +165,7 @@ for tool in qemu-system-x86_64 busybox cpio mke2fs xz memtester; do
 done
 PATH=$PATH:/usr/sbin:/sbin
 env -u MAKEFLAGS make -s -j"${JOBS:-1}" build/lab/lab.cpio || exit 1
+[ $folder != bench ] || env -u MAKEFLAGS make -s -j"${JOBS:-1}" build/lab/bench-disk.stamp || exit 1
 
 if [ $shell = yes ]; then
     fresh_disk || exit 1

@@ -393,6 +393,27 @@ START_TEST(test_blk_pin_unplugged_memory_is_fatal)
 }
 END_TEST
 
+/* While it waits for pins the guest unplugs its memory: an error, and no more. */
+START_TEST(test_blk_pin_memory_unplugged_while_a_request_waits_is_an_io_error)
+{
+    const uint64_t all = UINT64_MAX, none = 0;
+    rig.config.pin_limit_bytes = 1;
+    start(&with_zram);
+    rig.memory.mem.plugged = &all;
+    struct fake_buffer data = pages(0, 1);
+    struct blk_request *r = take_one(VIRTIO_BLK_T_IN, &data, 1);
+    struct blk_request *second = take_one(VIRTIO_BLK_T_IN, &data, 1);
+    ck_assert_ptr_eq(rig.blk->parked, second);
+    rig.memory.mem.plugged = &none;
+    end_io(r, PAGE_BYTES);
+    blk_requests_unpark(rig.blk);
+    ck_assert_ptr_null(rig.blk->parked);
+    ck_assert_uint_eq(blk_rig_stat(&rig).nr_bad, 1);
+    ck_assert_uint_eq(rig.nr_fatal, 0);
+    rig.memory.mem.plugged = NULL;
+}
+END_TEST
+
 /* Under way, waiting for pins, and taken again afterwards. */
 START_TEST(test_blk_pin_reset_gives_pins_back)
 {
@@ -431,6 +452,7 @@ int main(void)
     tcase_add_test(tcase, test_blk_pin_request_larger_than_the_budget);
     tcase_add_test(tcase, test_blk_pin_without_memory_is_fatal);
     tcase_add_test(tcase, test_blk_pin_unplugged_memory_is_fatal);
+    tcase_add_test(tcase, test_blk_pin_memory_unplugged_while_a_request_waits_is_an_io_error);
     tcase_add_test(tcase, test_blk_pin_reset_gives_pins_back);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

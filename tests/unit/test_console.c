@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "devices/console/console.h"
@@ -493,6 +494,29 @@ START_TEST(test_console_port_takes_one_connection_after_the_other)
 }
 END_TEST
 
+START_TEST(test_console_connection_without_a_descriptor_for_it_keeps_nobody_busy)
+{
+    struct rlimit limit, none;
+    unsigned nr_busy = 0;
+
+    make_with_ports(1);
+    start_ports(0, 1);
+    int fd = unix_connect(path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    for (unsigned i = 0; i < 20; i++)
+        nr_busy += loop_turn(loop, 0) > 0;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_uint_le(nr_busy, 2);
+    ck_assert_uint_eq(stats().nr_connections, 0);
+    send_bytes(5, "x", 1); /* any kick: tried again */
+    ck_assert_uint_eq(stats().nr_connections, 1);
+    close(fd);
+}
+END_TEST
+
 START_TEST(test_console_port_without_room_for_messages_waits_with_the_next)
 {
     make_with_ports(1);
@@ -543,6 +567,28 @@ START_TEST(test_console_port_slow_reader_holds_the_queue)
     ck_assert_uint_eq(nr, nr_sent * sizeof(big));
     ck_assert_uint_eq(back, nr_sent);
     ck_assert_uint_eq(stats().out_bytes, nr);
+    close(fd);
+}
+END_TEST
+
+START_TEST(test_console_port_output_in_memory_that_was_unplugged_comes_back)
+{
+    static char big[60000];
+    const uint64_t all = UINT64_MAX, none = 0;
+
+    memory.mem.plugged = &all;
+    make_with_ports(1);
+    start_ports(0, 1);
+    int fd = dial(path);
+    for (unsigned i = 0; i < 20; i++)
+        send_bytes(5, big, sizeof(big));
+    unsigned back = nr_back(5);
+    ck_assert_uint_lt(back, 20);
+    memory.mem.plugged = &none; /* of the chain in hand; rings stay where they are */
+    while (host_gets(fd, big, sizeof(big)) > 0)
+        fake_driver_run(&driver); /* ends */
+    memory.mem.plugged = &all;
+    ck_assert_uint_ge(back + nr_back(5), back + 1);
     close(fd);
 }
 END_TEST
@@ -792,8 +838,10 @@ int main(void)
     tcase_add_loop_test(tcase, test_console_port_carries_both_ways, 0, 2);
     tcase_add_test(tcase, test_console_port_waits_for_the_guest_to_open_it);
     tcase_add_test(tcase, test_console_port_takes_one_connection_after_the_other);
+    tcase_add_test(tcase, test_console_connection_without_a_descriptor_for_it_keeps_nobody_busy);
     tcase_add_test(tcase, test_console_port_without_room_for_messages_waits_with_the_next);
     tcase_add_loop_test(tcase, test_console_port_slow_reader_holds_the_queue, 0, 2);
+    tcase_add_test(tcase, test_console_port_output_in_memory_that_was_unplugged_comes_back);
     tcase_add_test(tcase, test_console_port_reader_that_leaves_frees_the_queue);
     tcase_add_test(tcase, test_console_port_output_without_reader_is_discarded);
     tcase_add_test(tcase, test_console_reset_hangs_up_and_frees_the_chain_in_hand);

@@ -189,6 +189,9 @@ static const struct {
     {"--kernel k --memory 32M", "64M"},
     {"--initrd i", "--kernel"},
     {"--disk d", "--kernel"},
+    {"--disk d", "--workload"},
+    {"--workload hostile --vms 2 --disk d", "readonly"},
+    {"--workload hostile --initrd i", "--kernel"},
     {"--console", "--kernel"},
     {"--no-balloon", "--kernel"},
     {"--hotplug-memory 1G", "--kernel"},
@@ -300,6 +303,25 @@ START_TEST(test_options_cmdline_replaces_all_but_the_console)
     ck_assert_int_eq(options_parse_run(4, words, &o, &diag), -1);
     ck_assert_int_eq(diag.code, EXIT_USAGE);
     ck_assert_msg(strstr(diag.text, "2047"), "%s", diag.text);
+}
+END_TEST
+
+START_TEST(test_options_workload_may_have_devices)
+{
+    struct run_options o;
+    struct diag diag = {0};
+
+    ck_assert_msg(parse("--workload hostile --disk d --console-port name=p,path=p --vsock cid=3,path=v "
+                        "--hotplug-memory 64M",
+                        &o, &diag) == 0,
+                  "%s", diag.text);
+    ck_assert(o.devices && !o.has_kernel);
+    ck_assert_uint_eq(o.linux.nr_disks, 1);
+    ck_assert_uint_eq(o.linux.nr_ports, 1);
+    ck_assert_uint_eq(o.linux.vsock_cid, 3);
+    ck_assert_uint_eq(o.linux.hotplug_bytes, 64 * MIB);
+    ck_assert_int_eq(parse("--workload fill:1M", &o, &diag), 0);
+    ck_assert(!o.devices);
 }
 END_TEST
 
@@ -424,6 +446,7 @@ int main(void)
     tcase_add_test(tc, test_options_default_workload_fits_every_memory);
     tcase_add_test(tc, test_options_linux_guest_has_what_was_asked);
     tcase_add_test(tc, test_options_cmdline_replaces_all_but_the_console);
+    tcase_add_test(tc, test_options_workload_may_have_devices);
     tcase_add_test(tc, test_options_several_linux_guests_get_names_by_number);
     tcase_add_test(tc, test_options_balloon_alone_is_for_the_embedded_guest);
     tcase_add_test(tc, test_diag_keeps_the_first_and_is_one_line);

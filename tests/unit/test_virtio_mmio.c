@@ -373,6 +373,42 @@ START_TEST(test_virtio_mmio_queue_taken_from_live_device_needs_reset)
 }
 END_TEST
 
+START_TEST(test_virtio_mmio_queue_of_a_broken_device_cannot_be_made_again)
+{
+    ck_assert_int_eq(fake_driver_start(&rig.driver, 0, 8), 0);
+    set(VIRTIO_MMIO_QUEUE_SEL, 1);
+    set(VIRTIO_MMIO_QUEUE_READY, 0);
+    ck_assert(fake_driver_status(&rig.driver) & VIRTIO_CONFIG_S_NEEDS_RESET);
+    ck_assert_int_eq(fake_driver_make_queue(&rig.driver, 1, 8), -EIO);
+    ck_assert(!rig.device.queue[1].ready);
+    ck_assert_int_eq(fake_driver_start(&rig.driver, 0, 8), 0);
+}
+END_TEST
+
+/* Rings and event words are memory that the device writes. _i: split, packed. */
+START_TEST(test_virtio_mmio_what_the_device_writes_into_rings_is_in_the_log)
+{
+    struct guest_mem *mem = &rig.memory.mem;
+    struct fake_buffer buffer = {fake_memory_alloc(&rig.memory, 64, 16), 64};
+    struct virtq *q = &rig.device.queue[0];
+    struct virtq_chain chain;
+
+    ck_assert_int_eq(fake_driver_start(&rig.driver, _i ? PACKED : 0, 8), 0);
+    ck_assert_int_eq(guest_mem_log_start(mem), 0);
+    virtq_disable_kicks(q);
+    ck_assert(guest_mem_was_written(mem, gfn_of(q->device)));
+    ck_assert_int_eq(guest_mem_log_start(mem), 0);
+    ck_assert(!virtq_enable_kicks(q));
+    ck_assert(guest_mem_was_written(mem, gfn_of(q->device)));
+    ck_assert_int_eq(fake_driver_add(&rig.driver, 0, &buffer, 0, 1, false, NULL), 0);
+    ck_assert_int_eq(virtq_pop(q, &chain), 1);
+    ck_assert_int_eq(guest_mem_log_start(mem), 0);
+    virtq_push(q, &chain, 0);
+    ck_assert(guest_mem_was_written(mem, gfn_of(_i ? q->desc : q->device)));
+    guest_mem_log_free(mem);
+}
+END_TEST
+
 START_TEST(test_virtio_mmio_queue_select_out_of_range_is_harmless)
 {
     ck_assert_int_eq(fake_driver_negotiate(&rig.driver, 0), 0);
@@ -495,6 +531,8 @@ int main(void)
     tcase_add_loop_test(tcase, test_virtio_mmio_bad_queue_is_refused, 0, ARRAY_LEN(setups));
     tcase_add_test(tcase, test_virtio_mmio_queue_is_made_between_features_ok_and_driver_ok);
     tcase_add_test(tcase, test_virtio_mmio_queue_taken_from_live_device_needs_reset);
+    tcase_add_test(tcase, test_virtio_mmio_queue_of_a_broken_device_cannot_be_made_again);
+    tcase_add_loop_test(tcase, test_virtio_mmio_what_the_device_writes_into_rings_is_in_the_log, 0, 2);
     tcase_add_test(tcase, test_virtio_mmio_queue_select_out_of_range_is_harmless);
     tcase_add_test(tcase, test_virtio_mmio_broken_queue_breaks_the_device_once);
     tcase_add_loop_test(tcase, test_virtio_mmio_random_accesses_keep_the_invariants, 0, 4);

@@ -618,7 +618,7 @@ START_TEST(test_embedded_guest_runs_beside_devices)
     ck_assert_int_eq(workload_parse("fill:8M;idle:300ms;verify", MEMORY_BYTES, &workload, &rig->diag), 0);
     rig->config.linux = NULL;
     rig->config.workload = &workload;
-    rig->config.devices = true;
+    rig->config.devices = &rig->linux;
     rig->config.nr_cpus = 2;
     ck_assert_msg(machine_create(rig->mh, &rig->config, &rig->machine, &rig->diag) == 0, "%s", rig->diag.text);
     ck_assert(has_device(rig, "balloon"));

@@ -430,6 +430,39 @@ START_TEST(test_memhost_after_the_vms_are_gone_everything_is_free)
 }
 END_TEST
 
+/* Pages [first, end), of the first region; they are expected to be zeros from now on. */
+static void forget(struct test *test, uint32_t first, uint32_t end)
+{
+    struct vm *vm = &test->vms[0];
+    memhost_vm_forget(vm->mem, (gpa_t){first * PAGE_BYTES}, (end - first) * PAGE_BYTES);
+    memset(vm->generation + first, 0, (end - first) * sizeof(*vm->generation));
+}
+
+static void check_pages(struct test *test)
+{
+    for (uint32_t page = 0; page < test->vms[0].nr_pages; page++)
+        ck_assert_msg(page_is_right(test, 0, page), "page %u", page);
+}
+
+/* Resident or in a store; whole blocks, and parts of them. */
+START_TEST(test_memhost_forgotten_pages_are_zeros_and_take_no_memory)
+{
+    struct test test;
+    struct memhost_config config = config_of(transport_of(_i));
+    struct mm_vm_stat stat;
+    start(&test, &config, 1);
+    add_swap(&test, "swap", BUDGET_BYTES * 4);
+    add_vm(&test, 2 * BUDGET_BYTES);
+    run_vcpus(&test);
+    join_vcpus(&test);
+    forget(&test, 100, 3 * BLOCK_PAGES + 5);
+    mm_vm_stat(memhost_vm_mm(test.vms[0].mem), &stat);
+    ck_assert_uint_ge(stat.untouched_bytes, (3 * BLOCK_PAGES + 5 - 100) * PAGE_BYTES);
+    check_pages(&test);
+    end(&test);
+}
+END_TEST
+
 START_TEST(test_memhost_wrong_settings_are_refused_with_a_reason)
 {
     struct memhost *mh;
@@ -460,6 +493,9 @@ START_TEST(test_memhost_kernel_backend_holds_the_pages_too)
     run_vcpus(&test);
     join_vcpus(&test);
     ck_assert_uint_eq(memhost_vm_resident_bytes(test.vms[0].mem), 8 * BLOCK_BYTES);
+    forget(&test, 1, 2 * BLOCK_PAGES);
+    ck_assert_uint_eq(memhost_vm_resident_bytes(test.vms[0].mem), 6 * BLOCK_BYTES + PAGE_BYTES);
+    check_pages(&test);
     remove_vm(&test.vms[0]);
     memhost_destroy(test.mh);
 }
@@ -483,6 +519,7 @@ int main(void)
     tcase_add_loop_test(tests, test_memhost_swapoff_under_load_keeps_every_page, 0, end_i);
     tcase_add_loop_test(tests, test_memhost_out_of_memory_stops_one_vm_and_the_other_goes_on, 0, end_i);
     tcase_add_loop_test(tests, test_memhost_after_the_vms_are_gone_everything_is_free, 0, end_i);
+    tcase_add_loop_test(tests, test_memhost_forgotten_pages_are_zeros_and_take_no_memory, 0, end_i);
     tcase_add_test(tests, test_memhost_wrong_settings_are_refused_with_a_reason);
     tcase_add_test(tests, test_memhost_kernel_backend_holds_the_pages_too);
     suite_add_tcase(suite, tests);

@@ -55,23 +55,12 @@ struct placed {
 
 /* --- what is given --------------------------------------------------------------------------------- */
 
-static unsigned nr_ram_regions(const struct boot_config *config)
-{
-    const struct guest_mem *mem = config->mem;
-
-    if (config->nr_ram_regions)
-        return config->nr_ram_regions;
-    return mem->nr > 1 && mem->region[1].start.v == PLATFORM_HIGH_GPA && mem->region[1].bytes > 0 ? 2 : 1;
-}
-
 static int check_config(const struct boot_config *config, struct diag *diag)
 {
     const struct guest_mem *mem = config->mem;
-    unsigned nr_ram = mem->nr ? nr_ram_regions(config) : 0;
 
-    if (nr_ram < 1 || nr_ram > 2 || nr_ram > mem->nr || mem->region[0].start.v != 0 ||
-        mem->region[0].bytes < LEAST_MEMORY_BYTES || mem->region[0].bytes > PLATFORM_HOLE_GPA ||
-        (nr_ram == 2 && mem->region[1].start.v != PLATFORM_HIGH_GPA))
+    if (mem->nr < 1 || mem->nr > 2 || mem->region[0].start.v != 0 || mem->region[0].bytes < LEAST_MEMORY_BYTES ||
+        mem->region[0].bytes > PLATFORM_HOLE_GPA || (mem->nr == 2 && mem->region[1].start.v != PLATFORM_HIGH_GPA))
         return diag_set(diag, EXIT_USAGE,
                         "a Linux guest needs memory from address 0 on, at least 2M; give more --memory");
     if (config->nr_cpus < 1 || config->nr_cpus > BOOT_MAX_CPUS)
@@ -96,7 +85,7 @@ static void make_map(const struct boot_config *config, struct memory_map *map)
     map_add(map, 0, BOOT_LOW_END_GPA, E820_RAM);
     map_add(map, BOOT_LOW_END_GPA, BOOT_KERNEL_GPA, E820_RESERVED);
     map_add(map, BOOT_KERNEL_GPA, config->mem->region[0].bytes, E820_RAM);
-    if (nr_ram_regions(config) > 1)
+    if (config->mem->nr > 1)
         map_add(map, PLATFORM_HIGH_GPA, PLATFORM_HIGH_GPA + config->mem->region[1].bytes, E820_RAM);
 }
 

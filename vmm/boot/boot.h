@@ -19,11 +19,9 @@ struct boot_config {
     const char *kernel_path;
     const char *initrd_path; /* NULL: none */
     const char *cmdline;
-    /* Region 0 starts at 0 and ends at PLATFORM_HOLE_GPA or below. All of it is new: zeros. */
+    /* Region 0 starts at 0 and ends at PLATFORM_HOLE_GPA or below; region 1, if any, starts at 4 GiB. All of it is RAM,
+     * and new: zeros. What virtio-mem may plug is left out. */
     const struct guest_mem *mem;
-    /* The first regions that are RAM, 1 or 2; region 1 then starts at 4 GiB. Others are not RAM yet (virtio-mem). 0: by
-     * region 1, RAM when it starts at 4 GiB */
-    unsigned nr_ram_regions;
     unsigned nr_cpus;    /* APIC ids 0 .. nr_cpus - 1 */
     unsigned nr_devices; /* virtio-mmio devices 0 .. nr_devices - 1, as vmm/platform.h places them */
     /* [gpa, gpa + bytes), whole pages, is to be zeros again and to take no memory. NULL: zeros are written. */

@@ -129,7 +129,8 @@ static int unpack(const struct boot_image *image, const struct bzimage *bz, cons
     bytes -= sizeof(unpacked);
     if (boot_image_read(image, offset + bytes, &unpacked, sizeof(unpacked), diag))
         return -1;
-    uint64_t scratch = ((uint64_t)unpacked + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+    /* Whole blocks, which come and go at once. */
+    uint64_t scratch = ((uint64_t)unpacked + BLOCK_BYTES - 1) & ~(BLOCK_BYTES - 1);
     if (unpacked == 0 || scratch > room->end - BOOT_KERNEL_GPA)
         return 1;
     *vmlinux = (struct boot_image){.role = image->role,

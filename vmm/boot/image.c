@@ -121,9 +121,9 @@ void boot_image_forget(struct boot_image *image, uint64_t end)
 {
     uint64_t from = image->gpa.v + image->forgotten, to = image->gpa.v + end;
 
-    if (image->fd >= 0)
+    if (image->fd >= 0 || !image->room)
         return;
-    to = end < image->size_bytes ? to & ~(BLOCK_BYTES - 1) : (to + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+    to = end < image->size_bytes ? to & ~(BLOCK_BYTES - 1) : image->room->end;
     if (to <= from)
         return;
     image->forgotten = to - image->gpa.v;

@@ -23,7 +23,7 @@ struct boot_image {
     const char *path;
     int fd; /* -1: in guest memory */
     uint64_t size_bytes;
-    /* in guest memory: at @gpa, a page's first byte; what lies before offset @forgotten is zeros again */
+    /* in guest memory: [gpa, room->end) is for it, whole pages; what lies before offset @forgotten is zeros again */
     const struct boot_room *room;
     gpa_t gpa;
     uint64_t forgotten;

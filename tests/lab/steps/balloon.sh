@@ -6,7 +6,7 @@
 . "${LAB:-/lab}/steps/lib.sh"
 
 start_linux "boot;touch,420;wait,inflated;meminfo;touch,150;wait,deflated;touch,420;meminfo" \
-    --memory 512M --budget 640M --balloon reporting=off
+    --console --memory 512M --budget 640M --balloon reporting=off
 wait_line 'EBB: waiting for inflated' 150
 before=$(resident_kib $ebb_pid)
 ask balloon 256M

@@ -6,7 +6,7 @@
 . "${LAB:-/lab}/steps/lib.sh"
 
 start_linux "boot;fill,100;touch,300;wait,dumped;rewrite;touch,150;rewrite;touch,200;rewrite;touch,250;rewrite;verify;wait,end;verify" \
-    --memory 512M --budget 640M --balloon reporting=off
+    --console --memory 512M --budget 640M --balloon reporting=off
 wait_line 'EBB: waiting for dumped' 200
 before=$(resident_kib $ebb_pid)
 ask dump $work/vm.core

@@ -11,8 +11,8 @@ files_before=$(ls $work /run/ebb /dev/shm 2>/dev/null | sort)
 flushed=0
 for round in 1 2 3 4 5 6 7 8 9 10; do
     check="boot"
-    [ "$flushed" = 0 ] || check="disk-check,/dev/vda,$flushed"
-    start_linux "$check;disk-flush,/dev/vda" --memory 128M --budget 64M --zram 16M --swap $work/swap,size=128M \
+    [ "$flushed" = 0 ] || check="disk-check,vda,$flushed"
+    start_linux "$check;disk-flush,vda,$((flushed + 1))" --memory 128M --budget 64M --zram 16M --swap $work/swap,size=128M \
         --disk $work/disk.img
     wait_line 'EBB: flushed [0-9]' 150
     sleep "$(awk "BEGIN { srand($$ + $round); printf \"%.2f\", rand() * 3 }")"
@@ -29,5 +29,5 @@ for round in 1 2 3 4 5 6 7 8 9 10; do
     rm -f $work/ebb.in $work/ebb.log $work/ebb.sock
     same "files that are there" "$(ls $work /run/ebb /dev/shm 2>/dev/null | sort)" "$files_before"
 done
-start_linux "disk-check,/dev/vda,$flushed" --memory 128M --disk $work/disk.img
+start_linux "disk-check,vda,$flushed" --memory 128M --disk $work/disk.img
 done_linux 150

@@ -132,12 +132,12 @@ guest=${GUEST:-/tmp/guest} # vmlinux, vmlinuz and guest.cpio
 guest_words="noxsave mitigations=off random.trust_cpu=on nokaslr reboot=k panic=-1 8250.nr_uarts=1"
 guest_words="$guest_words initcall_blacklist=jent_mod_init,load_system_certificate_list"
 
-# start_linux WORKLOADS WORD...: `ebb run` of Debian's kernel with our init, in the background, its console on descriptor 9.
+# start_linux WORKLOADS WORD...: `ebb run` of Debian's kernel with our init, in the background. With --console among the
+# words its console is on descriptor 9.
 start_linux() {
     workloads=$1
     shift
-    start_ebb --kernel "$guest/vmlinux" --initrd "$guest/guest.cpio" --cmdline "$guest_words ebb.run=$workloads" \
-        --console "$@"
+    start_ebb --kernel "$guest/vmlinux" --initrd "$guest/guest.cpio" --cmdline "$guest_words ebb.run=$workloads" "$@"
 }
 
 # tell TOKEN: a guest that is at `wait,TOKEN` goes on.
@@ -160,9 +160,10 @@ ask() {
 done_linux() {
     wait_ebb "$1"
     grep 'EBB:' "$work/ebb.log"
+    [ "$code" = 0 ] || grep -v 'EBB:' "$work/ebb.log" | tail -n 60
     same "exit code" "$code" 0
-    grep -q '^EBB: done' "$work/ebb.log" || fail "the guest did not come to its end"
-    ! grep -q '^EBB: .* failed' "$work/ebb.log" || fail "a workload failed"
+    grep -q 'EBB: done' "$work/ebb.log" || fail "the guest did not come to its end"
+    ! grep -q 'EBB: .* failed' "$work/ebb.log" || fail "a workload failed"
 }
 
 # mib BYTES

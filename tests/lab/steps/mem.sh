@@ -6,7 +6,7 @@
 
 guest_words="$guest_words memhp_default_state=online_movable"
 start_linux "boot;fill,60;wait,plugged;meminfo;touch,300;wait,unplugged;meminfo;verify" \
-    --memory 256M --hotplug-memory 512M --budget 600M
+    --console --memory 256M --hotplug-memory 512M --budget 600M
 wait_line 'EBB: waiting for plugged' 150
 ask mem 256M
 grep -q '^256 MiB plugged' $work/answer || fail "it was not plugged"

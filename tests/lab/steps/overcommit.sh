@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # limit: 1500
+# by hand
 #
 # Four Linux guests of 256 MiB in a budget of 384 MiB. Each runs Debian's memtester over most of its memory, and sums over a
 # file tree on its own disk before and after. No error, no OOM in a guest, and the budget holds.
+#
+# Not among the default steps yet: two of the four guests ended by a triple fault, in two of two runs (docs/plan.md).
 . "${LAB:-/lab}/steps/lib.sh"
 
 for vm in 0 1 2 3; do
     make_disk $work/disk$vm.img 64
 done
 # Of memtester's tests the first four: all of them take an hour on a software CPU.
-start_linux "boot;disk-sum,/dev/vda;memtester,150,1,0xf;disk-sum,/dev/vda;meminfo" \
+start_linux "boot;disk-sum,vda;memtester,150,1,0xf;disk-sum,vda;meminfo" \
     --vms 4 --memory 256M --budget 384M --zram 192M --swap $work/swap,size=1G --disk $work/disk%d.img --json $work/out.json
 most=0
 while kill -0 $ebb_pid 2>/dev/null; do

@@ -4,7 +4,7 @@
 # A guest fills 300 MiB and frees it. Within 5 s the host has at least 90% of it back, without any command.
 . "${LAB:-/lab}/steps/lib.sh"
 
-start_linux "boot;fill,300;wait,free;free;wait,use;fill,300;verify" --memory 512M --budget 640M
+start_linux "boot;fill,300;wait,free;free;wait,use;fill,300;verify" --console --memory 512M --budget 640M
 wait_line 'EBB: waiting for free' 200
 before=$(resident_kib $ebb_pid)
 tell free
