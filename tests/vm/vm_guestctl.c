@@ -205,11 +205,12 @@ END_TEST
 
 /*
  * The guest goes on, and its pages are right, after a dump in the middle of its work. In the dump each vCPU may be half way
- * through one page.
+ * through one page, and the guest through its filling; what was there once is there the next time.
  */
 START_TEST(test_guestctl_guest_dumped_at_work_verifies_every_page)
 {
     struct program p, answer;
+    unsigned nr_before = 1;
 
     if (!program_has_kvm("dump of a guest at work"))
         return;
@@ -226,7 +227,8 @@ START_TEST(test_guestctl_guest_dumped_at_work_verifies_every_page)
             break;
         struct core core = take_core(&p, "core");
         ck_assert_uint_le(core.nr_wrong, 2);
-        ck_assert_uint_ge(core.nr_right, FILLED_MIB * RUN_MIB / PAGE_BYTES * 12 / 16 - 2);
+        ck_assert_uint_ge(core.nr_right + 2, nr_before);
+        nr_before = core.nr_right;
     }
     program_wait(&p);
     ck_assert_msg(p.code == 0, "exit code %d\n%s", p.code, p.err_text);
