@@ -196,7 +196,9 @@ START_TEST(test_vcpu_triple_fault_is_told_with_registers)
     rig_open(&rig, MEMORY_BYTES);
     run_code(&rig, code, sizeof(code));
     rig_close(&rig);
-    ck_assert_msg(strstr(rig.reason, "vCPU 0: triple fault; rip 0x"), "%s", rig.reason);
+    /* on AMD the registers are those after KVM's reset, and the line says so */
+    ck_assert_msg(strstr(rig.reason, "vCPU 0: triple fault; "), "%s", rig.reason);
+    ck_assert_msg(strstr(rig.reason, "rip 0x"), "%s", rig.reason);
     ck_assert(atomic_load(&rig.left));
 }
 END_TEST
