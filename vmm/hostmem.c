@@ -51,6 +51,23 @@ void hostmem_block_note(atomic_uchar *tables, uint64_t page, uint32_t nr)
         atomic_store_explicit(&tables[block], 1, memory_order_relaxed);
 }
 
+/* Present, or swapped out by the host's kernel, whose problem that is. Documentation/admin-guide/mm/pagemap.rst */
+#define PAGEMAP_HAS_PAGE (UINT64_C(3) << 62)
+
+int hostmem_present(const struct hostmem *hm, const char *start, uint32_t nr, uint64_t *mask)
+{
+    uint64_t entries[HOSTMEM_COPY_PAGES];
+    size_t bytes = nr * sizeof(entries[0]);
+    if (pread(hm->pagemap, entries, bytes, (off_t)((uintptr_t)start / PAGE_BYTES * sizeof(entries[0]))) !=
+        (ssize_t)bytes)
+        return -EIO;
+    *mask = 0;
+    for (uint32_t i = 0; i < nr; i++)
+        if (entries[i] & PAGEMAP_HAS_PAGE)
+            *mask |= UINT64_C(1) << i;
+    return 0;
+}
+
 /* Pages of a range become absent. The kernel frees the page tables of whole blocks on the way. */
 static void discard(char *base, atomic_uchar *tables, uint64_t page, uint32_t nr)
 {
@@ -256,11 +273,9 @@ static int arena_open(struct hostmem *hm, struct diag *diag)
     int err = uffd_register(hm->uffd, hm->arena, hm->arena_bytes, UFFDIO_REGISTER_MODE_WP);
     if (err)
         return diag_set(diag, EXIT_HOST, "userfaultfd for the arena: register: %s", strerror(-err));
-    if (!hm->config.move) {
-        hm->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-        if (hm->pagemap < 0)
-            return diag_set(diag, EXIT_HOST, "/proc/self/pagemap: %s: --transport copy needs it", strerror(errno));
-    }
+    hm->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (hm->pagemap < 0)
+        return diag_set(diag, EXIT_HOST, "/proc/self/pagemap: %s: it says where pages are", strerror(errno));
     return 0;
 }
 

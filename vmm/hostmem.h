@@ -62,7 +62,7 @@ struct hostmem {
     bool frees_tables; /* MADV_DONTNEED of a whole block frees its page table: Linux 6.14, CONFIG_PT_RECLAIM */
     char *zeros;       /* HOSTMEM_COPY_PAGES pages, never written: all are the kernel's one zero page */
     int uffd;
-    int pagemap;                     /* copying transport: which guest pages are present; else -1 */
+    int pagemap;                     /* which pages of this process are present */
     atomic_uchar *tables;            /* by block of the arena */
     struct hostmem_vm *_Atomic *vms; /* by vmid_t */
 };
@@ -105,6 +105,9 @@ static inline struct hostmem_vm *hostmem_vm_get(const struct hostmem *hm, vmid_t
 }
 /* Address of guest pages [gfn, gfn + nr), which lie inside one region. */
 char *hostmem_guest(const struct hostmem_vm *vm, gfn_t gfn, uint32_t nr);
+
+/* Bit i of *mask: page i of [start, start + nr) has content; nr <= HOSTMEM_COPY_PAGES. 0 or -EIO. */
+must_check int hostmem_present(const struct hostmem *hm, const char *start, uint32_t nr, uint64_t *mask);
 
 /*
  * hostmem_block_clear - a whole empty block is about to get a huge page: without its page table, if it may have one,

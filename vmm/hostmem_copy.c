@@ -18,24 +18,6 @@
 
 #include "vmm/uffd.h"
 
-/* Present, or swapped out by the host's kernel, whose problem that is. Documentation/admin-guide/mm/pagemap.rst */
-#define PAGEMAP_HAS_PAGE (UINT64_C(3) << 62)
-
-/* Bit i of *mask: page i of [start, start + nr) has content; nr <= 64. */
-static int present_mask(const struct hostmem *hm, const char *start, uint32_t nr, uint64_t *mask)
-{
-    uint64_t entries[HOSTMEM_COPY_PAGES];
-    size_t bytes = nr * sizeof(entries[0]);
-    if (pread(hm->pagemap, entries, bytes, (off_t)((uintptr_t)start / PAGE_BYTES * sizeof(entries[0]))) !=
-        (ssize_t)bytes)
-        return -EIO;
-    *mask = 0;
-    for (uint32_t i = 0; i < nr; i++)
-        if (entries[i] & PAGEMAP_HAS_PAGE)
-            *mask |= UINT64_C(1) << i;
-    return 0;
-}
-
 static bool is_set(uint64_t mask, uint32_t bit)
 {
     return mask >> bit & 1;
@@ -68,7 +50,7 @@ static int take_chunk(struct hostmem_vm *vm, char *guest, char *slot, uint32_t n
     int err = uffd_protect(vm->uffd, guest, bytes, true);
     if (err)
         return err;
-    err = present_mask(vm->hm, guest, nr, &mask);
+    err = hostmem_present(vm->hm, guest, nr, &mask);
     if (!err)
         err = copy_home(vm->hm, slot, guest, nr, mask, done);
     uint64_t taken = *done * PAGE_BYTES;

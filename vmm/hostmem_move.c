@@ -24,14 +24,54 @@ static void prepare(char *base, atomic_uchar *to_tables, uint64_t to, atomic_uch
     hostmem_block_note(from_tables, from, nr);
 }
 
+/*
+ * Linux 6.18: an attempt of the kernel's that has to begin again inside one call, as when a vCPU's fault puts a page
+ * table where a huge page is about to go, moves pages, does not count them, and fails with EEXIST on what it has moved
+ * itself. *nr: pages at the start that are there while their source, of at least one page, is empty: those.
+ */
+static int count_moved(const struct hostmem *hm, const char *to, const char *from, uint32_t *nr)
+{
+    uint32_t left = *nr;
+    for (*nr = 0; *nr < left;) {
+        uint64_t there, behind, at = *nr * PAGE_BYTES;
+        uint32_t step = MIN_OF(left - *nr, HOSTMEM_COPY_PAGES);
+        if (hostmem_present(hm, to + at, step, &there) || hostmem_present(hm, from + at, step, &behind))
+            return -EIO;
+        uint64_t moved = there & ~behind;
+        uint32_t run = ~moved ? (uint32_t)__builtin_ctzll(~moved) : step;
+        *nr += MIN_OF(run, step);
+        if (run < step)
+            break;
+    }
+    return 0;
+}
+
+/* uffd_move of @nr pages to a range that was empty. Whoever waits for one of them is woken. */
+static int move(const struct hostmem *hm, int uffd, char *to, char *from, uint32_t nr, bool holes, uint32_t *done)
+{
+    for (*done = 0;;) {
+        uint64_t bytes, at = *done * PAGE_BYTES;
+        int err = uffd_move(uffd, to + at, from + at, nr * PAGE_BYTES - at, holes, &bytes);
+        *done += (uint32_t)(bytes / PAGE_BYTES);
+        if (err != -EEXIST)
+            return err;
+        at = *done * PAGE_BYTES;
+        uint32_t moved = nr - *done;
+        if (count_moved(hm, to + at, from + at, &moved) || moved == 0)
+            return err;
+        uffd_wake(uffd, to + at, moved * PAGE_BYTES);
+        *done += moved;
+        if (*done == nr)
+            return 0;
+    }
+}
+
 int hostmem_move_take(struct hostmem_vm *vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done)
 {
     struct hostmem *hm = vm->hm;
     char *guest = hostmem_guest(vm, gfn, nr);
     prepare(hm->arena, hm->tables, fn, vm->tables, (uint64_t)(guest - vm->range.base) / PAGE_BYTES, nr);
-    uint64_t bytes;
-    int err = uffd_move(hm->uffd, hostmem_slot(hm, fn), guest, nr * PAGE_BYTES, true, &bytes);
-    *done = (uint32_t)(bytes / PAGE_BYTES);
+    int err = move(hm, hm->uffd, hostmem_slot(hm, fn), guest, nr, true, done);
     return err == -EAGAIN ? -EBUSY : err;
 }
 
@@ -45,13 +85,13 @@ int hostmem_move_place(struct hostmem_vm *vm, gfn_t gfn, fn_t fn, uint32_t nr, u
     prepare(vm->range.base, vm->tables, page, hm->tables, fn, nr);
     *done = 0;
     for (;;) {
-        uint64_t bytes, offset = *done * PAGE_BYTES;
-        int err = uffd_move(vm->uffd, guest + offset, slot + offset, nr * PAGE_BYTES - offset, false, &bytes);
-        *done += (uint32_t)(bytes / PAGE_BYTES);
+        uint64_t offset = *done * PAGE_BYTES;
+        uint32_t one;
+        int err = move(hm, vm->uffd, guest + offset, slot + offset, nr - *done, false, &one);
+        *done += one;
         if (err != -EBUSY && err != -EAGAIN)
             return err;
         /* Pinned, by swap I/O on this very slot for one: the guest gets a copy, the page goes when it is let go. */
-        uint32_t one;
         err = hostmem_copy_place(vm, gfn + *done, fn + *done, 1, &one);
         *done += one;
         if (err || *done == nr)
