@@ -8,6 +8,8 @@
 /* Zeroed 2 MiB frames kept ready: a sixteenth of the budget, 1 to 16. Chosen, unmeasured. */
 #define STOCK_MAX_BLOCKS 16u
 #define STOCK_SHARE 16u
+/* Rounds after which a stock that nobody uses is one block: five seconds. */
+#define STOCK_IDLE_ROUNDS 25u
 /* Rounds the pool must be above its high watermark before it shrinks: at one round every 200 ms, a second. */
 #define SHRINK_AFTER_ROUNDS 5u
 #define SHRINK_BLOCKS 8u
@@ -38,17 +40,37 @@ static void reap_tables(struct mm_host *host)
         slab_reap(&host->tables);
 }
 
+/* Zeroed blocks to keep ready: one is enough while nobody takes any. */
+static uint32_t stock_target(struct mm_host *host)
+{
+    uint32_t have = __atomic_load_n(&host->pool.nr_stock, __ATOMIC_RELAXED);
+    host->stock_rounds = have < host->stock_seen ? 0 : host->stock_rounds + 1;
+    if (host->stock_rounds >= STOCK_IDLE_ROUNDS) {
+        host->stock_rounds = STOCK_IDLE_ROUNDS;
+        return 1;
+    }
+    return MAX_OF(1u, MIN_OF(STOCK_MAX_BLOCKS, host->pool.budget_pages / BLOCK_PAGES / STOCK_SHARE));
+}
+
 /* One zeroed block if the pool can spare it. True: there may be another. */
-static bool fill_stock(struct mm_host *host)
+static bool stock_one(struct mm_host *host, uint32_t want)
 {
     struct pool *pool = &host->pool;
-    uint32_t want = MAX_OF(1u, MIN_OF(STOCK_MAX_BLOCKS, pool->budget_pages / BLOCK_PAGES / STOCK_SHARE));
     if (!host->config.thp || __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED) >= want)
         return false;
     uint32_t uncharged = __atomic_load_n(&pool->uncharged, __ATOMIC_RELAXED);
     if (uncharged < BLOCK_PAGES || pool_nr_free(pool) < pool->wmark[WMARK_HIGH] + 2 * BLOCK_PAGES)
         return false;
     return pool_stock_one(pool) == 0;
+}
+
+static bool fill_stock(struct mm_host *host)
+{
+    uint32_t want = stock_target(host);
+    pool_drain_stock(&host->pool, want);
+    bool more = stock_one(host, want);
+    host->stock_seen = __atomic_load_n(&host->pool.nr_stock, __ATOMIC_RELAXED);
+    return more;
 }
 
 /* Free blocks go back to the kernel when the pool has had plenty for a while. */

@@ -111,7 +111,7 @@ static bool release_some(struct pool *pool)
         if (release_one(pool, &pool->zones[POOL_NORMAL], order))
             return true;
     if (__atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED)) {
-        pool_drain_stock(pool);
+        pool_drain_stock(pool, 0);
         if (release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER))
             return true;
     }
@@ -198,7 +198,7 @@ int pool_prefill(struct pool *pool, uint32_t nr)
             continue;
         if (!__atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED))
             return -ENOMEM;
-        pool_drain_stock(pool);
+        pool_drain_stock(pool, 0);
     }
     return 0;
 }
@@ -266,15 +266,15 @@ int pool_stock_one(struct pool *pool)
     return 0;
 }
 
-void pool_drain_stock(struct pool *pool)
+void pool_drain_stock(struct pool *pool, uint32_t keep)
 {
-    for (fn_t fn; !pool_alloc_block(pool, false, &fn);)
+    for (fn_t fn; __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED) > keep && !pool_alloc_block(pool, false, &fn);)
         zone_free(&pool->zones[POOL_HUGE], fn, BLOCK_ORDER, PLANE_FILLED);
 }
 
 void pool_fini(struct pool *pool)
 {
-    pool_drain_stock(pool);
+    pool_drain_stock(pool, 0);
     for (unsigned z = 0; z < POOL_NR_ZONES; z++) {
         for (unsigned order = 0; order <= MAX_ORDER; order++)
             while (pool->zones[z].area[order].blocks[PLANE_FILLED].nr)

@@ -86,8 +86,8 @@ void pool_free_empty(struct pool *pool, fn_t fn, uint32_t nr);
 must_check int pool_alloc_block(struct pool *pool, bool may_populate, fn_t *out);
 /* Makes one zeroed block for the stock. -ENOMEM: the budget has no room. */
 must_check int pool_stock_one(struct pool *pool);
-/* Gives the stock up: its blocks become free filled ones. */
-void pool_drain_stock(struct pool *pool);
+/* Gives the stock up but for @keep blocks: the others become free filled ones. */
+void pool_drain_stock(struct pool *pool, uint32_t keep);
 /* Gives at least @pages free filled ones back to the kernel, whole blocks before runs, no run below 64 KiB. Returns pages. */
 uint32_t pool_trim(struct pool *pool, uint32_t pages);
 

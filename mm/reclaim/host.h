@@ -89,7 +89,9 @@ struct mm_host {
     uint64_t metadata_bytes;  /* slab pages; atomic */
     uint64_t nr_resident;     /* pages in guests; atomic */
     uint64_t event[NR_VM_EVENTS];
-    uint32_t idle_rounds;   /* housekeeper's own */
+    uint32_t idle_rounds;   /* housekeeper's own, as the next two */
+    uint32_t stock_rounds;  /* since a block of the stock was used */
+    uint32_t stock_seen;    /* blocks that the last round left */
     uint64_t kswapd_stalls; /* direct reclaims when kswapd began last; its own */
     uint32_t boost_pages;   /* kswapd keeps so many more free, for faults came faster than it; atomic */
     bool kswapd_failed;     /* it found nothing to reclaim and is not woken; atomic */

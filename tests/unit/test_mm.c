@@ -537,6 +537,30 @@ START_TEST(test_mm_housekeeper_stocks_and_gives_back)
 }
 END_TEST
 
+START_TEST(test_mm_stock_that_nobody_uses_becomes_one_block)
+{
+    struct mm_config roomy = small;
+    roomy.budget_bytes = 128 * MIB;
+    struct rig *rig = rig_create(&roomy, 1, 8192);
+    struct fake_host_stat fake;
+    while (mm_housekeep(rig->thread))
+        check(rig);
+    ck_assert_uint_eq(host_stat(rig).zeroed_stock_bytes, 4 * BLOCK_BYTES);
+    for (unsigned i = 0; i < 60; i++)
+        mm_housekeep(rig->thread);
+    check(rig);
+    ck_assert_uint_eq(host_stat(rig).zeroed_stock_bytes, BLOCK_BYTES);
+    fake_host_stat(rig->fh, &fake);
+    ck_assert_uint_lt(fake.physical_pages, 2 * BLOCK_PAGES);
+    fill(rig, 0, 0, BLOCK_PAGES);
+    ck_assert_uint_eq(host_stat(rig).zeroed_stock_bytes, 0);
+    while (mm_housekeep(rig->thread))
+        check(rig);
+    ck_assert_uint_eq(host_stat(rig).zeroed_stock_bytes, 4 * BLOCK_BYTES);
+    rig_destroy(rig);
+}
+END_TEST
+
 /* ---- random operations ---- */
 
 static void random_step(struct rig *rig, struct rng *rng)
@@ -649,6 +673,7 @@ static Suite *mm_suite(void)
     tcase_add_test(one, test_mm_swapoff_read_error_refused_and_area_in_use);
     tcase_add_test(one, test_mm_kswapd_reclaims_to_the_high_watermark);
     tcase_add_test(one, test_mm_housekeeper_stocks_and_gives_back);
+    tcase_add_test(one, test_mm_stock_that_nobody_uses_becomes_one_block);
     suite_add_tcase(suite, one);
     TCase *model = tcase_create("model");
     tcase_set_timeout(model, 300);

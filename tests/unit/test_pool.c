@@ -430,7 +430,7 @@ START_TEST(test_pool_trim_leaves_the_stock)
     ck_assert_int_eq(pool_stock_one(&rig->pool), 0);
     ck_assert_uint_eq(pool_trim(&rig->pool, BUDGET), 0);
     ck_assert_uint_eq(rig->pool.nr_stock, 1);
-    pool_drain_stock(&rig->pool);
+    pool_drain_stock(&rig->pool, 0);
     check(rig);
     ck_assert_uint_eq(pool_trim(&rig->pool, BUDGET), BLOCK_PAGES);
     rig_destroy(rig);
@@ -531,7 +531,7 @@ static void random_step(struct rig *rig, struct rng *rng)
         break;
     case 4:
         if (rng_below(rng, 4) == 0)
-            pool_drain_stock(&rig->pool);
+            pool_drain_stock(&rig->pool, 0);
         else if (pool_stock_one(&rig->pool) == 0)
             ck_assert_uint_gt(rig->pool.nr_stock, 0);
         break;
