@@ -103,6 +103,23 @@ START_TEST(test_balloon_told_host_deflate_of_a_waiting_page_keeps_it)
 }
 END_TEST
 
+START_TEST(test_balloon_told_host_pieces_do_not_wait_for_ever)
+{
+    struct balloon_rig rig;
+    balloon_rig_start(&rig, ALL_FEATURES);
+    for (unsigned i = 0; i < 8; i++)
+        send_run(&rig, INFLATE, AT + i * BLOCK_PAGES, 500);
+    ck_assert_uint_eq(in_balloon(&rig), 0);
+    send_run(&rig, INFLATE, AT + 8 * BLOCK_PAGES, 500);
+    ck_assert_uint_eq(in_balloon(&rig), 9 * 500);
+    send_run(&rig, INFLATE, AT + 9 * BLOCK_PAGES, 500);
+    ck_assert_uint_eq(in_balloon(&rig), 9 * 500);
+    loop_turn(rig.env.loop, 5000);
+    ck_assert_uint_eq(in_balloon(&rig), 10 * 500);
+    balloon_rig_fini(&rig);
+}
+END_TEST
+
 START_TEST(test_balloon_told_host_reset_keeps_waiting_pages)
 {
     struct balloon_rig rig;
@@ -615,6 +632,7 @@ int main(void)
     tcase_add_test(tc, test_balloon_told_host_pieces_of_a_block_leave_as_one);
     tcase_add_test(tc, test_balloon_told_host_deflate_of_a_waiting_page_keeps_it);
     tcase_add_test(tc, test_balloon_told_host_reset_keeps_waiting_pages);
+    tcase_add_test(tc, test_balloon_told_host_pieces_do_not_wait_for_ever);
     tcase_add_test(tc, test_balloon_deflate_returns_pages);
     tcase_add_test(tc, test_balloon_bad_and_double_page_numbers_are_passed_over);
     tcase_add_test(tc, test_balloon_odd_buffers_are_counted_and_answered);
