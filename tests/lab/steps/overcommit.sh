@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # limit: 1500
-# by hand
 #
 # Four Linux guests of 256 MiB in a budget of 384 MiB. Each runs Debian's memtester over most of its memory, and sums over a
 # file tree on its own disk before and after. No error, no OOM in a guest, and the budget holds.
-#
-# Not among the default steps yet: two of the four guests ended by a triple fault, in two of two runs (docs/plan.md).
 . "${LAB:-/lab}/steps/lib.sh"
 
 for vm in 0 1 2 3; do
