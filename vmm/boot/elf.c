@@ -48,7 +48,9 @@ static int check_header(const struct boot_image *image, const Elf64_Ehdr *header
 static int add_segment(const struct boot_image *image, const Elf64_Phdr *header, struct boot_elf *elf,
                        struct diag *diag)
 {
-    const struct boot_elf_segment new = {header->p_offset, header->p_filesz, header->p_paddr, header->p_memsz};
+    /* Of zeros alone nothing stands in the file, wherever its offset points: at the end, nothing is kept for it. */
+    const uint64_t offset = header->p_filesz ? header->p_offset : image->size_bytes;
+    const struct boot_elf_segment new = {offset, header->p_filesz, header->p_paddr, header->p_memsz};
 
     if (new.memory_bytes == 0 && new.file_bytes == 0)
         return 0;
