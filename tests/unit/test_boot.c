@@ -521,6 +521,9 @@ START_TEST(test_boot_files_that_cannot_be_opened_are_refused)
     ck_assert_int_eq(mkfifo(rig.kernel, 0600), 0);
     rig_load_refused(&rig, "not a regular file");
     unlink(rig.kernel);
+    ck_assert_int_eq(mknod(rig.kernel, S_IFSOCK | 0600, 0), 0);
+    rig_load_refused(&rig, "not a regular file");
+    unlink(rig.kernel);
     rig_write(rig.kernel, "", 0);
     rig_load_refused(&rig, "empty");
     write_kernel();

@@ -30,11 +30,12 @@ int boot_image_open(struct boot_image *image, const char *role, const char *path
 
     /* Not blocking: a FIFO without a writer is refused below, it does not hang us. */
     *image = (struct boot_image){.role = role, .path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-    if (image->fd < 0)
+    /* ENXIO: a socket, or a device that is not there */
+    if (image->fd < 0 && errno != ENXIO)
         return cannot_open(image, errno, diag);
-    if (fstat(image->fd, &stat))
+    if (image->fd >= 0 && fstat(image->fd, &stat))
         cannot_open(image, errno, diag);
-    else if (!S_ISREG(stat.st_mode))
+    else if (image->fd < 0 || !S_ISREG(stat.st_mode))
         boot_image_bad(image, diag, "not a regular file; name the %s itself", role);
     else if (stat.st_size <= 0)
         boot_image_bad(image, diag, "the file is empty; name a whole %s", role);
