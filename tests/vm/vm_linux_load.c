@@ -6,8 +6,9 @@
  */
 #include "tests/fake/run_ebb.h"
 #include "tests/unit/boot_rig.h"
-#include "vmm/machine.h"
+#include "vmm/machine_parts.h"
 
+#include <errno.h>
 #include <lz4.h>
 
 #define BUDGET_BYTES (56 * RUN_MIB)
@@ -165,6 +166,36 @@ START_TEST(test_linux_load_into_too_small_a_budget_says_so)
 }
 END_TEST
 
+/* A page of what is loaded had left, and its swap file cannot be read: more memory would not help. */
+START_TEST(test_linux_load_that_lost_a_page_is_not_called_too_large)
+{
+    struct memhost_config host = {.backend = BACKEND_EBB, .mm = {.budget_bytes = BUDGET_BYTES, .thp = true}};
+    struct linux_config linux = {.cmdline = "console=ttyS0"};
+    struct machine_config config = {.name = "test", .memory_bytes = MEMORY_BYTES, .nr_cpus = 1, .linux = &linux};
+    struct machine *machine;
+    struct memhost *mh;
+    struct diag diag = {0};
+    uint8_t *file = malloc(RIG_FILE_BYTES);
+    char path[] = "/tmp/ebb-linux-load-XXXXXX";
+
+    ck_assert_ptr_nonnull(file);
+    close(mkstemp(path));
+    rig_write(path, file, rig_zstd_bzimage(file, true));
+    snprintf(linux.kernel_path, sizeof(linux.kernel_path), "%s", path);
+    ck_assert_msg(memhost_create(&host, &mh, &diag) == 0, "%s", diag.text);
+    ck_assert_msg(machine_create(mh, &config, &machine, &diag) == 0, "%s", diag.text);
+    machine_end(machine, MACHINE_FAILED, ENDING_NONE, _i ? -EIO : -ENOMEM, "page gpa 0x1000000: why");
+    ck_assert_int_eq(linux_load(machine, &config, &diag), -1);
+    ck_assert_int_eq(diag.code, _i ? EXIT_HOST : EXIT_USAGE);
+    ck_assert_str_eq(diag.text, _i ? "kernel and initrd cannot be loaded: page gpa 0x1000000: why"
+                                   : "kernel and initrd do not fit: page gpa 0x1000000: why");
+    machine_destroy(machine);
+    memhost_destroy(mh);
+    free(file);
+    unlink(path);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("linux_load");
@@ -176,6 +207,7 @@ int main(void)
     tcase_add_loop_test(tcase, test_linux_load_keeps_the_process_within_the_budget, 0, 2);
     tcase_add_loop_test(tcase, test_linux_load_leaves_the_kernel_and_nothing_else, 0, 2);
     tcase_add_loop_test(tcase, test_linux_load_into_too_small_a_budget_says_so, 0, 2);
+    tcase_add_loop_test(tcase, test_linux_load_that_lost_a_page_is_not_called_too_large, 0, 2);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
