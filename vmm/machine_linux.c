@@ -192,6 +192,7 @@ int linux_load(struct machine *m, const struct machine_config *config, struct di
         .nr_devices = m->devices ? machine_devices_nr(m->devices) : 0,
         .forget = forget,
         .ctx = m,
+        .stop = &m->stop,
     };
 
     if (m->hotplug_bytes > 0)

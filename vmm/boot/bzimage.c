@@ -137,6 +137,7 @@ static int unpack(const struct boot_image *image, const struct bzimage *bz, cons
                                    .path = image->path,
                                    .fd = -1,
                                    .size_bytes = unpacked,
+                                   .stop = image->stop,
                                    .room = room,
                                    .gpa = {room->end - scratch}};
     return boot_unpack(image, offset, bytes, guest_mem_hva(room->mem, vmlinux->gpa, unpacked), unpacked, diag);

@@ -73,10 +73,20 @@ static int truncated(const struct boot_image *image, uint64_t offset, uint64_t b
                           offset > image->size_bytes ? bytes : bytes - (image->size_bytes - offset), bytes, offset);
 }
 
+int boot_image_go_on(const struct boot_image *image, struct diag *diag)
+{
+    if (!image->stop || !atomic_load(image->stop))
+        return 0;
+    return diag_set(diag, EXIT_HOST, "%s " PATH_FORMAT ": not loaded to its end: the run is over", image->role,
+                    image->path);
+}
+
 int boot_image_read(const struct boot_image *image, uint64_t offset, void *to, uint64_t bytes, struct diag *diag)
 {
     if (offset > image->size_bytes || bytes > image->size_bytes - offset)
         return truncated(image, offset, bytes, diag);
+    if (boot_image_go_on(image, diag))
+        return -1;
     if (image->fd < 0)
         return guest_mem_read(image->room->mem, (gpa_t){image->gpa.v + offset}, to, bytes)
                    ? diag_set(diag, EXIT_HOST, "no guest memory at 0x%" PRIx64, image->gpa.v + offset)
