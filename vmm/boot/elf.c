@@ -201,10 +201,10 @@ int boot_elf_load(struct boot_image *image, const struct boot_room *room, struct
         .end = elf.end,
         .initrd_last = BOOT_INITRD_LAST,
         .cmdline_max_bytes = BOOT_MAX_CMDLINE_BYTES - 1,
-        /* A vmlinux has no setup header; the kernel wants to see that of a loader (protocol 2.12). */
-        .header = {.boot_flag = 0xaa55,
-                   .header = 0x53726448,
-                   .version = 0x20c,
+        /* A vmlinux has no setup header; the kernel wants to see that of a loader. */
+        .header = {.boot_flag = BOOT_HEADER_FLAG,
+                   .header = BOOT_HEADER_MAGIC,
+                   .version = BOOT_HEADER_VERSION,
                    .loadflags = LOADED_HIGH,
                    .xloadflags = XLF_KERNEL_64,
                    .cmdline_size = BOOT_MAX_CMDLINE_BYTES - 1,
