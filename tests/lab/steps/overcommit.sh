@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-# limit: 1500
+# limit: 3600
+# by hand
 #
 # Four Linux guests of 256 MiB in a budget of 384 MiB. Each runs Debian's memtester over most of its memory, and sums over a
 # file tree on its own disk before and after. No error, no OOM in a guest, and the budget holds.
+#
+# By name only: four guests share one software CPU, and take long.
 . "${LAB:-/lab}/steps/lib.sh"
 
 for vm in 0 1 2 3; do
     make_disk $work/disk$vm.img 64
 done
-# Of memtester's tests the first four: all of them take an hour on a software CPU.
-start_linux "boot;disk-sum,vda;memtester,150,1,0xf;disk-sum,vda;meminfo" \
+# Of memtester's tests the first two: all of them take hours on a software CPU.
+start_linux "boot;disk-sum,vda;memtester,130,1,0x3;disk-sum,vda;meminfo" \
     --vms 4 --memory 256M --budget 384M --zram 192M --swap $work/swap,size=1G --disk $work/disk%d.img --json $work/out.json
-most=0
+most=0 seen=0
 while kill -0 $ebb_pid 2>/dev/null; do
     now=$(resident_kib $ebb_pid 2>/dev/null)
     [ "${now:-0}" -le $most ] || most=$now
-    sleep 0.5
+    # what the guests say, as it comes: the log of a step that is killed ends with it
+    tail -n +$((seen + 1)) $work/ebb.log | grep 'EBB:'
+    seen=$(wc -l <$work/ebb.log)
+    sleep 1
 done
 done_linux 5
 echo "resident at most $((most / 1024)) MiB"
