@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -48,6 +49,17 @@ static int open_outputs(struct run *run)
     return 0;
 }
 
+/* A VM takes about ten. The soft limit is for programs that call select(), which has room for 1,024. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 /* Signals come by a descriptor; every thread that is made from here on has them blocked. */
 static int open_signals(struct run *run)
 {
@@ -60,7 +72,7 @@ static int open_signals(struct run *run)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     run->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (run->signal_fd < 0)
-        return diag_set(run->diag, EXIT_HOST, "no file descriptors left: %s; raise `ulimit -n`", strerror(errno));
+        return diag_host(run->diag, errno, "signalfd");
     return 0;
 }
 
@@ -293,6 +305,7 @@ static void tear_down(struct run *run)
 
 static int run_all(struct run *run)
 {
+    raise_descriptor_limit();
     if (check_host(run) || open_signals(run) || (run->options.console && terminal_open(&run->terminal, run->diag)) ||
         open_outputs(run) || start_host(run) || make_machines(run) || start_api(run))
         return -1;
