@@ -269,6 +269,30 @@ START_TEST(test_run_signal_stops_it_with_the_closing_table)
 }
 END_TEST
 
+START_TEST(test_run_signal_while_many_vms_start_does_not_wait_for_the_last)
+{
+    struct stat out = {0};
+    struct program p;
+    if (!program_has_kvm("signals"))
+        return;
+    program_init(&p);
+    program_start(&p, "run --vms 64 --memory 32M --budget 512M --api none --json out.json --workload idle:600s");
+    while (!run_has_ended(&p) && out.st_size == 0) { /* the first line: all are made, none has begun */
+        run_nap(1);
+        ck_assert_int_eq(fstat(p.out, &out), 0);
+    }
+    kill(p.pid, SIGINT);
+    program_wait(&p);
+    ck_assert_msg(p.code == 0, "exit code %d\n%s%s", p.code, p.out_text, p.err_text);
+    json_t *json = run_load(&p, "out.json");
+    ck_assert_str_eq(run_text(json, "result"), "stopped");
+    ck_assert_uint_ge(json_array_size(json_object_get(json, "vms")), 1);
+    ck_assert_uint_lt(json_array_size(json_object_get(json, "vms")), 64);
+    json_decref(json);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
 START_TEST(test_run_killed_leaves_no_swap_file)
 {
     char path[160];
@@ -410,6 +434,7 @@ int main(void)
     tcase_add_test(runs, test_run_pages_that_a_full_disk_refuses_stay_in_memory);
     tcase_add_test(runs, test_run_kernel_backend_gives_the_same_result);
     tcase_add_loop_test(live, test_run_signal_stops_it_with_the_closing_table, 0, ARRAY_LEN(signals));
+    tcase_add_test(live, test_run_signal_while_many_vms_start_does_not_wait_for_the_last);
     tcase_add_test(live, test_run_killed_leaves_no_swap_file);
     tcase_add_test(live, test_run_shows_every_view_while_it_runs);
     tcase_add_test(live, test_run_takes_and_gives_back_a_swap_area_while_it_runs);
