@@ -243,6 +243,26 @@ START_TEST(test_run_pages_that_a_full_disk_refuses_stay_in_memory)
 }
 END_TEST
 
+START_TEST(test_run_out_of_memory_by_a_full_disk_says_so)
+{
+    char path[160];
+    struct program p;
+    if (!program_has_kvm("full disk"))
+        return;
+    program_init(&p);
+    p.prepare = swap_on_a_small_disk;
+    program_run(&p, "run --memory 64M --budget 16M --swap disk/a.swap --workload 'fill:40M,pattern=random;verify'");
+    rmdir(program_path(&p, "disk", path));
+    if (p.cannot_prepare) {
+        puts("SKIP: out of memory by a full disk: needs root, for a mount");
+    } else {
+        ck_assert_msg(p.code == 1, "exit code %d: %s", p.code, p.err_text);
+        ck_assert_msg(strstr(p.err_text, "swap 128.0 MiB are full or refuse writes"), "%s", p.err_text);
+    }
+    program_fini(&p, NULL);
+}
+END_TEST
+
 /* --- while it runs ------------------------------------------------------------------------------------------- */
 
 #define IDLE_RUN                                                                                                       \
@@ -432,6 +452,7 @@ int main(void)
     tcase_add_test(runs, test_run_of_more_vms_than_the_soft_limit_of_descriptors_works);
     tcase_add_test(runs, test_run_page_that_cannot_be_read_back_stops_only_the_vm_that_needs_it);
     tcase_add_test(runs, test_run_pages_that_a_full_disk_refuses_stay_in_memory);
+    tcase_add_test(runs, test_run_out_of_memory_by_a_full_disk_says_so);
     tcase_add_test(runs, test_run_kernel_backend_gives_the_same_result);
     tcase_add_loop_test(live, test_run_signal_stops_it_with_the_closing_table, 0, ARRAY_LEN(signals));
     tcase_add_test(live, test_run_signal_while_many_vms_start_does_not_wait_for_the_last);
