@@ -370,6 +370,8 @@ START_TEST(test_run_takes_and_gives_back_a_swap_area_while_it_runs)
     run_ask(&p, "swapon b.swap,size=128M --api a.sock", &answer);
     ck_assert_int_eq(answer.code, 2);
     ck_assert_uint_eq(program_lines(answer.err_text), 1);
+    run_ask(&p, "swapon c.swap,size=8T --api a.sock", &answer);
+    ck_assert_msg(answer.code == 3 && strstr(answer.err_text, "no room"), "%d %s", answer.code, answer.err_text);
     run_ask(&p, "swapoff a.swap --api a.sock", &answer);
     ck_assert_msg(answer.code == 0, "%s", answer.err_text);
     run_ask(&p, "show swaps --api a.sock", &answer);
