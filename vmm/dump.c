@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define CHUNK_PAGES 64u /* read, then written as one run where no page is left out */
+_Static_assert(BLOCK_PAGES % CHUNK_PAGES == 0, "a chunk is plugged as a whole, or not at all");
 #define DATA_ALIGN UINT64_C(4096)
 
 struct dump {
@@ -84,6 +85,11 @@ static int write_chunk(struct dump *d, gfn_t gfn, uint32_t nr, uint64_t at)
 {
     uint32_t run = 0; /* pages before i that are not written yet */
 
+    /* not plugged: there may be 256 GiB of it, and the guest waits */
+    if (!guest_mem_hva(d->config->mem, gpa_of(gfn), nr * PAGE_BYTES)) {
+        d->stat->zero_bytes += nr * PAGE_BYTES;
+        return 0;
+    }
     for (uint32_t i = 0; i <= nr; i++) {
         int got = i < nr ? read_page(d, gfn + i, d->chunk + i * PAGE_BYTES) : 0;
         if (got < 0)

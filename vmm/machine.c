@@ -404,7 +404,8 @@ static void collect_result(struct machine *m)
 
     if (m->has_ports)
         collect_steps(m);
-    result->run_ns = m->end_ns - m->start_ns;
+    /* It may have been ended before it was started: for its memory, by a fault of another VM. */
+    result->run_ns = m->end_ns > m->start_ns ? m->end_ns - m->start_ns : 0;
     result->boot_ns = boot_ns > 0 ? boot_ns - m->start_ns : 0;
     result->nr_unanswered = bus_nr_unanswered(&m->bus, BUS_PORT) + bus_nr_unanswered(&m->bus, BUS_MMIO);
     for (unsigned i = 0; i < m->nr_vcpus; i++) {

@@ -149,10 +149,11 @@ static void *device_thread(void *arg)
 
 int machine_devices_start(struct machine_devices *devices, struct diag *diag)
 {
-    devices->running = true;
+    /* A call may come from another thread already: it waits only for a thread that is there. */
+    pthread_mutex_lock(&devices->lock);
     int err = thread_start(&devices->thread, devices->name, THREAD_ANY_CPU, device_thread, devices);
-    if (err)
-        devices->running = false;
+    devices->running = !err;
+    pthread_mutex_unlock(&devices->lock);
     if (err)
         return diag_host(diag, -err, "cannot start the thread of the devices");
     devices->has_thread = true;

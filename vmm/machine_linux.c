@@ -17,6 +17,7 @@
 #include "vmm/platform.h"
 #include "vmm/size.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -158,11 +159,12 @@ int linux_add_ports(struct machine *m, const struct machine_config *config, stru
     return err ? diag_host(diag, -err, "the bus") : 0;
 }
 
-/* A page that the loader touched could not be had. */
-static bool has_ended(struct machine *m, char reason[sizeof(m->result.reason)])
+/* A page that the loader touched could not be had: for want of memory, or it was lost. */
+static bool has_ended(struct machine *m, int *error, char reason[sizeof(m->result.reason)])
 {
     pthread_mutex_lock(&m->lock);
     bool ended = m->ended;
+    *error = m->result.error;
     memcpy(reason, m->result.reason, sizeof(m->result.reason));
     pthread_mutex_unlock(&m->lock);
     return ended;
@@ -179,6 +181,7 @@ static void forget(void *ctx, gpa_t gpa, uint64_t bytes)
 int linux_load(struct machine *m, const struct machine_config *config, struct diag *diag)
 {
     char reason[sizeof(m->result.reason)];
+    int error;
     struct guest_mem ram = m->mem; /* what virtio-mem may plug is not memory yet */
     const struct boot_config boot = {
         .kernel_path = m->linux->kernel_path,
@@ -189,6 +192,7 @@ int linux_load(struct machine *m, const struct machine_config *config, struct di
         .nr_devices = m->devices ? machine_devices_nr(m->devices) : 0,
         .forget = forget,
         .ctx = m,
+        .stop = &m->stop,
     };
 
     if (m->hotplug_bytes > 0)
@@ -197,8 +201,9 @@ int linux_load(struct machine *m, const struct machine_config *config, struct di
     memhost_vm_load(m->memory, true);
     int err = boot_load(&boot, &m->entry, diag);
     memhost_vm_load(m->memory, false);
-    if (!has_ended(m, reason))
+    if (!has_ended(m, &error, reason))
         return err;
     *diag = (struct diag){0}; /* what the loader made of the pages that it got instead */
-    return diag_set(diag, EXIT_USAGE, "kernel and initrd do not fit: %s", reason);
+    return error == -ENOMEM ? diag_set(diag, EXIT_USAGE, "kernel and initrd do not fit: %s", reason)
+                            : diag_set(diag, EXIT_HOST, "kernel and initrd cannot be loaded: %s", reason);
 }

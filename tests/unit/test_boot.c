@@ -521,6 +521,9 @@ START_TEST(test_boot_files_that_cannot_be_opened_are_refused)
     ck_assert_int_eq(mkfifo(rig.kernel, 0600), 0);
     rig_load_refused(&rig, "not a regular file");
     unlink(rig.kernel);
+    ck_assert_int_eq(mknod(rig.kernel, S_IFSOCK | 0600, 0), 0);
+    rig_load_refused(&rig, "not a regular file");
+    unlink(rig.kernel);
     rig_write(rig.kernel, "", 0);
     rig_load_refused(&rig, "empty");
     write_kernel();
@@ -619,6 +622,27 @@ START_TEST(test_boot_limits_of_the_machine_are_checked)
 }
 END_TEST
 
+/* The kernel, packed in each way or not at all, and what comes after it. */
+START_TEST(test_boot_that_is_told_to_stop_gives_up)
+{
+    atomic_bool stop = true;
+
+    rig.config.stop = &stop;
+    for (unsigned i = 0; i < 3; i++) {
+        if (i == 1)
+            file_bytes = make_lz4();
+        else if (i == 2)
+            make_64bit();
+        write_kernel();
+        ck_assert_int_eq(rig_load(&rig), -1);
+        ck_assert_int_eq(rig.diag.code, EXIT_HOST);
+        ck_assert_ptr_nonnull(strstr(rig.diag.text, "the run is over"));
+    }
+    stop = false;
+    rig_load_ok(&rig);
+}
+END_TEST
+
 START_TEST(test_boot_any_failed_allocation_is_the_hosts_fault)
 {
     file_bytes = make_lz4();
@@ -671,6 +695,7 @@ int main(void)
     tcase_add_test(tcase, test_boot_pages_of_zeros_are_not_written);
     tcase_add_test(tcase, test_boot_long_path_keeps_the_reason_in_one_line);
     tcase_add_test(tcase, test_boot_limits_of_the_machine_are_checked);
+    tcase_add_test(tcase, test_boot_that_is_told_to_stop_gives_up);
     tcase_add_test(tcase, test_boot_any_failed_allocation_is_the_hosts_fault);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

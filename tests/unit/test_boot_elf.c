@@ -179,6 +179,19 @@ START_TEST(test_boot_elf_empty_segment_is_left_out)
 }
 END_TEST
 
+/* As linkers make it for a .bss of its own: it has an offset, but nothing stands there. */
+START_TEST(test_boot_elf_segment_of_zeros_alone_may_begin_behind_the_file)
+{
+    program(1)->p_offset = RIG_ELF_BYTES + 1;
+    program(1)->p_filesz = 0;
+    write_elf();
+    rig_load_ok(&rig);
+    const uint8_t *bss = rig_at(&rig, RIG_DATA_GPA, RIG_DATA_MEMORY);
+    for (size_t i = 0; i < RIG_DATA_MEMORY; i++)
+        ck_assert_uint_eq(bss[i], 0);
+}
+END_TEST
+
 START_TEST(test_boot_elf_entry_outside_of_its_code_is_refused)
 {
     uint32_t *entry = (uint32_t *)(void *)(rig.file + RIG_ELF_BYTES - 4);
@@ -276,6 +289,7 @@ int main(void)
     tcase_add_test(tcase, test_boot_elf_segments_may_touch);
     tcase_add_test(tcase, test_boot_elf_segment_is_placed_first_last_and_not_one_past);
     tcase_add_test(tcase, test_boot_elf_empty_segment_is_left_out);
+    tcase_add_test(tcase, test_boot_elf_segment_of_zeros_alone_may_begin_behind_the_file);
     tcase_add_test(tcase, test_boot_elf_entry_outside_of_its_code_is_refused);
     tcase_add_test(tcase, test_boot_elf_bad_notes_are_no_entry);
     tcase_add_test(tcase, test_boot_elf_of_every_shorter_length_is_refused);

@@ -128,6 +128,25 @@ START_TEST(test_dump_free_pages_are_left_out_and_no_others)
 }
 END_TEST
 
+/* Of virtio-mem's region, which may be 256 GiB, no page is asked for: the guest waits meanwhile. */
+START_TEST(test_dump_blocks_that_are_not_plugged_are_passed_over)
+{
+    const uint64_t plugged = ~(UINT64_C(1) << (650 / BLOCK_PAGES));
+    struct fixture f;
+    struct dump_stat stat;
+    struct diag diag = {0};
+    set_up(&f);
+    f.mem.plugged = &plugged;
+    ck_assert_int_eq(dump(&f, &stat, &diag), 0);
+    ck_assert_uint_eq(stat.written_bytes, 200 * PAGE_BYTES);
+    ck_assert_uint_eq(stat.zero_bytes, VM_BYTES - 200 * PAGE_BYTES);
+    expect_page(&f, 50, TEXT);
+    expect_page(&f, 650, NOTHING);
+    expect_page(&f, 1550, RANDOM);
+    tear_down(&f);
+}
+END_TEST
+
 START_TEST(test_dump_file_that_cannot_grow_is_told)
 {
     struct fixture f;
@@ -216,6 +235,7 @@ int main(void)
     TCase *cases = tcase_create("cases");
     tcase_add_test(cases, test_dump_every_page_is_in_the_file_wherever_it_was);
     tcase_add_test(cases, test_dump_free_pages_are_left_out_and_no_others);
+    tcase_add_test(cases, test_dump_blocks_that_are_not_plugged_are_passed_over);
     tcase_add_test(cases, test_dump_file_that_cannot_grow_is_told);
     tcase_add_test(cases, test_dump_lost_page_is_named);
     tcase_add_test(cases, test_dump_of_a_run_that_is_over_is_not_begun);

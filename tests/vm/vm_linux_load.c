@@ -6,8 +6,9 @@
  */
 #include "tests/fake/run_ebb.h"
 #include "tests/unit/boot_rig.h"
-#include "vmm/machine.h"
+#include "vmm/machine_parts.h"
 
+#include <errno.h>
 #include <lz4.h>
 
 #define BUDGET_BYTES (56 * RUN_MIB)
@@ -165,6 +166,88 @@ START_TEST(test_linux_load_into_too_small_a_budget_says_so)
 }
 END_TEST
 
+/* Three files that grow far beyond the budget: an initrd, and payloads of one byte over and over. */
+#define GROWN_BYTES (144 * RUN_MIB)
+
+static void write_growing(const struct program *p, unsigned which)
+{
+    uint8_t *file = malloc(2 * RUN_MIB), *packed = malloc(RUN_MIB), *grown = malloc(GROWN_BYTES);
+    static const uint8_t magic[4] = {0x02, 0x21, 0x4c, 0x18};
+    size_t bytes = sizeof(magic);
+    char path[160];
+
+    ck_assert(file && packed && grown);
+    memset(grown, 'x', GROWN_BYTES);
+    if (which == 0)
+        rig_write(program_path(p, "initrd", path), grown, GROWN_BYTES);
+    if (which == 1)
+        bytes = ZSTD_compress(packed, RUN_MIB, grown, GROWN_BYTES, 1);
+    ck_assert(!ZSTD_isError(bytes));
+    memcpy(packed, magic, which == 2 ? sizeof(magic) : 0);
+    for (size_t done = 0; done < GROWN_BYTES && which == 2; done += LZ4_BLOCK_BYTES) {
+        int got = LZ4_compress_default((const char *)grown + done, (char *)packed + bytes + 4, (int)LZ4_BLOCK_BYTES,
+                                       (int)(RUN_MIB - bytes - 4));
+        ck_assert_int_gt(got, 0);
+        memcpy(packed + bytes, &got, 4);
+        bytes += 4 + (size_t)got;
+    }
+    bytes = which ? rig_bzimage(file, packed, bytes, GROWN_BYTES) : rig_zstd_bzimage(file, true);
+    rig_write(program_path(p, "vmlinuz", path), file, bytes);
+    free(grown);
+    free(packed);
+    free(file);
+}
+
+START_TEST(test_linux_load_beyond_the_budget_does_not_go_on_outside_of_it)
+{
+    struct program p;
+    char path[160];
+
+    program_init(&p);
+    write_growing(&p, (unsigned)_i);
+    program_start(&p, _i ? "run --kernel vmlinuz --memory 256M --budget 32M --quiet --api none"
+                         : "run --kernel vmlinuz --initrd initrd --memory 256M --budget 32M --quiet --api none");
+    uint64_t most = run_watch(&p);
+    ck_assert_int_eq(p.code, 2);
+    ck_assert_msg(strstr(p.err_text, "--budget"), "%s", p.err_text);
+    /* of lz4 one block is unpacked at once */
+    ck_assert_uint_le(most,
+                      32 * RUN_MIB + RUN_OVERHEAD_BYTES + RUN_OVERHEAD_VM_BYTES + (_i == 2 ? LZ4_BLOCK_BYTES : 0));
+    unlink(program_path(&p, "vmlinuz", path));
+    program_fini(&p, _i ? NULL : "initrd");
+}
+END_TEST
+
+/* A page of what is loaded had left, and its swap file cannot be read: more memory would not help. */
+START_TEST(test_linux_load_that_lost_a_page_is_not_called_too_large)
+{
+    struct memhost_config host = {.backend = BACKEND_EBB, .mm = {.budget_bytes = BUDGET_BYTES, .thp = true}};
+    struct linux_config linux = {.cmdline = "console=ttyS0"};
+    struct machine_config config = {.name = "test", .memory_bytes = MEMORY_BYTES, .nr_cpus = 1, .linux = &linux};
+    struct machine *machine;
+    struct memhost *mh;
+    struct diag diag = {0};
+    uint8_t *file = malloc(RIG_FILE_BYTES);
+    char path[] = "/tmp/ebb-linux-load-XXXXXX";
+
+    ck_assert_ptr_nonnull(file);
+    close(mkstemp(path));
+    rig_write(path, file, rig_zstd_bzimage(file, true));
+    snprintf(linux.kernel_path, sizeof(linux.kernel_path), "%s", path);
+    ck_assert_msg(memhost_create(&host, &mh, &diag) == 0, "%s", diag.text);
+    ck_assert_msg(machine_create(mh, &config, &machine, &diag) == 0, "%s", diag.text);
+    machine_end(machine, MACHINE_FAILED, ENDING_NONE, _i ? -EIO : -ENOMEM, "page gpa 0x1000000: why");
+    ck_assert_int_eq(linux_load(machine, &config, &diag), -1);
+    ck_assert_int_eq(diag.code, _i ? EXIT_HOST : EXIT_USAGE);
+    ck_assert_str_eq(diag.text, _i ? "kernel and initrd cannot be loaded: page gpa 0x1000000: why"
+                                   : "kernel and initrd do not fit: page gpa 0x1000000: why");
+    machine_destroy(machine);
+    memhost_destroy(mh);
+    free(file);
+    unlink(path);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("linux_load");
@@ -176,6 +259,8 @@ int main(void)
     tcase_add_loop_test(tcase, test_linux_load_keeps_the_process_within_the_budget, 0, 2);
     tcase_add_loop_test(tcase, test_linux_load_leaves_the_kernel_and_nothing_else, 0, 2);
     tcase_add_loop_test(tcase, test_linux_load_into_too_small_a_budget_says_so, 0, 2);
+    tcase_add_loop_test(tcase, test_linux_load_beyond_the_budget_does_not_go_on_outside_of_it, 0, 3);
+    tcase_add_loop_test(tcase, test_linux_load_that_lost_a_page_is_not_called_too_large, 0, 2);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -41,7 +41,7 @@ static void keep_line(void *ctx, const char *line)
     pthread_mutex_unlock(&rig->lock);
 }
 
-static void rig_init(struct rig *rig, unsigned nr_cpus, const char *text)
+static void rig_create(struct rig *rig, unsigned nr_cpus, const char *text)
 {
     struct memhost_config host = {.backend = BACKEND_EBB, .mm = {.budget_bytes = 2 * MEMORY_BYTES, .thp = true}};
     struct diag diag = {0};
@@ -60,7 +60,19 @@ static void rig_init(struct rig *rig, unsigned nr_cpus, const char *text)
     ck_assert_msg(workload_parse(text, MEMORY_BYTES, &workload, &diag) == 0, "%s", diag.text);
     ck_assert_msg(memhost_create(&host, &rig->mh, &diag) == 0, "%s", diag.text);
     ck_assert_msg(machine_create(rig->mh, &config, &rig->machine, &diag) == 0, "%s", diag.text);
+}
+
+static void rig_start(struct rig *rig)
+{
+    struct diag diag = {0};
+
     ck_assert_msg(machine_start(rig->machine, &diag) == 0, "%s", diag.text);
+}
+
+static void rig_init(struct rig *rig, unsigned nr_cpus, const char *text)
+{
+    rig_create(rig, nr_cpus, text);
+    rig_start(rig);
 }
 
 static void rig_fini(struct rig *rig)
@@ -192,6 +204,21 @@ START_TEST(test_machine_stops_at_any_moment)
     ck_assert_int_eq(result->state, MACHINE_STOPPED);
     ck_assert_uint_eq(result->pages_bad, 0);
     ck_assert_int_lt(to.tv_sec - from.tv_sec, 3); /* one second is promised; a busy test machine gets three */
+    rig_fini(&rig);
+}
+END_TEST
+
+/* As when another VM, started before it, takes its memory. */
+START_TEST(test_machine_stopped_before_its_start_ran_for_no_time)
+{
+    struct rig rig;
+
+    rig_create(&rig, 2, "fill:1M");
+    machine_stop(rig.machine);
+    rig_start(&rig);
+    const struct machine_result *result = machine_join(rig.machine);
+    ck_assert_int_eq(result->state, MACHINE_STOPPED);
+    ck_assert_uint_eq(result->run_ns, 0);
     rig_fini(&rig);
 }
 END_TEST
@@ -418,6 +445,7 @@ int main(void)
     suite_add_tcase(suite, steps);
     tcase_set_timeout(stop, 60);
     tcase_add_loop_test(stop, test_machine_stops_at_any_moment, 0, 2 * (int)ARRAY_LEN(stops));
+    tcase_add_test(stop, test_machine_stopped_before_its_start_ran_for_no_time);
     tcase_add_test(stop, test_machine_destroy_without_stop_stops);
     tcase_add_test(stop, test_machine_bad_config_is_refused);
     tcase_add_test(stop, test_machine_create_survives_each_failed_allocation);

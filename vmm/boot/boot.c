@@ -134,6 +134,7 @@ static int load_kernel(const struct boot_config *config, struct boot_kernel *ker
 
     if (boot_image_open(&image, "kernel", config->kernel_path, diag))
         return -1;
+    image.stop = config->stop;
     uint64_t bytes = MIN_OF(image.size_bytes, sizeof(head));
     int err = boot_image_read(&image, 0, head, bytes, diag);
     if (!err) {
@@ -160,6 +161,7 @@ static int load_initrd(const struct boot_config *config, const struct boot_kerne
         return 0;
     if (boot_image_open(&image, "initrd", config->initrd_path, diag))
         return -1;
+    image.stop = config->stop;
     if (image.size_bytes <= end)
         start = (end - image.size_bytes) & ~(PAGE_BYTES - 1);
     int err = -1;

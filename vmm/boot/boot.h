@@ -11,6 +11,8 @@
 #include "mm/map/guest_mem.h"
 #include "vmm/diag.h"
 
+#include <stdatomic.h>
+
 #define BOOT_MAX_CMDLINE_BYTES 2048 /* with its end */
 #define BOOT_MAX_DEVICES 18
 #define BOOT_MAX_CPUS 255 /* that a local APIC's 8-bit id can name */
@@ -27,6 +29,8 @@ struct boot_config {
     /* [gpa, gpa + bytes), whole pages, is to be zeros again and to take no memory. NULL: zeros are written. */
     void (*forget)(void *ctx, gpa_t gpa, uint64_t bytes);
     void *ctx;
+    /* True: a page could not be had, and what is written from now on may be memory beyond the budget: give up. NULL: never. */
+    const atomic_bool *stop;
 };
 
 enum boot_mode {
@@ -65,7 +69,7 @@ struct boot_entry {
  * boot_load - reads the files and fills guest memory below and above 1 MiB (docs/boot.md has the map). Waits for fault
  * threads where memory is not resident. 0; or -1 with @diag, *out zeros, and a part of all that in guest memory:
  * EXIT_USAGE where a file is not there, not what it should be, or does not fit (which, why, and what would be right),
- * EXIT_HOST where it cannot be read, or for want of memory.
+ * EXIT_HOST where it cannot be read, for want of memory, or when told to stop: then no more than 8 MiB is written.
  */
 must_check int boot_load(const struct boot_config *config, struct boot_entry *out, struct diag *diag);
 

@@ -14,9 +14,6 @@
 #define SECTOR_BYTES 512u
 #define HEADER_OFFSET offsetof(struct boot_params, hdr)
 #define MAGIC_OFFSET (HEADER_OFFSET + offsetof(struct setup_header, header))
-#define HEADER_MAGIC 0x53726448u /* "HdrS" */
-#define BOOT_FLAG 0xaa55u
-#define OLDEST_VERSION 0x20cu
 /* The jump over the header says where the header ends: its second byte counts from the byte after it. */
 #define HEADER_END(header) (MAGIC_OFFSET + ((header)->jump >> 8))
 /* Protocol 2.12 has all fields up to init_size. */
@@ -30,16 +27,16 @@ struct bzimage {
 
 bool boot_bzimage_is(const uint8_t *head, uint64_t bytes)
 {
-    const uint32_t magic = HEADER_MAGIC;
+    const uint32_t magic = BOOT_HEADER_MAGIC;
 
     return bytes >= MAGIC_OFFSET + sizeof(magic) && memcmp(head + MAGIC_OFFSET, &magic, sizeof(magic)) == 0;
 }
 
 static int check_header(const struct boot_image *image, const struct setup_header *header, struct diag *diag)
 {
-    if (header->boot_flag != BOOT_FLAG || header->header != HEADER_MAGIC)
+    if (header->boot_flag != BOOT_HEADER_FLAG || header->header != BOOT_HEADER_MAGIC)
         return boot_image_bad(image, diag, "damaged: no boot signature; get another copy");
-    if (header->version < OLDEST_VERSION)
+    if (header->version < BOOT_HEADER_VERSION)
         return boot_image_bad(image, diag,
                               "boot protocol %u.%02u is too old; give a kernel of Linux 3.8 or later (2.12)",
                               header->version >> 8, header->version & 0xffu);
@@ -137,6 +134,7 @@ static int unpack(const struct boot_image *image, const struct bzimage *bz, cons
                                    .path = image->path,
                                    .fd = -1,
                                    .size_bytes = unpacked,
+                                   .stop = image->stop,
                                    .room = room,
                                    .gpa = {room->end - scratch}};
     return boot_unpack(image, offset, bytes, guest_mem_hva(room->mem, vmlinux->gpa, unpacked), unpacked, diag);

@@ -48,7 +48,9 @@ static int check_header(const struct boot_image *image, const Elf64_Ehdr *header
 static int add_segment(const struct boot_image *image, const Elf64_Phdr *header, struct boot_elf *elf,
                        struct diag *diag)
 {
-    const struct boot_elf_segment new = {header->p_offset, header->p_filesz, header->p_paddr, header->p_memsz};
+    /* Of zeros alone nothing stands in the file, wherever its offset points: at the end, nothing is kept for it. */
+    const uint64_t offset = header->p_filesz ? header->p_offset : image->size_bytes;
+    const struct boot_elf_segment new = {offset, header->p_filesz, header->p_paddr, header->p_memsz};
 
     if (new.memory_bytes == 0 && new.file_bytes == 0)
         return 0;
@@ -199,10 +201,10 @@ int boot_elf_load(struct boot_image *image, const struct boot_room *room, struct
         .end = elf.end,
         .initrd_last = BOOT_INITRD_LAST,
         .cmdline_max_bytes = BOOT_MAX_CMDLINE_BYTES - 1,
-        /* A vmlinux has no setup header; the kernel wants to see that of a loader (protocol 2.12). */
-        .header = {.boot_flag = 0xaa55,
-                   .header = 0x53726448,
-                   .version = 0x20c,
+        /* A vmlinux has no setup header; the kernel wants to see that of a loader. */
+        .header = {.boot_flag = BOOT_HEADER_FLAG,
+                   .header = BOOT_HEADER_MAGIC,
+                   .version = BOOT_HEADER_VERSION,
                    .loadflags = LOADED_HIGH,
                    .xloadflags = XLF_KERNEL_64,
                    .cmdline_size = BOOT_MAX_CMDLINE_BYTES - 1,

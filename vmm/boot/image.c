@@ -30,11 +30,12 @@ int boot_image_open(struct boot_image *image, const char *role, const char *path
 
     /* Not blocking: a FIFO without a writer is refused below, it does not hang us. */
     *image = (struct boot_image){.role = role, .path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-    if (image->fd < 0)
+    /* ENXIO: a socket, or a device that is not there */
+    if (image->fd < 0 && errno != ENXIO)
         return cannot_open(image, errno, diag);
-    if (fstat(image->fd, &stat))
+    if (image->fd >= 0 && fstat(image->fd, &stat))
         cannot_open(image, errno, diag);
-    else if (!S_ISREG(stat.st_mode))
+    else if (image->fd < 0 || !S_ISREG(stat.st_mode))
         boot_image_bad(image, diag, "not a regular file; name the %s itself", role);
     else if (stat.st_size <= 0)
         boot_image_bad(image, diag, "the file is empty; name a whole %s", role);
@@ -72,10 +73,20 @@ static int truncated(const struct boot_image *image, uint64_t offset, uint64_t b
                           offset > image->size_bytes ? bytes : bytes - (image->size_bytes - offset), bytes, offset);
 }
 
+int boot_image_go_on(const struct boot_image *image, struct diag *diag)
+{
+    if (!image->stop || !atomic_load(image->stop))
+        return 0;
+    return diag_set(diag, EXIT_HOST, "%s " PATH_FORMAT ": not loaded to its end: the run is over", image->role,
+                    image->path);
+}
+
 int boot_image_read(const struct boot_image *image, uint64_t offset, void *to, uint64_t bytes, struct diag *diag)
 {
     if (offset > image->size_bytes || bytes > image->size_bytes - offset)
         return truncated(image, offset, bytes, diag);
+    if (boot_image_go_on(image, diag))
+        return -1;
     if (image->fd < 0)
         return guest_mem_read(image->room->mem, (gpa_t){image->gpa.v + offset}, to, bytes)
                    ? diag_set(diag, EXIT_HOST, "no guest memory at 0x%" PRIx64, image->gpa.v + offset)

@@ -9,6 +9,8 @@
 #include "mm/map/guest_mem.h"
 #include "vmm/diag.h"
 
+#include <stdatomic.h>
+
 /* Where the loaders may put a kernel. */
 struct boot_room {
     const struct guest_mem *mem;
@@ -23,6 +25,7 @@ struct boot_image {
     const char *path;
     int fd; /* -1: in guest memory */
     uint64_t size_bytes;
+    const atomic_bool *stop; /* boot_config's; NULL: never */
     /* in guest memory: [gpa, room->end) is for it, whole pages; what lies before offset @forgotten is zeros again */
     const struct boot_room *room;
     gpa_t gpa;
@@ -38,7 +41,11 @@ void boot_image_close(struct boot_image *image);
 int boot_image_bad(const struct boot_image *image, struct diag *diag, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* All of [offset, offset + bytes) into @to. 0, or -1 with @diag: EXIT_USAGE beyond the end, EXIT_HOST: cannot be read. */
+/* 0, or -1 with @diag (EXIT_HOST): told to stop. */
+must_check int boot_image_go_on(const struct boot_image *image, struct diag *diag);
+
+/* All of [offset, offset + bytes) into @to. 0, or -1 with @diag: EXIT_USAGE beyond the end, EXIT_HOST: cannot be read, or
+ * told to stop. */
 must_check int boot_image_read(const struct boot_image *image, uint64_t offset, void *to, uint64_t bytes,
                                struct diag *diag);
 

@@ -29,6 +29,11 @@
 #define BOOT_ACPI_GPA UINT64_C(0xe0000)
 #define BOOT_KERNEL_GPA UINT64_C(0x100000) /* kernels stand here or above */
 
+/* Setup headers: Documentation/arch/x86/boot.rst. */
+#define BOOT_HEADER_MAGIC 0x53726448u /* "HdrS" */
+#define BOOT_HEADER_FLAG 0xaa55u
+#define BOOT_HEADER_VERSION 0x20cu /* the oldest protocol with a 64-bit entry */
+
 /* A kernel in guest memory. */
 struct boot_kernel {
     enum boot_mode mode;

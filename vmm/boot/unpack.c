@@ -39,21 +39,24 @@ static bool set_up(ZSTD_DCtx *zstd)
 static int unpack_zstd(const struct boot_image *image, uint64_t at, uint64_t end, ZSTD_outBuffer out, struct diag *diag)
 {
     uint8_t chunk[CHUNK_BYTES];
-    size_t missing = 0; /* 0: a frame is complete */
+    size_t missing = 0; /* of the input, for the next step; 0: a frame is complete */
     ZSTD_DCtx *zstd = ZSTD_createDCtx();
 
     if (!zstd)
         return diag_set(diag, EXIT_HOST, "out of memory");
     int err = set_up(zstd) ? 0 : 1;
     while (at < end && !err) {
-        ZSTD_inBuffer in = {chunk, MIN_OF(end - at, CHUNK_BYTES), 0};
-        err = boot_image_read(image, at, chunk, in.size, diag);
-        while (in.pos < in.size && !err) {
+        uint64_t bytes = MIN_OF(end - at, CHUNK_BYTES);
+        ZSTD_inBuffer in = {chunk, 0, 0};
+        err = boot_image_read(image, at, chunk, bytes, diag);
+        /* One block at a time, 128 KiB when unpacked: all that a chunk holds may be gigabytes. */
+        while (in.pos < bytes && !err && !(err = boot_image_go_on(image, diag))) {
+            in.size = MIN_OF(bytes, in.pos + MAX_OF(missing, 1u));
             missing = ZSTD_decompressStream(zstd, &out, &in);
             if (ZSTD_isError(missing))
                 err = damaged(image, diag);
         }
-        at += in.size;
+        at += bytes;
     }
     ZSTD_freeDCtx(zstd);
     return err ? err : missing == 0 && out.pos == out.size ? 0 : damaged(image, diag);

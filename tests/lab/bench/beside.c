@@ -36,6 +36,7 @@
 /* What reports give back is counted for so long: Linux reports what is free every two seconds, and takes several turns. */
 #define REPORT_MS 9000
 #define SETTLE_MS 500 /* after the guest's last word: what the VMM still does */
+#define IDLE_MS 8000  /* until a VMM that tidies up when its guest rests has done so */
 
 struct life {
     bool is_ebb;
@@ -365,7 +366,7 @@ static void boot(struct life *life, const char *workloads, bool reports)
     put_difference("boot", &zero, &now);
     put("boot", "guest_ms", value_of(line, "uptime_ms="));
     wait_line(life, "EBB: waiting for first");
-    usleep(SETTLE_MS * 1000);
+    usleep(IDLE_MS * 1000);
     if (getenv("SMAPS"))
         memory_print(life->pid, stderr);
     memory_read(life->pid, MEMORY_MIB * 1024, &memory);
