@@ -54,9 +54,14 @@ static enum MHD_Result answer_fault(struct MHD_Connection *connection, unsigned 
     return answer(connection, status, json_pack("{s:s}", "fault_message", fault));
 }
 
+/* client.c makes the exit code of it again. */
 static enum MHD_Result answer_diag(struct MHD_Connection *connection, const struct diag *diag)
 {
-    return answer_fault(connection, diag->code == EXIT_USAGE ? MHD_HTTP_BAD_REQUEST : MHD_HTTP_CONFLICT, diag->text);
+    unsigned status = diag->code == EXIT_USAGE  ? MHD_HTTP_BAD_REQUEST
+                      : diag->code == EXIT_HOST ? MHD_HTTP_SERVICE_UNAVAILABLE
+                                                : MHD_HTTP_CONFLICT;
+
+    return answer_fault(connection, status, diag->text);
 }
 
 static const struct control_action *find_action(const char *name)

@@ -90,7 +90,7 @@ static int read_answer(const char *text, json_t **out, struct diag *diag)
     const char *fault = json_string_value(json_object_get(value, "fault_message"));
     bool ours = status >= 400 && status < 500 && status != 409;
     if (fault)
-        diag_set(diag, ours ? EXIT_USAGE : EXIT_GUEST, "%s", fault);
+        diag_set(diag, ours ? EXIT_USAGE : status == 503 ? EXIT_HOST : EXIT_GUEST, "%s", fault);
     else
         diag_set(diag, EXIT_GUEST, "ebb answers with HTTP status %d", status);
     json_decref(value);

@@ -22,4 +22,9 @@ struct diag {
  */
 int diag_set(struct diag *diag, enum exit_code code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* The same for what the host refused with @err, a positive errno: code EXIT_HOST, and behind the text the error and,
+ * where it is a limit, how to have more.
+ */
+int diag_host(struct diag *diag, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
 #endif

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -101,7 +100,7 @@ int faultd_start(const struct faultd_config *config, struct faultd **out, struct
         int err = thread_start(&self->thread, "ebb-fault", cpu, fault_thread, self);
         if (err) {
             faultd_stop(fd);
-            return diag_set(diag, EXIT_HOST, "fault thread on CPU %d: %s", cpu, strerror(-err));
+            return diag_host(diag, -err, "fault thread on CPU %d", cpu);
         }
         fd->nr_started++;
     }

@@ -269,10 +269,10 @@ static int arena_open(struct hostmem *hm, struct diag *diag)
     advise_arena(hm);
     hm->uffd = uffd_open(hm->config.move ? UFFD_FEATURE_MOVE : UFFD_FEATURE_PAGEFAULT_FLAG_WP);
     if (hm->uffd < 0)
-        return diag_set(diag, EXIT_HOST, "userfaultfd for the arena: %s", strerror(-hm->uffd));
+        return diag_host(diag, -hm->uffd, "userfaultfd for the arena");
     int err = uffd_register(hm->uffd, hm->arena, hm->arena_bytes, UFFDIO_REGISTER_MODE_WP);
     if (err)
-        return diag_set(diag, EXIT_HOST, "userfaultfd for the arena: register: %s", strerror(-err));
+        return diag_host(diag, -err, "userfaultfd for the arena: register");
     hm->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     if (hm->pagemap < 0)
         return diag_set(diag, EXIT_HOST, "/proc/self/pagemap: %s: it says where pages are", strerror(errno));
@@ -341,11 +341,11 @@ static int vm_open(struct hostmem_vm *vm, struct diag *diag)
     advise_guest(vm);
     vm->uffd = uffd_open(move ? UFFD_FEATURE_MOVE : UFFD_FEATURE_PAGEFAULT_FLAG_WP);
     if (vm->uffd < 0)
-        return diag_set(diag, EXIT_HOST, "userfaultfd for a VM: %s", strerror(-vm->uffd));
+        return diag_host(diag, -vm->uffd, "userfaultfd for a VM");
     int err = uffd_register(vm->uffd, range->base, range->bytes + range->tail_bytes,
                             UFFDIO_REGISTER_MODE_MISSING | (move ? 0 : UFFDIO_REGISTER_MODE_WP));
     if (err)
-        return diag_set(diag, EXIT_HOST, "userfaultfd for a VM: register: %s", strerror(-err));
+        return diag_host(diag, -err, "userfaultfd for a VM: register");
     return 0;
 }
 

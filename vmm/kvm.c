@@ -26,7 +26,7 @@ static int open_device(struct diag *diag)
         return diag_set(diag, EXIT_HOST,
                         "this host has no /dev/kvm: switch virtualization on in its firmware, then modprobe kvm_intel "
                         "or modprobe kvm_amd");
-    return diag_set(diag, EXIT_HOST, "cannot open /dev/kvm: %s", strerror(errno));
+    return diag_host(diag, errno, "cannot open /dev/kvm");
 }
 
 static int check_extensions(const struct kvm *kvm, struct diag *diag)
@@ -42,6 +42,9 @@ static int check_extensions(const struct kvm *kvm, struct diag *diag)
     };
     int version = ioctl(kvm->system_fd, KVM_GET_API_VERSION, 0);
 
+    if (version < 0)
+        return diag_set(diag, EXIT_HOST,
+                        "/dev/kvm is not KVM's device: remove it, then make it with mknod /dev/kvm c 10 232");
     if (version != KVM_API_VERSION)
         return diag_set(diag, EXIT_HOST, "/dev/kvm speaks version %d, not %d: a newer kernel mends it", version,
                         KVM_API_VERSION);
@@ -62,7 +65,7 @@ static int read_cpuid(struct kvm *kvm, struct diag *diag)
     if (ioctl(kvm->system_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0) {
         int error = errno;
         free(cpuid);
-        return diag_set(diag, EXIT_HOST, "KVM_GET_SUPPORTED_CPUID: %s", strerror(error));
+        return diag_host(diag, error, "KVM_GET_SUPPORTED_CPUID");
     }
     kvm->cpuid = cpuid;
     return 0;
@@ -72,10 +75,10 @@ static int create_vm(struct kvm *kvm, struct diag *diag)
 {
     kvm->vm_fd = ioctl(kvm->system_fd, KVM_CREATE_VM, 0);
     if (kvm->vm_fd < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_CREATE_VM: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_CREATE_VM");
     if (ioctl(kvm->system_fd, KVM_CHECK_EXTENSION, KVM_CAP_SET_TSS_ADDR) > 0 &&
         ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (unsigned long)TSS_GPA) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_SET_TSS_ADDR: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_SET_TSS_ADDR");
     if (ioctl(kvm->system_fd, KVM_CHECK_EXTENSION, KVM_CAP_IRQCHIP) > 0)
         kvm->has_irqchip = ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, 0) == 0;
     return 0;
@@ -90,7 +93,7 @@ static int open_vm(struct kvm *kvm, struct diag *diag)
         return -1;
     run_bytes = ioctl(kvm->system_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
     if (run_bytes < (int)sizeof(struct kvm_run))
-        return diag_set(diag, EXIT_HOST, "KVM_GET_VCPU_MMAP_SIZE: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_GET_VCPU_MMAP_SIZE");
     kvm->run_bytes = (size_t)run_bytes;
     slots = ioctl(kvm->system_fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
     kvm->max_slots = slots > 0 ? (unsigned)slots : 32; /* what kernels had before they could say */
@@ -147,7 +150,7 @@ int kvm_add_platform(struct kvm *kvm, unsigned nr_cpus, struct diag *diag)
         return diag_set(diag, EXIT_HOST,
                         "this host's KVM has no interrupt controllers in the kernel, which Linux guests need");
     if (ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_CREATE_PIT2: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_CREATE_PIT2");
     kvm->nr_platform_cpus = nr_cpus;
     return 0;
 }

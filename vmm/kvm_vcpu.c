@@ -79,11 +79,11 @@ static int set_local_apic(int fd, struct diag *diag)
     struct kvm_lapic_state apic;
 
     if (ioctl(fd, KVM_GET_LAPIC, &apic) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_GET_LAPIC: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_GET_LAPIC");
     put_lvt(&apic, APIC_LVT_LINT0, APIC_MODE_EXTINT);
     put_lvt(&apic, APIC_LVT_LINT1, APIC_MODE_NMI);
     if (ioctl(fd, KVM_SET_LAPIC, &apic) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_SET_LAPIC: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_SET_LAPIC");
     return 0;
 }
 
@@ -115,7 +115,7 @@ static int set_fpu(int fd, struct diag *diag)
     struct kvm_fpu fpu = {.fcw = 0x37f, .mxcsr = 0x1f80};
 
     if (ioctl(fd, KVM_SET_FPU, &fpu) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_SET_FPU: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_SET_FPU");
     return 0;
 }
 
@@ -133,19 +133,19 @@ static int init_vcpu(const struct kvm *kvm, unsigned index, struct kvm_vcpu *vcp
 
     vcpu->fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
     if (vcpu->fd < 0)
-        return diag_set(diag, EXIT_HOST, "KVM cannot make vCPU %u: %s", index, strerror(errno));
+        return diag_host(diag, errno, "KVM cannot make vCPU %u", index);
     void *run = mmap(NULL, kvm->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
     if (run == MAP_FAILED)
-        return diag_set(diag, EXIT_HOST, "cannot map the state of vCPU %u: %s", index, strerror(errno));
+        return diag_host(diag, errno, "cannot map the state of vCPU %u", index);
     vcpu->run = run;
     vcpu->run_bytes = kvm->run_bytes;
     if (set_cpuid(kvm, vcpu->fd, index) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_SET_CPUID2: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_SET_CPUID2");
     if (kvm->nr_platform_cpus)
         return set_platform(vcpu->fd, index, diag);
     /* With a local APIC in the kernel all but the first wait for a start-up interrupt: nobody sends one here. */
     if (kvm->has_irqchip && ioctl(vcpu->fd, KVM_SET_MP_STATE, &runnable) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_SET_MP_STATE: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_SET_MP_STATE");
     return 0;
 }
 
@@ -185,9 +185,9 @@ static int set_registers(struct kvm_vcpu *vcpu, const struct kvm_sregs *sregs, c
                          struct diag *diag)
 {
     if (ioctl(vcpu->fd, KVM_SET_SREGS, sregs) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_SET_SREGS: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_SET_SREGS");
     if (ioctl(vcpu->fd, KVM_SET_REGS, regs) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_SET_REGS: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_SET_REGS");
     return 0;
 }
 
@@ -206,7 +206,7 @@ int kvm_vcpu_set_entry(struct kvm_vcpu *vcpu, gpa_t entry, gpa_t page_tables, ui
     struct kvm_segment data = flat_segment(EBB_SEL_DATA0, SEGMENT_DATA, false);
 
     if (ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_GET_SREGS: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_GET_SREGS");
     sregs.cs = flat_segment(EBB_SEL_CODE0, SEGMENT_CODE, true);
     sregs.ds = sregs.es = sregs.ss = sregs.fs = sregs.gs = data;
     sregs.tr = (struct kvm_segment){.limit = 0x67, .type = SEGMENT_TSS, .present = 1};
@@ -223,7 +223,7 @@ int kvm_vcpu_set_boot(struct kvm_vcpu *vcpu, const struct boot_entry *entry, str
     struct kvm_segment data = flat_segment(BOOT_DATA, SEGMENT_DATA, false);
 
     if (ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) < 0)
-        return diag_set(diag, EXIT_HOST, "KVM_GET_SREGS: %s", strerror(errno));
+        return diag_host(diag, errno, "KVM_GET_SREGS");
     sregs.cs = flat_segment(BOOT_CODE, SEGMENT_CODE, is_long);
     sregs.ds = sregs.es = sregs.ss = sregs.fs = sregs.gs = data;
     sregs.tr = (struct kvm_segment){.limit = 0x67, .selector = BOOT_TSS, .type = SEGMENT_TSS, .present = 1};

@@ -185,7 +185,7 @@ int machine_add_serial(struct machine *m, void (*on_line)(void *ctx, const char 
     serial_init(&m->serial, on_line, ctx);
     m->has_serial = true;
     int err = bus_add(&m->bus, BUS_PORT, SERIAL_PORT, SERIAL_PORTS, &serial);
-    return err ? diag_set(diag, EXIT_HOST, "the bus: %s", strerror(-err)) : 0;
+    return err ? diag_host(diag, -err, "the bus") : 0;
 }
 
 static int map_memory(struct machine *m, struct diag *diag)
@@ -270,7 +270,7 @@ static int build(struct machine *m, struct memhost *mh, const struct machine_con
 {
     m->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (m->done_fd < 0)
-        return diag_set(diag, EXIT_HOST, "eventfd: %s", strerror(errno));
+        return diag_host(diag, errno, "eventfd");
     if (add_memory(m, mh, config, diag))
         return -1;
     if (m->linux ? linux_add_ports(m, config, diag) : ebbguest_add_ports(m, config, diag))

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -42,12 +41,12 @@ static int attach(const struct machine_devices_config *config, struct slot *slot
     int err = virtio_mmio_init(&slot->mmio, slot->device);
 
     if (err)
-        return diag_set(diag, EXIT_HOST, "device %s: %s", slot->device->name, strerror(-err));
+        return diag_host(diag, -err, "device %s", slot->device->name);
     slot->attached = true;
     err = bus_add(config->bus, BUS_MMIO, PLATFORM_VIRTIO_GPA + number * PAGE_BYTES, VIRTIO_MMIO_BYTES, &page);
     if (!err)
         err = wire(config, slot, number);
-    return err ? diag_set(diag, EXIT_HOST, "device %s: %s", slot->device->name, strerror(-err)) : 0;
+    return err ? diag_host(diag, -err, "device %s", slot->device->name) : 0;
 }
 
 /* --- all of them ----------------------------------------------------------------------------------- */
@@ -79,7 +78,7 @@ static int create(struct machine_devices *devices, const struct machine_devices_
     if (!err && config->vm)
         err = mm_thread_create(config->mm, &devices->mm_thread);
     if (err)
-        return diag_set(diag, EXIT_HOST, "devices: %s", strerror(-err));
+        return diag_host(diag, -err, "devices");
     devices->env = (struct device_env){
         .mem = config->mem,
         .vm = config->vm,
@@ -156,7 +155,7 @@ int machine_devices_start(struct machine_devices *devices, struct diag *diag)
     devices->running = !err;
     pthread_mutex_unlock(&devices->lock);
     if (err)
-        return diag_set(diag, EXIT_HOST, "cannot start the thread of the devices: %s", strerror(-err));
+        return diag_host(diag, -err, "cannot start the thread of the devices");
     devices->has_thread = true;
     return 0;
 }

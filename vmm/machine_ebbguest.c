@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/machine_parts.h"
 
-#include <string.h>
-
 /* The guest kernel, from guest-images/ebbguest: whole pages. */
 extern const uint8_t ebbguest_image[], ebbguest_image_end[];
 
@@ -43,7 +41,7 @@ int ebbguest_add_ports(struct machine *m, const struct machine_config *config, s
     pthread_mutex_unlock(&m->lock);
     int err = guest_ports_attach(&m->ports, &m->bus);
     if (err)
-        return diag_set(diag, EXIT_HOST, "the bus: %s", strerror(-err));
+        return diag_host(diag, -err, "the bus");
     return machine_add_serial(m, config->on_line, config->ctx, diag);
 }
 

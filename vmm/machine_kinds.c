@@ -46,7 +46,7 @@ static int create_balloon(struct machine_devices *devices, const struct machine_
 
     (void)index;
     if (err)
-        return diag_set(diag, EXIT_HOST, "balloon: %s", strerror(-err));
+        return diag_host(diag, -err, "balloon");
     slot->owner = devices->balloon;
     slot->device = balloon_device(devices->balloon);
     return 0;
@@ -331,7 +331,7 @@ static int create_mem(struct machine_devices *devices, const struct machine_devi
 
     (void)index;
     if (err)
-        return diag_set(diag, EXIT_HOST, "virtio-mem: %s", strerror(-err));
+        return diag_host(diag, -err, "virtio-mem");
     slot->owner = devices->mem;
     slot->device = mem_device(devices->mem);
     return 0;

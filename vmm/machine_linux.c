@@ -156,7 +156,7 @@ int linux_add_ports(struct machine *m, const struct machine_config *config, stru
     m->env.on_system_event = linux_system_event;
     m->env.describe_code = describe_code;
     int err = platform_ports_attach(&m->platform, &m->bus);
-    return err ? diag_set(diag, EXIT_HOST, "the bus: %s", strerror(-err)) : 0;
+    return err ? diag_host(diag, -err, "the bus") : 0;
 }
 
 /* A page that the loader touched could not be had: for want of memory, or it was lost. */

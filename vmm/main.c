@@ -2,9 +2,12 @@
 #include "vmm/commands.h"
 #include "vmm/suggest.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_COMMANDS 16
 
@@ -35,12 +38,37 @@ static int dispatch(int argc, char *argv[], struct diag *diag)
     return unknown(word, diag);
 }
 
+/* A stream that is closed would be the next file that is opened: lines for the user would go into swap or results. */
+static void open_standard_streams(void)
+{
+    int fd;
+
+    while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO)
+        ;
+    if (fd >= 0)
+        close(fd);
+}
+
+/* No error is a reader that has seen enough, as in `ebb show vmstat | head -1`. */
+static bool output_is_lost(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return false;
+    return poll(&out, 1, 0) == 0 || !(out.revents & (POLLERR | POLLHUP));
+}
+
 int main(int argc, char *argv[])
 {
     struct diag diag = {0};
 
     signal(SIGPIPE, SIG_IGN);
-    if (dispatch(argc, argv, &diag) == 0)
+    open_standard_streams();
+    int error = dispatch(argc, argv, &diag);
+    if (!error && output_is_lost())
+        error = diag_set(&diag, EXIT_GUEST, "standard output could not be written to its end; is its disk full?");
+    if (!error)
         return EXIT_DONE;
     if (diag.text[0])
         fprintf(stderr, "ebb: %s\n", diag.text);

@@ -52,11 +52,8 @@ struct memhost_vm {
 
 /* --- the host --- */
 
-static int choose_transport(enum transport want, bool *move, struct diag *diag)
+int memhost_choose_transport(enum transport want, uint64_t features, bool *move, struct diag *diag)
 {
-    uint64_t features;
-    if (uffd_probe(&features, diag))
-        return -1;
     *move = want != TRANSPORT_COPY && hostmem_can_move(features);
     if (want == TRANSPORT_MOVE && !*move)
         return diag_set(diag, EXIT_HOST,
@@ -91,7 +88,8 @@ static int create_threads(struct memhost *mh)
 
 static int create_ebb(struct memhost *mh, const struct memhost_config *config, struct diag *diag)
 {
-    if (choose_transport(config->transport, &mh->move, diag))
+    uint64_t features;
+    if (uffd_probe(&features, diag) || memhost_choose_transport(config->transport, features, &mh->move, diag))
         return -1;
     struct workers_config work = {.run = run_worker, .ctx = mh};
     if (!config->no_workers && workers_create(&work, &mh->workers))
@@ -111,7 +109,7 @@ static int create_ebb(struct memhost *mh, const struct memhost_config *config, s
         return diag_set(diag, EXIT_USAGE, "the memory settings make no sense: --budget must be %llu MiB or more",
                         (unsigned long long)(MM_MIN_BUDGET >> 20));
     if (err)
-        return diag_set(diag, EXIT_HOST, "memory manager: %s", strerror(-err));
+        return diag_host(diag, -err, "memory manager");
     return mh->workers ? workers_start(mh->workers, diag) : 0;
 }
 
@@ -121,7 +119,7 @@ static int create_kernel(struct memhost *mh, const struct memhost_config *config
         return -1;
     int err = kernel_backend_enter(mh->kernel);
     if (err)
-        return diag_set(diag, EXIT_HOST, "cannot enter the memory cgroup: %s", strerror(-err));
+        return diag_host(diag, -err, "cannot enter the memory cgroup");
     return 0;
 }
 
@@ -256,7 +254,7 @@ static int create_vm_mm(struct memhost_vm *vm, struct diag *diag)
     for (; vm->nr_threads < nr_threads; vm->nr_threads++) {
         err = mm_thread_create(vm->mh->mm, &vm->threads[vm->nr_threads]);
         if (err)
-            return diag_set(diag, EXIT_HOST, "fault thread: %s", strerror(-err));
+            return diag_host(diag, -err, "fault thread");
     }
     return 0;
 }

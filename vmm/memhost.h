@@ -28,6 +28,10 @@ struct kernel_backend;
 
 /* 0, or -1 with diag. Probes what the kernel can; after an error nothing remains. */
 must_check int memhost_create(const struct memhost_config *config, struct memhost **out, struct diag *diag);
+/* What memhost_create does with a kernel of these userfaultfd @features: *move where it can be had and is not refused.
+ * 0, or -1 with diag.
+ */
+must_check int memhost_choose_transport(enum transport want, uint64_t features, bool *move, struct diag *diag);
 /* Every VM must have been removed. Joins threads, closes descriptors, removes cgroup and zram of the kernel backend. */
 void memhost_destroy(struct memhost *mh);
 /* "move", "copy" or "kernel". */

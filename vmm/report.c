@@ -36,23 +36,26 @@ static void explain_no_memory(char *out, size_t out_bytes, struct memhost *mh)
     char budget[SIZE_TEXT], zram[SIZE_TEXT], swap[SIZE_TEXT];
     struct mm_host_stat host;
     struct zram_stat stat = {0};
-    uint64_t swap_bytes = 0;
+    uint64_t swap_bytes = 0, nr_write_errors = 0;
 
     mm_host_stat(memhost_mm(mh), &host);
     if (mm_zram(memhost_mm(mh)))
         zram_stat(mm_zram(memhost_mm(mh)), &stat);
     unsigned nr = swap_stat(mm_swap_set(memhost_mm(mh)), areas, MAX_SWAP_AREAS);
-    for (unsigned i = 0; i < nr; i++)
+    for (unsigned i = 0; i < nr; i++) {
         swap_bytes += areas[i].size_bytes;
+        nr_write_errors += areas[i].nr_write_errors;
+    }
+    const char *full = nr_write_errors ? "are full or refuse writes" : "are full";
     size_text(budget, host.budget_bytes);
     size_text(zram, stat.mem_limit_bytes);
     size_text(swap, swap_bytes);
     if (stat.mem_limit_bytes && nr)
-        snprintf(out, out_bytes, "budget %s, zram %s and swap %s are full", budget, zram, swap);
+        snprintf(out, out_bytes, "budget %s, zram %s and swap %s %s", budget, zram, swap, full);
     else if (stat.mem_limit_bytes)
         snprintf(out, out_bytes, "budget %s and zram %s are full, and there is no swap", budget, zram);
     else if (nr)
-        snprintf(out, out_bytes, "budget %s and swap %s are full", budget, swap);
+        snprintf(out, out_bytes, "budget %s and swap %s %s", budget, swap, full);
     else
         snprintf(out, out_bytes, "budget %s is full, and there is neither zram nor swap", budget);
 }

@@ -39,8 +39,8 @@ struct report {
     unsigned nr_swaps;
     struct swap_area_stat swaps[MAX_SWAP_AREAS];
     struct kernel_backend_stat kernel; /* !has_mm */
-    unsigned nr_vms;
-    struct report_vm vms[]; /* options->nr_vms */
+    unsigned nr_vms;                   /* that have begun */
+    struct report_vm vms[];            /* options->nr_vms */
 };
 
 /* @options outlives the report. NULL when there is no memory. */

@@ -7,10 +7,12 @@
 #include "vmm/swapfile.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -48,6 +50,17 @@ static int open_outputs(struct run *run)
     return 0;
 }
 
+/* A VM takes about ten. The soft limit is for programs that call select(), which has room for 1,024. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 /* Signals come by a descriptor; every thread that is made from here on has them blocked. */
 static int open_signals(struct run *run)
 {
@@ -60,8 +73,16 @@ static int open_signals(struct run *run)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     run->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (run->signal_fd < 0)
-        return diag_set(run->diag, EXIT_HOST, "no file descriptors left: %s; raise `ulimit -n`", strerror(errno));
+        return diag_host(run->diag, errno, "signalfd");
     return 0;
+}
+
+/* The loop reads it. */
+static bool signal_waits(const struct run *run)
+{
+    struct pollfd signals = {.fd = run->signal_fd, .events = POLLIN};
+
+    return poll(&signals, 1, 0) == 1;
 }
 
 /* --- the host, its swap, its VMs --------------------------------------------------------------------------- */
@@ -166,7 +187,7 @@ static int make_machines(struct run *run)
     if (!linux)
         return diag_set(run->diag, EXIT_HOST, "out of memory");
     int error = 0;
-    while (!error && run->nr_vms < o->nr_vms)
+    while (!error && run->nr_vms < o->nr_vms && (run->nr_vms == 0 || !signal_waits(run)))
         error = make_machine(run, &run->vms[run->nr_vms], linux);
     free(linux);
     return error;
@@ -183,11 +204,15 @@ static int start_api(struct run *run)
     return api_start(fd, &run->control, &run->api, run->diag);
 }
 
+/* Many take their time: on a signal those that have not begun never do. */
 static int start_machines(struct run *run)
 {
-    for (unsigned i = 0; i < run->nr_vms; i++)
-        if (machine_start(run->vms[i].machine, run->diag))
+    unsigned nr = 0;
+
+    while (nr < run->nr_vms && (nr == 0 || !signal_waits(run)))
+        if (machine_start(run->vms[nr++].machine, run->diag))
             return -1;
+    run->nr_vms = run->report->nr_vms = nr;
     return 0;
 }
 
@@ -277,7 +302,7 @@ static void tear_down(struct run *run)
     if (run->api)
         api_stop(run->api);
     stop_machines(run);
-    for (unsigned i = 0; i < run->nr_vms; i++) {
+    for (unsigned i = 0; run->vms && i < run->options.nr_vms; i++) {
         struct machine *machine = run->vms[i].machine;
         if (machine)
             machine_destroy(machine);
@@ -293,6 +318,7 @@ static void tear_down(struct run *run)
 
 static int run_all(struct run *run)
 {
+    raise_descriptor_limit();
     if (check_host(run) || open_signals(run) || (run->options.console && terminal_open(&run->terminal, run->diag)) ||
         open_outputs(run) || start_host(run) || make_machines(run) || start_api(run))
         return -1;

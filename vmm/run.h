@@ -43,7 +43,7 @@ struct run {
     uint64_t nr_write_errors; /* of all swap areas, told so far */
     unsigned nr_signals;
     struct terminal terminal; /* --console */
-    unsigned nr_vms;          /* made */
+    unsigned nr_vms;          /* made; in the loop: begun */
     struct run_vm *vms;
 };
 

@@ -116,7 +116,7 @@ static void watch_swap(struct run *run)
         if (run->nr_write_errors || !areas[i].nr_write_errors)
             continue;
         snprintf(text, sizeof(text),
-                 "warning: swap %.107s: %" PRIu64 " pages could not be written and stay in memory; is its disk full?",
+                 "warning: swap %.107s: %" PRIu64 " writes failed, and the pages stay in memory; is its disk full?",
                  areas[i].name, areas[i].nr_write_errors);
         screen_error(&run->screen, text);
     }

@@ -73,6 +73,9 @@ static int make_path(const struct client_options *options, char *out, size_t out
         return diag_set(diag, EXIT_USAGE,
                         page ? "show page: name one guest physical address, as in 0x1200000"
                              : "show: one view at a time; `ebb show help` lists them");
+    if (options->vm && !page)
+        return diag_set(diag, EXIT_USAGE, "show %s: --vm is for `ebb show page`; leave it out: all VMs are shown",
+                        view);
     const char *argument = page ? options->words[1] : "";
     if (argument[strspn(argument, "0123456789abcdefABCDEFxX")] ||
         (options->vm && options->vm[strspn(options->vm, "abcdefghijklmnopqrstuvwxyz0123456789")]))
@@ -107,7 +110,7 @@ int cmd_show(int argc, char *const argv[], struct diag *diag)
         error = render_view(options.words[0], json, stdout);
     }
     json_decref(json);
-    if (error || fflush(stdout))
-        diag_set(diag, EXIT_GUEST, "show: the view could not be written");
-    return diag->text[0] ? -1 : 0;
+    if (error && !ferror(stdout)) /* that one is main's to tell */
+        return diag_set(diag, EXIT_GUEST, "show: out of memory, the view is not whole");
+    return 0;
 }

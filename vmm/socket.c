@@ -67,7 +67,7 @@ int socket_listen(const char *path, struct diag *diag)
         return -1;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
-        return diag_set(diag, EXIT_HOST, "API socket: %s", strerror(errno));
+        return diag_host(diag, errno, "API socket");
     mode_t mask = umask(0177);
     int error = bind(fd, (struct sockaddr *)&address, sizeof(address)) ? errno : 0;
     umask(mask);

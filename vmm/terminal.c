@@ -18,7 +18,7 @@ int terminal_open(struct terminal *terminal, struct diag *diag)
     terminal->raw = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &terminal->before) == 0;
     terminal->room_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (terminal->room_fd < 0)
-        return diag_set(diag, EXIT_HOST, "eventfd: %s", strerror(errno));
+        return diag_host(diag, errno, "eventfd");
     terminal->open = true;
     return 0;
 }

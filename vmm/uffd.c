@@ -54,7 +54,7 @@ int uffd_probe(uint64_t *features, struct diag *diag)
     if (fd == -ENOSYS)
         return diag_set(diag, EXIT_HOST, "this kernel has no userfaultfd (CONFIG_USERFAULTFD): use --backend kernel");
     if (fd < 0)
-        return diag_set(diag, EXIT_HOST, "userfaultfd: %s", strerror(-fd));
+        return diag_host(diag, -fd, "userfaultfd");
     *features = 0;
     int err = handshake(fd, features);
     close(fd);

@@ -207,7 +207,7 @@ int vcpu_start(struct vcpu *vcpu, const char *name, int cpu, struct diag *diag)
         return diag_set(diag, EXIT_USAGE, "vCPU %u cannot run on CPU %d: this host has no such CPU for us", vcpu->index,
                         cpu);
     if (err)
-        return diag_set(diag, EXIT_HOST, "cannot start the thread of vCPU %u: %s", vcpu->index, strerror(-err));
+        return diag_host(diag, -err, "cannot start the thread of vCPU %u", vcpu->index);
     vcpu->has_thread = true;
     return 0;
 }

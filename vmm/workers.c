@@ -5,7 +5,6 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -121,7 +120,7 @@ int workers_start(struct workers *workers, struct diag *diag)
         int err = thread_start(&worker->thread, names[i], THREAD_ANY_CPU, worker_thread, worker);
         if (err) {
             workers_stop(workers);
-            return diag_set(diag, EXIT_HOST, "thread %s: %s", names[i], strerror(-err));
+            return diag_host(diag, -err, "thread %s", names[i]);
         }
         workers->nr_started++;
     }

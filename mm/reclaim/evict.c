@@ -140,17 +140,17 @@ uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old)
 uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer who)
 {
     struct mm_host *host = thread->host;
-    bool zram_full = !host->zram, swap = swap_nr_free(host->swap) > 0;
+    bool zram_full = !host->zram, swap = swap_nr_free(host->swap) > 0, writable = swap_is_writable(host->swap);
     uint32_t freed = 0;
     /* one round over the list: what no store takes goes to the head and is not met again */
     uint64_t left = counter_read(&host->lru.nr_standby), refused = counter_read(&host->lru.nr_refused);
-    if (!swap)
+    if (!writable)
         left -= MIN_OF(left, refused);
     while (freed < pages && left > 0 && (!zram_full || swap)) {
         fn_t fn[EVICT_BATCH];
         uint8_t flags[EVICT_BATCH];
         unsigned want = (unsigned)MIN_OF((uint64_t)MIN_OF(EVICT_BATCH, pages - freed), left);
-        unsigned isolated = lru_isolate(thread, swap, fn, flags, want), nr = isolated;
+        unsigned isolated = lru_isolate(thread, writable, fn, flags, want), nr = isolated;
         if (!nr)
             break;
         uint32_t stored = 0;
@@ -166,6 +166,7 @@ uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer 
         advance_epoch(host, stored);
         freed += stored;
         swap = swap_nr_free(host->swap) > 0;
+        writable = swap_is_writable(host->swap);
     }
     return freed;
 }
@@ -179,7 +180,7 @@ uint32_t reclaim_round(struct mm_thread *thread, uint32_t pages, bool force, enu
     bool swap = swap_nr_free(host->swap) > 0;
     uint64_t take = want > have ? want - have : 0, usable = have - MIN_OF(have, refused);
     /* standby full of pages that can go nowhere: a few others have their try */
-    if (!swap && usable < pages)
+    if (!swap_is_writable(host->swap) && usable < pages)
         take = MAX_OF(take, pages - usable);
     if (take > 0 && (host->zram || swap))
         lru_deactivate(thread, (uint32_t)take, force, &scanned);

@@ -44,9 +44,9 @@ static uint64_t nr_stolen(const struct mm_host *host)
 #define THRASHING_BUDGET_SHARE 8u
 
 /*
- * What could be reclaimed is what the guests run on, and the rest has nowhere to go: swap is full, and zram refused it
- * or has grown until hardly a page was left beside it. Going on would take and give back the same few pages for ever,
- * each time with success.
+ * What could be reclaimed is what the guests run on, and the rest has nowhere to go: swap is full or refuses it, and
+ * zram refused it or has grown until hardly a page was left beside it. Going on would take and give back the same few
+ * pages for ever, each time with success.
  */
 static bool only_thrashing_left(struct mm_host *host)
 {
@@ -55,7 +55,7 @@ static bool only_thrashing_left(struct mm_host *host)
     bool mistakes = __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED) >= EPOCHS_BEFORE_OOM;
     if (usable >= (mistakes ? host->pool.budget_pages / THRASHING_BUDGET_SHARE : host->pool.wmark[WMARK_MIN]))
         return false;
-    return swap_nr_free(host->swap) == 0;
+    return !swap_is_writable(host->swap);
 }
 
 /*
@@ -77,6 +77,7 @@ bool mm_kswapd(struct mm_thread *thread)
     event_add(host, EV_pageoutrun, 1);
     adapt_boost(host, stalls - host->kswapd_stalls);
     host->kswapd_stalls = stalls;
+    swap_try_again(host->swap);
     uint32_t target = host->pool.wmark[WMARK_HIGH] + host->boost_pages;
     while (pool_nr_free(&host->pool) < target && dry < ROUNDS_BEFORE_OOM) {
         uint32_t freed = reclaim_round(thread, KSWAPD_ROUND, dry >= ROUNDS_BEFORE_FORCE, RECLAIM_KSWAPD);

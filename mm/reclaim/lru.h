@@ -73,7 +73,7 @@ uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, boo
 uint32_t lru_deactivate(struct mm_thread *thread, uint32_t pages, bool force, uint64_t *scanned);
 
 /*
- * lru_isolate - up to @max pages from the tail of standby, or of refused while @swap has room and there are any,
+ * lru_isolate - up to @max pages from the tail of standby, or of refused while @swap is writable and there are any,
  * become FRAME_WRITEBACK, off the list, and their VMs are held
  * (vm_put each). flags[i]: FRAME_F_INCOMPRESSIBLE or 0. 2 MiB frames are split on the way. Returns how many; lru_isolate_done says when the last is dealt
  * with.

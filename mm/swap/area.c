@@ -27,6 +27,7 @@ struct swap_area {
     const struct swap_backend *backend;
     void *ctx;
     uint64_t nr_reads, nr_writes, nr_read_errors, nr_write_errors; /* relaxed atomics */
+    bool refuses; /* relaxed atomic: no page of the last write went through. Others are asked first */
     /* guarded by swap_set.lock, but slots.sum */
     bool enabled;
     unsigned nr_refs;
@@ -209,20 +210,36 @@ int swap_area_remove(struct swap_set *set, int area)
 
 /* --- slots ------------------------------------------------------------------------------------ */
 
-unsigned swap_alloc(struct swap_set *set, unsigned want, struct swap_ref *first)
+static bool refuses(const struct swap_area *area)
 {
-    unsigned nr = 0;
-    lock_acquire(&set->lock);
-    for (unsigned at = 0; at < set->nr_order && nr == 0; at++) {
+    return __atomic_load_n(&area->refuses, __ATOMIC_RELAXED);
+}
+
+/* From the areas that refuse writes, or from the others. */
+static unsigned alloc_locked(struct swap_set *set, bool refusing, unsigned want, struct swap_ref *first)
+{
+    for (unsigned at = 0; at < set->nr_order; at++) {
         uint8_t number = set->order[at];
         struct swap_area *area = set->area[number];
-        nr = area->enabled ? slots_alloc(&area->slots, want, &first->slot) : 0;
+        if (!area->enabled || refuses(area) != refusing)
+            continue;
+        unsigned nr = slots_alloc(&area->slots, want, &first->slot);
         if (nr > 0) {
             first->area = number;
             order_remove_locked(set, at);
             order_insert_locked(set, number);
+            return nr;
         }
     }
+    return 0;
+}
+
+unsigned swap_alloc(struct swap_set *set, unsigned want, struct swap_ref *first)
+{
+    lock_acquire(&set->lock);
+    unsigned nr = alloc_locked(set, false, want, first);
+    if (nr == 0)
+        nr = alloc_locked(set, true, want, first);
     lock_release(&set->lock);
     return nr;
 }
@@ -316,6 +333,8 @@ int swap_write(struct swap_set *set, struct swap_ref first, void *const pages[],
             area->slots.sum[first.slot + i] = checksum(pages[i]);
     count(&area->nr_writes, nr - nr_errors);
     count(&area->nr_write_errors, nr_errors);
+    if (refuses(area) != (nr_errors == nr))
+        __atomic_store_n(&area->refuses, nr_errors == nr, __ATOMIC_RELAXED);
     return err;
 }
 
@@ -336,16 +355,39 @@ int swap_read(struct swap_set *set, struct swap_ref first, void *const pages[], 
 
 /* --- figures and check ------------------------------------------------------------------------ */
 
+static uint64_t nr_free_locked(const struct swap_area *area)
+{
+    return area->enabled ? area->slots.nr_slots - 1 - area->slots.nr_used : 0;
+}
+
 uint64_t swap_nr_free(struct swap_set *set)
 {
     uint64_t nr = 0;
     lock_acquire(&set->lock);
-    for (unsigned i = 0; i < set->nr_order; i++) {
-        const struct swap_area *area = set->area[set->order[i]];
-        nr += area->enabled ? area->slots.nr_slots - 1 - area->slots.nr_used : 0;
-    }
+    for (unsigned i = 0; i < set->nr_order; i++)
+        nr += nr_free_locked(set->area[set->order[i]]);
     lock_release(&set->lock);
     return nr;
+}
+
+bool swap_is_writable(struct swap_set *set)
+{
+    bool writable = false;
+    lock_acquire(&set->lock);
+    for (unsigned i = 0; i < set->nr_order && !writable; i++) {
+        const struct swap_area *area = set->area[set->order[i]];
+        writable = !refuses(area) && nr_free_locked(area) > 0;
+    }
+    lock_release(&set->lock);
+    return writable;
+}
+
+void swap_try_again(struct swap_set *set)
+{
+    lock_acquire(&set->lock);
+    for (unsigned i = 0; i < set->nr_order; i++)
+        __atomic_store_n(&set->area[set->order[i]]->refuses, false, __ATOMIC_RELAXED);
+    lock_release(&set->lock);
 }
 
 static void area_stat(struct swap_area *area, struct swap_area_stat *out)

@@ -80,7 +80,7 @@ must_check int swap_area_remove(struct swap_set *set, int area);
 
 /*
  * swap_alloc - up to @want neighbouring slots of one area, each with use count 1. Returns how many (0: swap is full);
- * *first names the first.
+ * *first names the first. An area that refused the whole of its last write is asked when no other has room.
  */
 unsigned swap_alloc(struct swap_set *set, unsigned want, struct swap_ref *first);
 /*
@@ -100,6 +100,10 @@ must_check int swap_write(struct swap_set *set, struct swap_ref first, void *con
 must_check int swap_read(struct swap_set *set, struct swap_ref first, void *const pages[], unsigned nr, int error[]);
 
 uint64_t swap_nr_free(struct swap_set *set); /* slots, enabled areas only */
+/* An enabled area has a free slot, and did not refuse the whole of its last write, as a full disk does. */
+bool swap_is_writable(struct swap_set *set);
+/* Areas that refused count as writable until they refuse again. */
+void swap_try_again(struct swap_set *set);
 unsigned swap_stat(struct swap_set *set, struct swap_area_stat *out, unsigned max);
 /* Memory of the slot maps, as far as it was ever used: 6.2 bytes a slot in steps of 256 slots. */
 uint64_t swap_metadata_bytes(struct swap_set *set);

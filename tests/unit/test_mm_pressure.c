@@ -35,6 +35,45 @@ START_TEST(test_mm_incompressible_pages_leave_once_swap_is_added)
 }
 END_TEST
 
+/* Writes to slots from @first on fail, as on a disk that is full. */
+static void refuse_writes(struct fake_swap *disk, uint64_t first)
+{
+    for (uint64_t slot = first; slot < disk->nr_slots; slot++)
+        disk->write_error[slot] = -ENOSPC;
+}
+
+START_TEST(test_mm_pages_that_a_full_disk_refuses_do_not_hide_compressible_ones)
+{
+    struct mm_rig *rig = mm_rig_create(&zram_only, 16 * MIB, 1);
+    struct fake_swap *disk = mm_rig_swapon(rig, "full", 4096);
+    refuse_writes(disk, 300);
+    mm_rig_fill(rig, 0, 1200, RANDOM);
+    mm_rig_fill(rig, 1200, 3600, TEXT);
+    mm_rig_check(rig);
+    /* room again: what was refused leaves in the next run of kswapd */
+    memset(disk->write_error, 0, disk->nr_slots * sizeof(int));
+    mm_kswapd(rig->thread[0]);
+    mm_rig_fill(rig, 3600, 4000, RANDOM);
+    ck_assert_uint_gt(disk->nr_written, 600);
+    for (gfn_t gfn = 0; gfn < 4000; gfn++)
+        mm_rig_verify(rig, 0, gfn);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_swap_area_on_a_full_disk_leaves_it_to_the_next_area)
+{
+    const struct mm_config config = {.budget_bytes = 8 * MIB};
+    struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 1);
+    refuse_writes(mm_rig_swapon(rig, "full", 4096), 300);
+    mm_rig_swapon(rig, "next", 4096);
+    mm_rig_fill(rig, 0, 3600, RANDOM);
+    for (gfn_t gfn = 0; gfn < 3600; gfn++)
+        mm_rig_verify(rig, 0, gfn);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 /* One instruction needs @nr pages at once: code, stack, data, tables. -ETIMEDOUT: they never were all there. */
 static int touch_all(struct mm_rig *rig, gfn_t nr)
 {
@@ -231,6 +270,8 @@ int main(void)
     tcase_set_timeout(cases, 60);
     tcase_add_test(cases, test_mm_incompressible_pages_do_not_hide_compressible_ones);
     tcase_add_test(cases, test_mm_incompressible_pages_leave_once_swap_is_added);
+    tcase_add_test(cases, test_mm_pages_that_a_full_disk_refuses_do_not_hide_compressible_ones);
+    tcase_add_test(cases, test_mm_swap_area_on_a_full_disk_leaves_it_to_the_next_area);
     tcase_add_test(cases, test_mm_only_the_hot_pages_reclaimable_is_out_of_memory_not_thrashing);
     tcase_add_test(cases, test_mm_loop_over_a_little_more_than_fits_goes_on);
     tcase_add_test(cases, test_mm_random_access_to_a_little_more_than_fits_goes_on);

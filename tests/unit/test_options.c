@@ -5,6 +5,7 @@
 #include "vmm/suggest.h"
 
 #include <check.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -415,6 +416,27 @@ START_TEST(test_diag_keeps_the_first_and_is_one_line)
 }
 END_TEST
 
+START_TEST(test_diag_host_of_a_limit_says_how_to_have_more)
+{
+    static const struct {
+        int err;
+        const char *says;
+    } limits[] = {{EMFILE, "vm7: Too many open files; raise `ulimit -n`"},
+                  {ENFILE, "fs.file-max"},
+                  {EAGAIN, "`ulimit -u`"},
+                  {ENOMEM, "`ulimit -v`"}};
+    struct diag plain = {0};
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+        struct diag diag = {0};
+        ck_assert_int_eq(diag_host(&diag, limits[i].err, "vm%d", 7), -1);
+        ck_assert_int_eq(diag.code, EXIT_HOST);
+        ck_assert_msg(strstr(diag.text, limits[i].says), "%s", diag.text);
+    }
+    diag_host(&plain, ENODEV, "vm%d", 7);
+    ck_assert_str_eq(plain.text, "vm7: No such device");
+}
+END_TEST
+
 START_TEST(test_suggest_finds_near_words_only)
 {
     static const char *const words[] = {"vmstat", "zram", "swaps", "free", "page", NULL};
@@ -450,6 +472,7 @@ int main(void)
     tcase_add_test(tc, test_options_several_linux_guests_get_names_by_number);
     tcase_add_test(tc, test_options_balloon_alone_is_for_the_embedded_guest);
     tcase_add_test(tc, test_diag_keeps_the_first_and_is_one_line);
+    tcase_add_test(tc, test_diag_host_of_a_limit_says_how_to_have_more);
     tcase_add_test(tc, test_suggest_finds_near_words_only);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

@@ -166,6 +166,34 @@ START_TEST(test_swap_area_higher_priority_serves_first)
 }
 END_TEST
 
+START_TEST(test_swap_area_that_refuses_writes_is_asked_last)
+{
+    static page_t page;
+    struct swap_set *set = set_create();
+    int low, high;
+    add_area(set, "low", 100, 1, &low);
+    struct fake_swap *disk = add_area(set, "high", 100, 2, &high);
+    struct swap_ref ref;
+    ck_assert_uint_eq(swap_alloc(set, 1, &ref), 1);
+    ck_assert_int_eq(ref.area, high);
+    disk->write_error[ref.slot] = -ENOSPC;
+    ck_assert_int_eq(write_one(set, ref, &page), -ENOSPC);
+    for (unsigned i = 0; i < 99; i++) {
+        ck_assert(swap_is_writable(set));
+        ck_assert_uint_eq(swap_alloc(set, 1, &ref), 1);
+        ck_assert_int_eq(ref.area, low);
+    }
+    ck_assert(!swap_is_writable(set));
+    ck_assert_uint_eq(swap_nr_free(set), 98);
+    ck_assert_uint_eq(swap_alloc(set, 1, &ref), 1);
+    ck_assert_int_eq(ref.area, high);
+    ck_assert_int_eq(write_one(set, ref, &page), 0); /* another slot: it takes it */
+    ck_assert(swap_is_writable(set));
+    assert_check(set);
+    swap_set_destroy(set);
+}
+END_TEST
+
 START_TEST(test_swap_area_equal_priorities_serve_in_turn)
 {
     struct swap_set *set = set_create();
@@ -482,6 +510,7 @@ int main(void)
     tcase_add_test(cases, test_swap_area_scattered_room_is_all_found);
     tcase_add_test(cases, test_swap_area_emptied_cluster_serves_long_runs_again);
     tcase_add_test(cases, test_swap_area_higher_priority_serves_first);
+    tcase_add_test(cases, test_swap_area_that_refuses_writes_is_asked_last);
     tcase_add_test(cases, test_swap_area_equal_priorities_serve_in_turn);
     tcase_add_test(cases, test_swap_area_automatic_priorities_fall_from_minus_two);
     tcase_add_test(cases, test_swap_dup_at_the_limit_overflows_unchanged);

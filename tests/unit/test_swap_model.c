@@ -78,6 +78,7 @@ struct model_area {
     char name[16];
     int number, priority;
     bool enabled, closed;
+    bool refuses; /* no page of its last write went through */
     uint64_t nr_slots, nr_used;
     uint16_t uses[MODEL_MAX_SLOTS];
     uint64_t stamp[MODEL_MAX_SLOTS]; /* 0: content unknown */
@@ -115,15 +116,27 @@ static void model_add(struct model *m, struct model_area *a)
     ck_assert_int_eq(swap_area_find(m->set, a->name), a->number);
 }
 
-/* The area that must serve next has the highest priority of those that are enabled and not full. */
+static bool model_has_room(const struct model_area *a, bool refusing)
+{
+    return a->disk && a->enabled && a->nr_used < a->nr_slots - 1 && a->refuses == refusing;
+}
+
+static bool model_is_writable(const struct model *m)
+{
+    bool writable = false;
+    for (unsigned i = 0; i < MODEL_AREAS; i++)
+        writable |= model_has_room(&m->area[i], false);
+    return writable;
+}
+
+/* The area that must serve next has the highest priority of those with room; one that refuses, if there is no other. */
 static int model_best_priority(const struct model *m)
 {
     int best = -1;
-    for (unsigned i = 0; i < MODEL_AREAS; i++) {
-        const struct model_area *a = &m->area[i];
-        if (a->disk && a->enabled && a->nr_used < a->nr_slots - 1 && a->priority > best)
-            best = a->priority;
-    }
+    bool refusing = !model_is_writable(m);
+    for (unsigned i = 0; i < MODEL_AREAS; i++)
+        if (model_has_room(&m->area[i], refusing))
+            best = MAX_OF(best, m->area[i].priority);
     return best;
 }
 
@@ -189,8 +202,16 @@ static void model_write(struct model *m)
         if (i != bad)
             a->stamp[slot + i] = stamp[i];
     }
+    a->refuses = bad == 0 && nr == 1;
     if (bad < nr)
         a->disk->write_error[slot + bad] = 0;
+}
+
+static void model_try_again(struct model *m)
+{
+    swap_try_again(m->set);
+    for (unsigned i = 0; i < MODEL_AREAS; i++)
+        m->area[i].refuses = false;
 }
 
 static void model_read(struct model *m)
@@ -295,6 +316,7 @@ static void model_compare(struct model *m)
     }
     ck_assert_uint_eq(nr, nr_areas);
     ck_assert_uint_eq(swap_nr_free(m->set), nr_free);
+    ck_assert_int_eq(swap_is_writable(m->set), model_is_writable(m));
     for (unsigned i = 0; i < nr; i++) {
         const struct model_area *a = model_by_number(m, swap_area_find(m->set, stat[i].name));
         ck_assert_uint_eq(stat[i].used_bytes, a->nr_used * PAGE_BYTES);
@@ -318,8 +340,10 @@ static void model_step(struct model *m)
         model_read(m);
     else if (dice < 72)
         model_dup(m);
-    else if (dice < 95)
+    else if (dice < 94)
         model_free(m);
+    else if (dice < 95)
+        model_try_again(m);
     else
         model_area_op(m);
 }

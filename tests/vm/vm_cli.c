@@ -4,20 +4,25 @@
  * what is wrong, nothing left behind. No guest runs here.
  */
 #include "mm/base/types.h"
+#include "mm/swap/area.h"
 #include "tests/fake/program.h"
 
 #include <check.h>
 #include <dirent.h>
 #include <elf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/swap.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -77,6 +82,7 @@ static const struct {
     {"show page 12z", "address"},
     {"show free --api missing.sock", "missing.sock"},
     {"show free --apo x", "ebb help show"},
+    {"show free --vm vm0", "all VMs"},
     {"swapon", "one swap file"},
     {"swapon a,size=x --api missing.sock", "size"},
     {"swapoff a --api missing.sock", "missing.sock"},
@@ -115,6 +121,89 @@ START_TEST(test_cli_help_is_on_standard_output_and_code_0)
     ck_assert_str_eq(p.err_text, "");
     ck_assert_msg(strstr(p.out_text, helps[_i].says), "%s", p.out_text);
     program_fini(&p, NULL);
+}
+END_TEST
+
+static bool output_is_full(void)
+{
+    int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    return fd >= 0 && dup2(fd, STDOUT_FILENO) == STDOUT_FILENO;
+}
+
+/* What `| head -1` is when it has seen its line. */
+static bool reader_is_gone(void)
+{
+    int ends[2];
+    return pipe2(ends, O_CLOEXEC) == 0 && dup2(ends[1], STDOUT_FILENO) == STDOUT_FILENO && close(ends[0]) == 0;
+}
+
+START_TEST(test_cli_output_that_is_lost_on_a_full_disk_is_told)
+{
+    struct program p;
+    program_init(&p);
+    p.prepare = output_is_full;
+    program_run(&p, helps[_i].line);
+    expect_fault(&p, 1, "disk full");
+    program_fini(&p, NULL);
+}
+END_TEST
+
+START_TEST(test_cli_output_whose_reader_has_seen_enough_is_no_error)
+{
+    struct program p;
+    program_init(&p);
+    p.prepare = reader_is_gone;
+    program_run(&p, helps[_i].line);
+    ck_assert_int_eq(p.code, 0);
+    ck_assert_str_eq(p.err_text, "");
+    program_fini(&p, NULL);
+}
+END_TEST
+
+/* Not even a header is read of a file that another process has locked, as every ebb does. */
+START_TEST(test_cli_swap_file_of_another_process_is_refused)
+{
+    char path[160];
+    struct program p;
+    program_init(&p);
+    int fd = open(program_path(&p, "busy.swap", path), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    ck_assert_int_eq(flock(fd, LOCK_EX), 0);
+    program_run(&p, "run --swap busy.swap");
+    expect_fault(&p, 2, "in use by another process");
+    close(fd);
+    program_fini(&p, "busy.swap");
+}
+END_TEST
+
+/* 1 MiB of swap that the kernel would take, without holes. */
+static void put_swap(const char *path)
+{
+    static const uint8_t uuid[16] = {1};
+    static uint8_t bytes[1 << 20];
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    swap_header_make(bytes, sizeof(bytes) / PAGE_BYTES, uuid, "test");
+    ck_assert_uint_eq(fwrite(bytes, sizeof(bytes), 1, file), 1);
+    fflush(file);
+    ck_assert_int_eq(fchmod(fileno(file), 0600), 0);
+    ck_assert_int_eq(fsync(fileno(file)), 0);
+    fclose(file);
+}
+
+START_TEST(test_cli_swap_file_of_the_host_is_refused)
+{
+    char path[160];
+    struct program p;
+    program_init(&p);
+    put_swap(program_path(&p, "host.swap", path));
+    if (swapon(path, 0) == 0) { /* the lowest priority */
+        program_run(&p, "run --swap host.swap");
+        swapoff(path);
+        expect_fault(&p, 2, "run swapoff");
+    } else {
+        printf("SKIP: swap file of the host: swapon: %s\n", strerror(errno));
+    }
+    program_fini(&p, "host.swap");
 }
 END_TEST
 
@@ -290,6 +379,12 @@ static bool kvm_is_a_file(void)
     return own_mounts() && access("/dev/kvm", F_OK) == 0 && mount("/dev/null", "/dev/kvm", NULL, MS_BIND, NULL) == 0;
 }
 
+static bool few_descriptors(void)
+{
+    struct rlimit limit = {10, 10};
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
 static bool other_user(void)
 {
     return setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0;
@@ -325,13 +420,19 @@ END_TEST
 
 START_TEST(test_cli_dev_kvm_that_is_not_kvm_says_so)
 {
-    expect_with(kvm_is_a_file, "run --api none --budget 16M --memory 32M --workload fill:8M", 3, "/dev/kvm");
+    expect_with(kvm_is_a_file, "run --api none --budget 16M --memory 32M --workload fill:8M", 3, "mknod /dev/kvm");
 }
 END_TEST
 
 START_TEST(test_cli_user_without_rights_is_told_which)
 {
     expect_with(other_user, "run --api none --budget 16M --memory 32M --workload fill:8M", 3, "");
+}
+END_TEST
+
+START_TEST(test_cli_without_descriptors_says_how_to_have_more)
+{
+    expect_with(few_descriptors, "run --api none --budget 16M --memory 32M --workload fill:8M", 3, "ulimit -n");
 }
 END_TEST
 
@@ -343,6 +444,10 @@ int main(void)
     tcase_set_timeout(host, 150);
     tcase_add_loop_test(usage, test_cli_wrong_usage_is_one_line_and_code_2, 0, ARRAY_LEN(wrong));
     tcase_add_loop_test(usage, test_cli_help_is_on_standard_output_and_code_0, 0, ARRAY_LEN(helps));
+    tcase_add_loop_test(usage, test_cli_output_that_is_lost_on_a_full_disk_is_told, 0, ARRAY_LEN(helps));
+    tcase_add_loop_test(usage, test_cli_output_whose_reader_has_seen_enough_is_no_error, 0, ARRAY_LEN(helps));
+    tcase_add_test(usage, test_cli_swap_file_of_another_process_is_refused);
+    tcase_add_test(usage, test_cli_swap_file_of_the_host_is_refused);
     tcase_add_test(usage, test_cli_swap_file_that_is_no_swap_is_left_alone);
     tcase_add_test(usage, test_cli_api_socket_in_use_is_refused);
     tcase_add_test(usage, test_cli_sockets_of_dead_processes_are_removed_and_its_own_too);
@@ -351,6 +456,7 @@ int main(void)
     tcase_add_test(host, test_cli_without_dev_kvm_says_so);
     tcase_add_test(host, test_cli_dev_kvm_that_is_not_kvm_says_so);
     tcase_add_test(host, test_cli_user_without_rights_is_told_which);
+    tcase_add_test(host, test_cli_without_descriptors_says_how_to_have_more);
     suite_add_tcase(suite, usage);
     suite_add_tcase(suite, host);
     SRunner *runner = srunner_create(suite);

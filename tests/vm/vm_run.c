@@ -4,13 +4,19 @@
  * failure is its own, that a running one can be looked into and told what to do, and that nothing is left behind.
  */
 #include "mm/base/types.h"
+#include "mm/swap/area.h"
 #include "tests/fake/run_ebb.h"
 
 #include <check.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const struct {
@@ -91,6 +97,172 @@ START_TEST(test_run_out_of_memory_stops_the_vm_and_says_what_is_full)
 }
 END_TEST
 
+static bool streams_are_closed(void)
+{
+    return close(STDIN_FILENO) == 0 && close(STDOUT_FILENO) == 0 && close(STDERR_FILENO) == 0;
+}
+
+/* Their numbers would go to the next files that are opened. */
+START_TEST(test_run_without_standard_streams_writes_only_results_into_the_results)
+{
+    struct program p;
+    if (!program_has_kvm("closed standard streams"))
+        return;
+    program_init(&p);
+    p.prepare = streams_are_closed;
+    program_run(&p, "run --memory 32M --json out.json --workload 'fill:8M;verify'");
+    ck_assert_int_eq(p.code, 0);
+    json_t *json = run_load(&p, "out.json");
+    run_check_result(json, 1, 32 * RUN_MIB, NULL);
+    json_decref(json);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
+static bool few_descriptors_at_first(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit))
+        return false;
+    limit.rlim_cur = 16;
+    return limit.rlim_max >= 256 && setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
+START_TEST(test_run_of_more_vms_than_the_soft_limit_of_descriptors_works)
+{
+    struct program p;
+    if (!program_has_kvm("descriptors"))
+        return;
+    program_init(&p);
+    p.prepare = few_descriptors_at_first;
+    program_run(&p, "run --vms 4 --memory 32M --workload 'fill:4M;verify'");
+    ck_assert_msg(p.code == 0, "exit code %d: %s", p.code, p.err_text);
+    program_fini(&p, NULL);
+}
+END_TEST
+
+/* --- swap that fails ----------------------------------------------------------------------------------------- */
+
+#define SWAP_BYTES (128 * RUN_MIB)
+
+/* Makes the empty file @fd swap, as mkswap does; nothing but the header takes room on the disk yet. */
+static void put_swap(int fd)
+{
+    static const uint8_t uuid[16] = {1};
+    uint8_t header[PAGE_BYTES];
+
+    swap_header_make(header, SWAP_BYTES / PAGE_BYTES, uuid, "test");
+    ck_assert_int_eq(pwrite(fd, header, sizeof(header), 0), sizeof(header));
+    ck_assert_int_eq(ftruncate(fd, (off_t)SWAP_BYTES), 0);
+}
+
+/* Changes one page of the swap file @fd: of those that were written the one in the middle, whose frame is long gone. */
+static void damage_one_page(int fd)
+{
+    static uint64_t written[SWAP_BYTES / PAGE_BYTES];
+    uint64_t page[PAGE_BYTES / 8];
+    size_t nr = 0;
+
+    for (uint64_t at = PAGE_BYTES; at < SWAP_BYTES; at += PAGE_BYTES) {
+        ck_assert_int_eq(pread(fd, page, sizeof(page), (off_t)at), sizeof(page));
+        if (page[1] != 0)
+            written[nr++] = at;
+    }
+    ck_assert_uint_gt(nr, 1000);
+    ck_assert_int_eq(pwrite(fd, "damage", 6, (off_t)written[nr / 2] + 1000), 6);
+}
+
+START_TEST(test_run_page_that_cannot_be_read_back_stops_only_the_vm_that_needs_it)
+{
+    char path[] = "/var/tmp/ebb-damage-XXXXXX", line[256];
+    struct program p;
+    if (!program_has_kvm("damaged swap"))
+        return;
+    int fd = mkstemp(path);
+    put_swap(fd);
+    snprintf(line, sizeof(line),
+             "run --vms 2 --memory 64M --budget 32M --swap %s --api a.sock --json out.json "
+             "--workload 'fill:40M,pattern=random;idle:4s;verify'",
+             path);
+    run_start_filled(&p, line, 40);
+    unlink(path);
+    damage_one_page(fd);
+    close(fd);
+    program_wait(&p);
+    ck_assert_msg(p.code == 1, "exit code %d: %s", p.code, p.err_text);
+    ck_assert_msg(program_lines(p.err_text) == 1, "not one line: %s", p.err_text);
+    ck_assert_msg(strstr(p.err_text, "could not be read back"), "%s", p.err_text);
+    json_t *json = run_load(&p, "out.json"), *vms = json_object_get(json, "vms");
+    unsigned failed = strncmp(p.err_text, "ebb: vm0: ", 10) == 0 ? 0 : 1;
+    const json_t *other = json_array_get(vms, 1 - failed);
+    ck_assert_ptr_nonnull(strstr(run_text(json_array_get(vms, failed), "result"), "could not be read back"));
+    ck_assert_str_eq(run_text(other, "result"), "ok");
+    ck_assert_uint_eq(run_number(other, "pages_verified"), 40 * RUN_MIB / PAGE_BYTES);
+    json_decref(json);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
+/* A disk with room for a part of the swap file on it. */
+static bool swap_on_a_small_disk(void)
+{
+    if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mkdir("disk", 0700) ||
+        mount("small", "disk", "tmpfs", 0, "size=4m"))
+        return false;
+    int fd = open("disk/a.swap", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        put_swap(fd);
+    return close(fd) == 0;
+}
+
+START_TEST(test_run_pages_that_a_full_disk_refuses_stay_in_memory)
+{
+    char path[160];
+    struct program p;
+    if (!program_has_kvm("full disk"))
+        return;
+    program_init(&p);
+    p.prepare = swap_on_a_small_disk;
+    program_run(&p, "run --memory 64M --budget 32M --zram 16M --swap disk/a.swap --json out.json "
+                    "--workload 'fill:40M,pattern=mixed;verify'");
+    rmdir(program_path(&p, "disk", path));
+    if (p.cannot_prepare) {
+        puts("SKIP: swap on a full disk: needs root, for a mount");
+        program_fini(&p, NULL);
+        return;
+    }
+    ck_assert_msg(p.code == 0, "exit code %d: %s", p.code, p.err_text);
+    ck_assert_msg(program_lines(p.err_text) == 1, "not one line: %s", p.err_text);
+    ck_assert_msg(strstr(p.err_text, "ebb: warning: swap disk/a.swap: ") && strstr(p.err_text, " writes failed"), "%s",
+                  p.err_text);
+    json_t *json = run_load(&p, "out.json");
+    run_check_result(json, 1, 64 * RUN_MIB, NULL);
+    ck_assert_uint_gt(run_number(json_array_get(json_object_get(json, "swaps"), 0), "write_errors"), 0);
+    json_decref(json);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
+START_TEST(test_run_out_of_memory_by_a_full_disk_says_so)
+{
+    char path[160];
+    struct program p;
+    if (!program_has_kvm("full disk"))
+        return;
+    program_init(&p);
+    p.prepare = swap_on_a_small_disk;
+    program_run(&p, "run --memory 64M --budget 16M --swap disk/a.swap --workload 'fill:40M,pattern=random;verify'");
+    rmdir(program_path(&p, "disk", path));
+    if (p.cannot_prepare) {
+        puts("SKIP: out of memory by a full disk: needs root, for a mount");
+    } else {
+        ck_assert_msg(p.code == 1, "exit code %d: %s", p.code, p.err_text);
+        ck_assert_msg(strstr(p.err_text, "swap 128.0 MiB are full or refuse writes"), "%s", p.err_text);
+    }
+    program_fini(&p, NULL);
+}
+END_TEST
+
 /* --- while it runs ------------------------------------------------------------------------------------------- */
 
 #define IDLE_RUN                                                                                                       \
@@ -112,6 +284,30 @@ START_TEST(test_run_signal_stops_it_with_the_closing_table)
     ck_assert_ptr_nonnull(strstr(p.out_text, "never touched"));
     json_t *json = run_load(&p, "out.json");
     ck_assert_str_eq(run_text(json, "result"), "stopped");
+    json_decref(json);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
+START_TEST(test_run_signal_while_many_vms_start_does_not_wait_for_the_last)
+{
+    struct stat out = {0};
+    struct program p;
+    if (!program_has_kvm("signals"))
+        return;
+    program_init(&p);
+    program_start(&p, "run --vms 64 --memory 32M --budget 512M --api none --json out.json --workload idle:600s");
+    while (!run_has_ended(&p) && out.st_size == 0) { /* the first line: all are made, none has begun */
+        run_nap(1);
+        ck_assert_int_eq(fstat(p.out, &out), 0);
+    }
+    kill(p.pid, SIGINT);
+    program_wait(&p);
+    ck_assert_msg(p.code == 0, "exit code %d\n%s%s", p.code, p.out_text, p.err_text);
+    json_t *json = run_load(&p, "out.json");
+    ck_assert_str_eq(run_text(json, "result"), "stopped");
+    ck_assert_uint_ge(json_array_size(json_object_get(json, "vms")), 1);
+    ck_assert_uint_lt(json_array_size(json_object_get(json, "vms")), 64);
     json_decref(json);
     program_fini(&p, "out.json");
 }
@@ -174,6 +370,8 @@ START_TEST(test_run_takes_and_gives_back_a_swap_area_while_it_runs)
     run_ask(&p, "swapon b.swap,size=128M --api a.sock", &answer);
     ck_assert_int_eq(answer.code, 2);
     ck_assert_uint_eq(program_lines(answer.err_text), 1);
+    run_ask(&p, "swapon c.swap,size=8T --api a.sock", &answer);
+    ck_assert_msg(answer.code == 3 && strstr(answer.err_text, "no room"), "%d %s", answer.code, answer.err_text);
     run_ask(&p, "swapoff a.swap --api a.sock", &answer);
     ck_assert_msg(answer.code == 0, "%s", answer.err_text);
     run_ask(&p, "show swaps --api a.sock", &answer);
@@ -252,8 +450,14 @@ int main(void)
     tcase_add_loop_test(runs, test_run_verifies_every_page_and_says_where_all_is, 0, ARRAY_LEN(good));
     tcase_add_test(runs, test_run_json_to_standard_output_is_all_there_is_on_it);
     tcase_add_test(runs, test_run_out_of_memory_stops_the_vm_and_says_what_is_full);
+    tcase_add_test(runs, test_run_without_standard_streams_writes_only_results_into_the_results);
+    tcase_add_test(runs, test_run_of_more_vms_than_the_soft_limit_of_descriptors_works);
+    tcase_add_test(runs, test_run_page_that_cannot_be_read_back_stops_only_the_vm_that_needs_it);
+    tcase_add_test(runs, test_run_pages_that_a_full_disk_refuses_stay_in_memory);
+    tcase_add_test(runs, test_run_out_of_memory_by_a_full_disk_says_so);
     tcase_add_test(runs, test_run_kernel_backend_gives_the_same_result);
     tcase_add_loop_test(live, test_run_signal_stops_it_with_the_closing_table, 0, ARRAY_LEN(signals));
+    tcase_add_test(live, test_run_signal_while_many_vms_start_does_not_wait_for_the_last);
     tcase_add_test(live, test_run_killed_leaves_no_swap_file);
     tcase_add_test(live, test_run_shows_every_view_while_it_runs);
     tcase_add_test(live, test_run_takes_and_gives_back_a_swap_area_while_it_runs);

@@ -208,7 +208,7 @@ static int put_acpi(const struct boot_config *config, struct placed *placed, str
     if (!err)
         err = acpi_finish(&tables);
     if (err)
-        return diag_set(diag, EXIT_HOST, "the guest's ACPI tables: %s", strerror(-err));
+        return diag_host(diag, -err, "the guest's ACPI tables");
     placed->rsdp = BOOT_ACPI_GPA;
     return 0;
 }
