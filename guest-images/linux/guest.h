@@ -49,6 +49,7 @@ struct guest {
     unsigned nr_areas;
     struct input input[GUEST_MAX_INPUTS];
     unsigned nr_inputs;
+    uint64_t read_at; /* links.c: how far it has read what was filled */
 };
 
 /* The words of one workload: argv[0] is its name. */
@@ -84,11 +85,14 @@ void fill_random(uint64_t *words, size_t nr_words, uint64_t a, uint64_t b, uint6
 uint64_t sum_words(const uint64_t *words, size_t nr_words);
 /* What word 2 of a page of an area (memory.c) must be. */
 uint64_t area_page_sum(const uint64_t *page);
+/* Looks at the next @nr_pages pages of what was filled, in a circle; false when one is damaged. */
+bool area_pages_are_whole(struct guest *guest, uint64_t nr_pages);
 
 workload_fn work_fill, work_verify, work_rewrite, work_free, work_touch, work_oom, work_rate;      /* memory.c */
 workload_fn work_disk_sum, work_disk_flush, work_disk_check;                                       /* disk.c */
 workload_fn work_boot, work_meminfo, work_numa, work_memtester, work_sleep, work_spin, work_wait;  /* system.c */
 workload_fn work_write, work_rng, work_shell, work_panic, work_reboot, work_poweroff, work_triple; /* system.c */
 workload_fn work_balloon;                                                                          /* system.c */
+workload_fn work_net, work_vsock, work_vsock_listen, work_port;                                    /* links.c */
 
 #endif

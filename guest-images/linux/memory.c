@@ -109,6 +109,24 @@ static int check_areas(struct guest *guest, const struct words *words, uint64_t 
                   (unsigned long long)bad[0], (unsigned long long)bad[1], bad[2] == bad_sum ? "undamaged" : "damaged");
 }
 
+bool area_pages_are_whole(struct guest *guest, uint64_t nr_pages)
+{
+    uint64_t nr_all = 0;
+
+    for (const struct area *area = guest->area; area < guest->area + guest->nr_areas; area++)
+        nr_all += area->nr_pages;
+    for (; nr_all > 0 && nr_pages > 0; nr_pages--) {
+        const struct area *area = guest->area;
+        uint64_t page = guest->read_at++ % nr_all;
+        for (; page >= area->nr_pages; area++)
+            page -= area->nr_pages;
+        const uint64_t *words = area->words + page * PAGE_WORDS;
+        if (words[0] != owner_of(guest, area, page) || words[1] != area->generation || words[2] != area_page_sum(words))
+            return false;
+    }
+    return true;
+}
+
 int work_fill(struct guest *guest, const struct words *words)
 {
     uint64_t nr_pages;

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.." || exit 1
 out=build/lab/here
 passed=0 failed=0 skipped=0
 mkdir -p $out
-env -u MAKEFLAGS make -s -j"${JOBS:-1}" build/ebb build/linux/guest.cpio build/lab/corepages || exit 1
+env -u MAKEFLAGS make -s -j"${JOBS:-1}" build/ebb build/linux/guest.cpio build/lab/corepages build/lab/peer || exit 1
 
 finish() {
     echo "$passed passed, $failed failed, $skipped skipped"

@@ -3,7 +3,7 @@
 # The lab machine: build/lab/lab.cpio, its initramfs, and build/lab/disk, what its scratch disk holds at the start.
 
 LAB_DIR := tests/lab
-LAB_MODULES := irqbypass kvm kvm_amd lz4 lz4_compress zsmalloc zram virtio_blk
+LAB_MODULES := irqbypass kvm kvm_amd lz4 lz4_compress zsmalloc zram virtio_blk tun
 # What the benchmark's QEMU reads when it starts a microvm.
 LAB_QEMU_FILES := $(addprefix /usr/share/qemu/,bios-microvm.bin linuxboot_dma.bin pvh.bin)
 LAB_PROGRAMS := build/ebb $(patsubst tests/vm/%.c,build/release/tests/vm/%,$(VM_SRC))
@@ -13,6 +13,10 @@ build/lab/keepvm: $(LAB_DIR)/keepvm.c | build/.libraries
 	gcc -std=c11 -D_GNU_SOURCE -O2 -static $(WARNINGS) -o $@ $<
 
 build/lab/corepages: $(LAB_DIR)/corepages.c $(LINUX_DIR)/sum.c $(LINUX_DIR)/guest.h | build/.libraries
+	@mkdir -p $(@D)
+	gcc -std=c11 -D_GNU_SOURCE -O2 -static $(WARNINGS) -I. -o $@ $(filter %.c,$^)
+
+build/lab/peer: $(LAB_DIR)/peer.c $(addprefix $(LINUX_DIR)/,exchange.c exchange.h sum.c guest.h) | build/.libraries
 	@mkdir -p $(@D)
 	gcc -std=c11 -D_GNU_SOURCE -O2 -static $(WARNINGS) -I. -o $@ $(filter %.c,$^)
 
@@ -31,7 +35,7 @@ build/lab/bench-disk.stamp: build/lab/lab.cpio build/lab/beside $(LAB_DIR)/rules
 	@cp -L $(LAB_QEMU_FILES) build/lab/bench-disk/qemu/share/
 	@touch $@
 
-build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keepvm build/lab/corepages $(LAB_PROGRAMS) \
+build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keepvm build/lab/corepages build/lab/peer $(LAB_PROGRAMS) \
 		$(wildcard $(LAB_DIR)/*.sh $(LAB_DIR)/steps/*.sh $(LAB_DIR)/bench/*.sh) $(LINUX_DIR)/modules.sh $(LINUX_DIR)/initramfs.sh
 	@rm -rf build/lab/root build/lab/disk
 	@mkdir -p build/lab/root/dev build/lab/root/lab build/lab/disk/guest
@@ -39,4 +43,4 @@ build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keepvm 
 	@cp -r $(LAB_DIR)/steps $(LAB_DIR)/bench build/lab/root/lab/
 	@cp $(LAB_DIR)/init.sh build/lab/root/init
 	@$(LINUX_DIR)/modules.sh build/linux/modules build/lab/root/modules $(LAB_MODULES)
-	@$(LINUX_DIR)/initramfs.sh build/lab/root $@ busybox build/lab/keepvm build/lab/corepages $(LAB_PROGRAMS)
+	@$(LINUX_DIR)/initramfs.sh build/lab/root $@ busybox build/lab/keepvm build/lab/corepages build/lab/peer $(LAB_PROGRAMS)

@@ -7,11 +7,12 @@ set -u
 work=/tmp/step.$$
 mkdir -p $work
 ebb_pid=
+helpers= # processes to end with the step
 
 # Whatever a step leaves behind would be the next one's trouble.
 clean_up() {
     status=$?
-    [ -z "$ebb_pid" ] || kill -9 "$ebb_pid" 2>/dev/null
+    [ -z "$ebb_pid$helpers" ] || kill -9 $ebb_pid $helpers 2>/dev/null
     rm -rf $work
     exit $status
 }
