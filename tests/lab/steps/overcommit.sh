@@ -19,8 +19,9 @@ while kill -0 $ebb_pid 2>/dev/null; do
     now=$(resident_kib $ebb_pid 2>/dev/null)
     [ "${now:-0}" -le $most ] || most=$now
     # what the guests say, as it comes: the log of a step that is killed ends with it
-    tail -n +$((seen + 1)) $work/ebb.log | grep 'EBB:'
-    seen=$(wc -l <$work/ebb.log)
+    lines=$(wc -l <$work/ebb.log)
+    sed -n "$((seen + 1)),${lines}p" $work/ebb.log | grep 'EBB:'
+    seen=$lines
     sleep 1
 done
 done_linux 5
