@@ -70,8 +70,9 @@ must_check int balloon_set_target(struct balloon *balloon, uint64_t target_bytes
 
 struct balloon_info {
     uint64_t target_bytes;
-    uint64_t memory_bytes;  /* the largest target */
-    uint64_t actual_bytes;  /* as the guest says; with deflate_on_oom it may fall below the target at any time */
+    uint64_t memory_bytes; /* the largest target */
+    /* As the guest says, less what waits for the rest of its 2 MiB; with deflate_on_oom it may fall below the target. */
+    uint64_t actual_bytes;
     uint64_t dropped_bytes; /* in the balloon as mm counts them: without pages that were touched or pinned */
     bool live;              /* a driver is there */
     bool oom_deflates;      /* it has accepted deflate_on_oom */

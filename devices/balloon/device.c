@@ -322,7 +322,8 @@ void balloon_info(struct balloon *balloon, struct balloon_info *out)
     *out = balloon->count;
     out->target_bytes = (uint64_t)le32toh(balloon->config.num_pages) << PAGE_SHIFT;
     out->memory_bytes = balloon->memory_bytes;
-    out->actual_bytes = (uint64_t)le32toh(balloon->config.actual) << PAGE_SHIFT;
+    uint64_t actual = le32toh(balloon->config.actual);
+    out->actual_bytes = (actual - MIN_OF(actual, balloon->late.nr_pages)) << PAGE_SHIFT;
     out->live = virtio_is_live(device);
     out->oom_deflates = virtio_has(device, VIRTIO_BALLOON_F_DEFLATE_ON_OOM);
     out->poison = balloon->poison;

@@ -120,6 +120,21 @@ START_TEST(test_balloon_told_host_pieces_do_not_wait_for_ever)
 }
 END_TEST
 
+START_TEST(test_balloon_told_host_is_full_only_when_nothing_waits)
+{
+    struct balloon_rig rig;
+    balloon_rig_start(&rig, ALL_FEATURES);
+    uint32_t actual = htole32(300);
+    send_run(&rig, INFLATE, AT, 300);
+    fake_driver_config_write(&rig.driver, 4, &actual, 4);
+    ck_assert_uint_eq(info_of(&rig).actual_bytes, 0);
+    loop_turn(rig.env.loop, 5000);
+    ck_assert_uint_eq(info_of(&rig).actual_bytes, 300 * PAGE_BYTES);
+    ck_assert_uint_eq(in_balloon(&rig), 300);
+    balloon_rig_fini(&rig);
+}
+END_TEST
+
 START_TEST(test_balloon_told_host_reset_keeps_waiting_pages)
 {
     struct balloon_rig rig;
@@ -629,6 +644,7 @@ int main(void)
     tcase_add_test(tc, test_balloon_inflate_drops_pages);
     tcase_add_test(tc, test_balloon_block_in_two_buffers_leaves_by_one_host_call);
     tcase_add_test(tc, test_balloon_scattered_pages_leave_as_runs);
+    tcase_add_test(tc, test_balloon_told_host_is_full_only_when_nothing_waits);
     tcase_add_test(tc, test_balloon_told_host_pieces_of_a_block_leave_as_one);
     tcase_add_test(tc, test_balloon_told_host_deflate_of_a_waiting_page_keeps_it);
     tcase_add_test(tc, test_balloon_told_host_reset_keeps_waiting_pages);
