@@ -8,8 +8,8 @@
 /* Zeroed 2 MiB frames kept ready: a sixteenth of the budget, 1 to 16. Chosen, unmeasured. */
 #define STOCK_MAX_BLOCKS 16u
 #define STOCK_SHARE 16u
-/* Rounds after which a stock that nobody uses is one block: five seconds. */
-#define STOCK_IDLE_ROUNDS 25u
+/* Rounds after which a stock that nobody uses is one block: six seconds, as the waits between idle rounds double. */
+#define STOCK_IDLE_ROUNDS 5u
 /* Rounds the pool must be above its high watermark before it shrinks: at one round every 200 ms, a second. */
 #define SHRINK_AFTER_ROUNDS 5u
 #define SHRINK_BLOCKS 8u
@@ -66,25 +66,26 @@ static bool stock_one(struct mm_host *host, uint32_t want)
 
 static bool fill_stock(struct mm_host *host)
 {
-    uint32_t want = stock_target(host);
+    uint32_t want = stock_target(host), have = __atomic_load_n(&host->pool.nr_stock, __ATOMIC_RELAXED);
     pool_drain_stock(&host->pool, want);
     bool more = stock_one(host, want);
+    if (more)
+        host->stock_rounds = 0;
     host->stock_seen = __atomic_load_n(&host->pool.nr_stock, __ATOMIC_RELAXED);
-    return more;
+    return more || have > want;
 }
 
-/* Free blocks go back to the kernel when the pool has had plenty for a while. */
-static void shrink_pool(struct mm_host *host)
+/* Free blocks go back to the kernel when the pool has had plenty for a while. True: some did. */
+static bool shrink_pool(struct mm_host *host)
 {
     struct pool *pool = &host->pool;
     uint32_t filled =
         zone_nr_free(&pool->zones[POOL_HUGE], PLANE_FILLED) + zone_nr_free(&pool->zones[POOL_NORMAL], PLANE_FILLED);
     if (filled < BLOCK_PAGES || pool_nr_free(pool) < pool->wmark[WMARK_HIGH]) {
         host->idle_rounds = 0;
-        return;
+        return false;
     }
-    if (++host->idle_rounds >= SHRINK_AFTER_ROUNDS)
-        pool_trim(pool, SHRINK_BLOCKS * BLOCK_PAGES);
+    return ++host->idle_rounds >= SHRINK_AFTER_ROUNDS && pool_trim(pool, SHRINK_BLOCKS * BLOCK_PAGES) > 0;
 }
 
 /* A stored object gets a better place: under its page's lock, if the page still names it. */
@@ -136,7 +137,7 @@ bool mm_housekeep(struct mm_thread *thread)
     bool more = fill_stock(host);
     if (more)
         fill_tables(host);
-    shrink_pool(host);
+    more |= shrink_pool(host);
     more |= compact_store(host);
     reap_tables(host);
     return more;
