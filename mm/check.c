@@ -2,7 +2,7 @@
 /*
  * mm_check: the invariants across structures.
  *
- *   budget  = uncharged + filled slots + resident pages + charges held by threads       (threads' part: 3 batches each)
+ *   budget  = uncharged + filled slots + resident pages + charges held by threads       (theirs: 3 batches of a node each)
  *   slots   = free ones + standby + store + stock + homes of 2 MiB frames in guests + threads' lists
  *   entries = frames: a STANDBY entry names a frame that names it back, each once
  *   counts  of every block, VM and list are what its entries say
@@ -14,6 +14,7 @@
 struct tally {
     uint64_t pages[S2_TABLE];
     uint64_t home_slots; /* of 2 MiB frames that are in a guest */
+    uint64_t resident[MM_MAX_NODES], standby[MM_MAX_NODES];
 };
 
 /* What a page that holds nothing says of itself. */
@@ -29,7 +30,7 @@ static bool check_given(const struct s2_entry *entry, const char **why)
 
 static bool check_leaf(const struct block *block, const struct s2_entry *entry, const char **why)
 {
-    const struct frame *frames = block->vm->host->pool.frames;
+    const struct frame *frames = block->vm->host->frames;
     *why = "mm: a 2 MiB leaf whose home does not name it";
     if (entry->state == S2_RESIDENT) {
         const struct frame *head = &frames[entry->payload];
@@ -49,24 +50,33 @@ static bool check_page(const struct block *block, unsigned index, const struct s
         return false;
     if (entry->state != S2_STANDBY)
         return true;
-    const struct frame *frame = &block->vm->host->pool.frames[entry->payload];
+    const struct frame *frame = &block->vm->host->frames[entry->payload];
     *why = "mm: a standby entry whose frame does not name it";
     return frame->use == FRAME_STANDBY && frame->gfn == block->start + index && frame->vm == block->vm->id;
 }
 
 static bool check_block_counts(struct block *block, struct tally *tally, const char **why)
 {
-    uint32_t pages[S2_TABLE] = {0};
+    uint32_t pages[S2_TABLE] = {0}, on_node[MM_MAX_NODES] = {0};
+    const struct mm_host *host = block->vm->host;
     struct s2_entry entry = pmd_read(block);
     if (entry.state != S2_TABLE) {
         pages[entry.state] = BLOCK_PAGES;
         tally->home_slots += pages[S2_RESIDENT];
+        if (entry.state == S2_RESIDENT)
+            on_node[node_of(host, (fn_t)entry.payload)] = BLOCK_PAGES;
+        else if (entry.state == S2_STANDBY)
+            tally->standby[node_of(host, (fn_t)entry.payload)] += BLOCK_PAGES;
         if (!check_leaf(block, &entry, why) || !check_given(&entry, why))
             return false;
     } else {
         for (unsigned i = 0; i < BLOCK_PAGES; i++) {
             entry = pte_read(block, i);
             pages[entry.state]++;
+            if (entry.state == S2_RESIDENT)
+                on_node[entry.payload % MM_MAX_NODES]++;
+            else if (entry.state == S2_STANDBY)
+                tally->standby[node_of(host, (fn_t)entry.payload)]++;
             if (!check_page(block, i, &entry, why) || !check_given(&entry, why))
                 return false;
         }
@@ -76,6 +86,11 @@ static bool check_block_counts(struct block *block, struct tally *tally, const c
     *why = "mm: resident count of a block";
     if (pages[S2_RESIDENT] != block->nr_resident)
         return false;
+    for (unsigned n = 0; n < MM_MAX_NODES; n++) {
+        tally->resident[n] += on_node[n];
+        if (on_node[n] != block->nr_on_node[n])
+            return false;
+    }
     *why = "mm: a pinned block has no pages in the guest, or is being unplugged";
     if (block->closing || (block->nr_pins && !block->nr_resident))
         return false;
@@ -97,6 +112,10 @@ static bool check_vm(struct mm_vm *vm, struct tally *host_tally, const char **wh
         host_tally->pages[state] += tally.pages[state];
     }
     host_tally->home_slots += tally.home_slots;
+    for (unsigned n = 0; n < MM_MAX_NODES; n++) {
+        host_tally->resident[n] += tally.resident[n];
+        host_tally->standby[n] += tally.standby[n];
+    }
     *why = "mm: a VM is held by an eviction while nobody runs";
     return vm->nr_users == 0;
 }
@@ -111,47 +130,69 @@ static uint64_t zram_pages_of(struct mm_host *host)
 
 static bool check_slots(struct mm_host *host, const struct tally *tally, const char **why)
 {
-    const struct pool *pool = &host->pool;
-    uint64_t known =
-        tally->home_slots + tally->pages[S2_STANDBY] + zram_pages_of(host) + (uint64_t)pool->nr_stock * BLOCK_PAGES;
-    for (unsigned z = 0; z < POOL_NR_ZONES; z++)
-        for (unsigned plane = 0; plane < NR_PLANES; plane++)
-            known += pool->zones[z].nr_free[plane];
+    uint64_t known = tally->home_slots + tally->pages[S2_STANDBY] + zram_pages_of(host), slots = 0;
+    for (unsigned n = 0; n < host->nr_nodes; n++) {
+        const struct pool *pool = &host->node[n].pool;
+        slots += pool->nr_slots;
+        known += (uint64_t)pool->nr_stock * BLOCK_PAGES;
+        for (unsigned z = 0; z < POOL_NR_ZONES; z++)
+            for (unsigned plane = 0; plane < NR_PLANES; plane++)
+                known += pool->zones[z].nr_free[plane];
+    }
     *why = "mm: slots that are nobody's, or two users'";
-    return known <= pool->nr_slots && pool->nr_slots - known <= (uint64_t)host->nr_threads * host->thread_batch;
+    return known <= slots && slots - known <= (uint64_t)host->nr_threads * host->thread_batch * host->nr_nodes;
 }
 
 static bool check_budget(struct mm_host *host, const struct tally *tally, const char **why)
 {
-    const struct pool *pool = &host->pool;
-    uint64_t zram_pages = zram_pages_of(host);
-    uint64_t sum = pool_nr_free(pool) + tally->pages[S2_RESIDENT] + tally->pages[S2_STANDBY] + zram_pages;
+    uint64_t budget = 0, sum = zram_pages_of(host);
+    for (unsigned n = 0; n < host->nr_nodes; n++) {
+        const struct pool *pool = &host->node[n].pool;
+        uint64_t known = pool_nr_free(pool) + tally->resident[n] + tally->standby[n];
+        *why = "mm: more pages on a node than its budget has";
+        if (known > pool->budget_pages)
+            return false;
+        sum += known;
+        budget += pool->budget_pages;
+    }
     *why = "mm: more pages than the budget has";
-    if (sum > pool->budget_pages)
+    if (sum > budget)
         return false;
-    /* what is missing is with threads: less than two batches of charges, and one on the list */
+    /* what is missing is with threads: less than two batches of charges, and one on the list, of each node */
     *why = "mm: pages of the budget are lost";
-    return pool->budget_pages - sum <= (uint64_t)host->nr_threads * 3 * host->thread_batch;
+    return budget - sum <= (uint64_t)host->nr_threads * 3 * host->thread_batch * host->nr_nodes;
+}
+
+static bool check_nodes(struct mm_host *host, const struct tally *tally, const char **why)
+{
+    for (unsigned n = 0; n < host->nr_nodes; n++) {
+        *why = "mm: length of a standby list";
+        if (tally->standby[n] != host->node[n].nr_standby)
+            return false;
+        *why = "mm: resident pages of a node";
+        if (tally->resident[n] != host->node[n].nr_resident)
+            return false;
+        *why = "mm: a node's hand is off the ring";
+        if ((host->lru.nr_active > 0) != (host->node[n].hand != NULL))
+            return false;
+        if (!pool_check(&host->node[n].pool, why))
+            return false;
+    }
+    return true;
 }
 
 bool mm_check(struct mm_host *host, const char **why)
 {
     struct tally tally = {0};
-    if (!pool_check(&host->pool, why) || !slab_check(&host->tables, why) || !swap_check(host->swap, why))
+    if (!slab_check(&host->tables, why) || !swap_check(host->swap, why))
         return false;
     if (host->zram && !zram_check(host->zram, why))
         return false;
     for (unsigned id = 1; id < MM_MAX_VMS; id++)
         if (host->vms[id] && !check_vm(host->vms[id], &tally, why))
             return false;
-    *why = "mm: length of the standby list";
-    if (tally.pages[S2_STANDBY] != host->lru.nr_standby)
-        return false;
     *why = "mm: pages in balloons";
     if (tally.pages[S2_BALLOON] != host->event[EV_balloon_inflate] - host->event[EV_balloon_deflate])
         return false;
-    *why = "mm: resident pages of the host";
-    if (tally.pages[S2_RESIDENT] != host->nr_resident)
-        return false;
-    return check_slots(host, &tally, why) && check_budget(host, &tally, why);
+    return check_nodes(host, &tally, why) && check_slots(host, &tally, why) && check_budget(host, &tally, why);
 }

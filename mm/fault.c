@@ -16,6 +16,7 @@
 #include "mm/fault.h"
 #include "mm/reclaim/age.h"
 #include "mm/reclaim/evict.h"
+#include "mm/reclaim/place.h"
 
 #include <errno.h>
 #include <string.h>
@@ -29,30 +30,34 @@ struct fault {
     struct block *block;
     gfn_t gfn;
     unsigned index; /* of the page in its block */
+    unsigned node;  /* where its thread has charged pages */
+    struct wish wish;
     bool major;
 };
 
-/* Pages [index, index + nr) are in the guest now. */
-static void enter_resident(struct fault *f, unsigned index, uint32_t nr)
+/* Pages [index, index + nr) are in the guest now, on @node. */
+static void enter_resident(struct fault *f, unsigned index, uint32_t nr, unsigned node)
 {
     for (unsigned i = index; i < index + nr; i++) {
         struct s2_entry old = pte_read(f->block, i);
-        struct s2_entry new = {.state = S2_RESIDENT, .perm = S2_RWX};
+        struct s2_entry new = {.state = S2_RESIDENT, .payload = node, .perm = S2_RWX};
         if (old.state == S2_STANDBY)
             new.age = age_from_standby(old.age);
         else if (old.state == S2_ZRAM || old.state == S2_SWAP)
             new.age = evict_age_back(f->host, &old);
         pte_write(f->block, i, &old, &new);
     }
-    lru_add_block(f->host, f->block);
+    lru_add_block(f->host, f->block, node);
 }
 
 /* Pages from @src, which this thread has charged, become resident. *done as host_ops.place_copy. */
 static int place_copy(struct fault *f, unsigned index, const void *src, uint32_t nr, uint32_t *done)
 {
     *done = 0;
-    int err = f->host->ops->place_copy(f->host->ops_ctx, f->block->vm->id, f->block->start + index, src, nr, done);
-    f->thread->charged -= *done;
+    int err =
+        f->host->ops->place_copy(f->host->ops_ctx, f->block->vm->id, f->block->start + index, src, nr, f->node, done);
+    f->thread->charged[f->node] -= *done;
+    wish_count(f->host, &f->wish, f->node, *done);
     return err;
 }
 
@@ -99,8 +104,9 @@ static void sequence_note(struct fault *f, unsigned end, uint32_t window)
 
 static bool may_fault_huge(const struct fault *f)
 {
-    const struct pool *pool = &f->host->pool;
-    return f->host->config.thp && !f->block->small && pool_nr_free(pool) >= pool->wmark[WMARK_HIGH] + BLOCK_PAGES;
+    const struct pool *pool = &f->host->node[f->node].pool;
+    return f->host->config.thp && !f->block->small && !f->wish.single &&
+           pool_nr_free(pool) >= pool->wmark[WMARK_HIGH] + BLOCK_PAGES;
 }
 
 /* @nr pages of the word that @entry, ABSENT, FILL or BALLOON, says its pages hold. */
@@ -115,33 +121,35 @@ static int fault_zero_huge(struct fault *f, struct s2_entry entry)
 {
     struct mm_host *host = f->host;
     struct block *block = f->block;
+    struct pool *pool = &host->node[f->node].pool;
     fn_t fn;
     uint32_t done = 0;
-    int err = pool_alloc_block(&host->pool, true, &fn);
+    int err = pool_alloc_block(pool, true, &fn);
     if (err)
         return err;
     if (entry.state == S2_FILL)
-        fill_pages(pool_page(&host->pool, fn), BLOCK_PAGES, &entry);
+        fill_pages(host_page(host, fn), BLOCK_PAGES, &entry);
     err = host->ops->place(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done);
     if (err && done == 0) {
-        pool_free_filled(&host->pool, fn, BLOCK_PAGES);
+        pool_free_filled(pool, fn, BLOCK_PAGES);
         return err;
     }
+    wish_count(host, &f->wish, f->node, done);
     struct s2_entry leaf = {.state = S2_RESIDENT, .payload = fn, .perm = S2_RWX};
     if (err) {
         /* a part of it is in the guest: the block goes on in single pages */
         block_split(block);
-        enter_resident(f, 0, done);
-        pool_free_empty(&host->pool, fn, done);
-        pool_free_filled(&host->pool, fn + done, BLOCK_PAGES - done);
+        enter_resident(f, 0, done, f->node);
+        pool_free_empty(pool, fn, done);
+        pool_free_filled(pool, fn + done, BLOCK_PAGES - done);
         return f->index < done ? 0 : err;
     }
     pmd_write(block, &entry, &leaf);
-    host->pool.frames[fn].use = FRAME_HOME;
-    host->pool.frames[fn].order = BLOCK_ORDER;
-    host->pool.frames[fn].vm = block->vm->id;
-    host->pool.frames[fn].gfn = block->start;
-    lru_add_block(host, block);
+    host->frames[fn].use = FRAME_HOME;
+    host->frames[fn].order = BLOCK_ORDER;
+    host->frames[fn].vm = block->vm->id;
+    host->frames[fn].gfn = block->start;
+    lru_add_block(host, block, f->node);
     event_add(host, EV_thp_fault_alloc, 1);
     return 0;
 }
@@ -158,15 +166,15 @@ static bool page_is(const struct block *block, unsigned index, const struct s2_e
  */
 static void absent_window(const struct fault *f, const struct s2_entry *entry, unsigned *first, unsigned *end)
 {
-    const struct pool *pool = &f->host->pool;
+    const struct pool *pool = &f->host->node[f->node].pool;
     unsigned around = f->host->config.fault_around_pages, window = sequence_window(f);
     if (window == 0)
         window = pool_nr_free(pool) < pool->wmark[WMARK_LOW] ? 1 : around;
     unsigned start = window > around ? f->index : f->index & ~(window - 1);
-    unsigned stop = MIN_OF(start + window, BLOCK_PAGES), most = MIN_OF(f->thread->charged, MM_BUFFER_PAGES);
+    unsigned stop = MIN_OF(start + window, BLOCK_PAGES), most = MIN_OF(f->thread->charged[f->node], MM_BUFFER_PAGES);
     *first = f->index;
     *end = f->index + 1;
-    if (entry->state == S2_BALLOON)
+    if (entry->state == S2_BALLOON || f->wish.single)
         return;
     while (*end < stop && *end - *first < most && page_is(f->block, *end, entry))
         (*end)++;
@@ -196,7 +204,7 @@ static int fault_zero(struct fault *f, struct s2_entry entry)
         fill_pages(f->thread->buffer, end - first, &entry);
     uint32_t done;
     int err = place_copy(f, first, entry.payload ? f->thread->buffer : host->zeros, end - first, &done);
-    enter_resident(f, first, done);
+    enter_resident(f, first, done, f->node);
     event_add(host, EV_balloon_fault, entry.state == S2_BALLOON ? done : 0);
     sequence_note(f, first + done, end - first);
     return f->index < first + done ? 0 : err;
@@ -210,6 +218,7 @@ static int refault_huge(struct fault *f, struct s2_entry entry)
     struct mm_host *host = f->host;
     struct block *block = f->block;
     fn_t fn = (fn_t)entry.payload;
+    unsigned node = node_of(host, fn);
     uint32_t done = 0;
     if (!lru_forget_standby(host, fn))
         return -EIO; /* cannot be: a 2 MiB frame is never written back as such */
@@ -218,8 +227,8 @@ static int refault_huge(struct fault *f, struct s2_entry entry)
         struct s2_entry leaf = {
             .state = S2_RESIDENT, .payload = fn, .perm = S2_RWX, .age = age_from_standby(entry.age)};
         pmd_write(block, &entry, &leaf);
-        host->pool.frames[fn].use = FRAME_HOME;
-        lru_add_block(host, block);
+        host->frames[fn].use = FRAME_HOME;
+        lru_add_block(host, block, node);
         event_add(host, EV_pgactivate, BLOCK_PAGES);
         return 0;
     }
@@ -229,11 +238,11 @@ static int refault_huge(struct fault *f, struct s2_entry entry)
     }
     struct page_map rest = {0};
     map_set_range(&rest, done, BLOCK_PAGES);
-    zone_split(&host->pool.zones[POOL_HUGE], fn, BLOCK_ORDER);
+    zone_split(&host->node[node].pool.zones[POOL_HUGE], fn, BLOCK_ORDER);
     block_split(block);
-    enter_resident(f, 0, done);
+    enter_resident(f, 0, done, node);
     lru_enter_standby(host, block, &rest, 0, fn, BLOCK_PAGES, false);
-    pool_free_empty(&host->pool, fn, done);
+    pool_free_empty(&host->node[node].pool, fn, done);
     return f->index < done ? 0 : err;
 }
 
@@ -269,7 +278,9 @@ static uint32_t load_window(struct fault *f, uint32_t window, char *to)
         char *page = to + nr * PAGE_BYTES;
         uint32_t got = 0;
         if (entry.state == S2_STANDBY) {
-            memcpy(page, pool_page(&f->host->pool, (fn_t)entry.payload), PAGE_BYTES);
+            if (nr > 0 && node_of(f->host, (fn_t)entry.payload) != f->node)
+                break; /* it stays on its node */
+            memcpy(page, host_page(f->host, (fn_t)entry.payload), PAGE_BYTES);
             got = 1;
         } else if (entry.state == S2_ZRAM) {
             got = zram_load(f->host->zram, f->thread->zram, entry.payload, page) == 0;
@@ -295,7 +306,7 @@ static void came_back(struct fault *f, uint32_t nr, uint32_t window)
             event_add(f->host, EV_pgactivate, 1);
         thread_forget_entry(f->thread, &entry);
     }
-    enter_resident(f, f->index, nr);
+    enter_resident(f, f->index, nr, f->node);
     sequence_note(f, f->index + nr, window);
     event_add(f->host, EV_swap_ra, nr - 1);
 }
@@ -314,16 +325,18 @@ static int lost(struct fault *f)
 static int come_back_moved(struct fault *f, uint32_t window, fn_t run, uint32_t run_pages)
 {
     struct mm_host *host = f->host;
-    uint32_t done = 0, nr = load_window(f, window, pool_page(&host->pool, run));
+    struct pool *pool = &host->node[f->node].pool;
+    uint32_t done = 0, nr = load_window(f, window, host_page(host, run));
     int err = nr ? host->ops->place(host->ops_ctx, f->block->vm->id, f->gfn, run, nr, &done) : lost(f);
     if (done) {
-        pool_free_empty(&host->pool, run, done);
+        pool_free_empty(pool, run, done);
         /* these pages instead of those that were charged for the window: the watermarks see either alike */
-        f->thread->charged -= done;
-        pool_uncharge(&host->pool, done);
+        f->thread->charged[f->node] -= done;
+        pool_uncharge(pool, done);
+        wish_count(host, &f->wish, f->node, done);
         came_back(f, done, window);
     }
-    pool_free_filled(&host->pool, run + done, run_pages - done);
+    pool_free_filled(pool, run + done, run_pages - done);
     return done ? 0 : err;
 }
 
@@ -331,11 +344,11 @@ static int come_back_moved(struct fault *f, uint32_t window, fn_t run, uint32_t 
 static uint32_t readahead_window(struct fault *f)
 {
     uint32_t window = sequence_window(f);
-    if (window == 0)
+    if (window == 0 || f->wish.single)
         return 1;
     event_add(f->host, EV_swap_ra_hit, window / 2 - 1);
     window = MIN_OF(window, f->host->config.readahead_pages);
-    window = MIN_OF(window, MAX_OF(1u, f->thread->charged));
+    window = MIN_OF(window, MAX_OF(1u, f->thread->charged[f->node]));
     return MIN_OF(window, BLOCK_PAGES - f->index);
 }
 
@@ -346,10 +359,10 @@ static int come_back(struct fault *f, struct s2_entry entry)
     const void *src = f->thread->buffer;
     unsigned order = (unsigned)(31 - __builtin_clz(window));
     fn_t run;
-    if (window >= MOVE_MIN_PAGES && !pool_alloc_run(&host->pool, order, &run))
+    if (window >= MOVE_MIN_PAGES && !pool_alloc_run(&host->node[f->node].pool, order, &run))
         return come_back_moved(f, 1u << order, run, 1u << order);
     if (window == 1 && entry.state == S2_STANDBY)
-        src = pool_page(&host->pool, (fn_t)entry.payload);
+        src = host_page(host, (fn_t)entry.payload);
     else
         nr = load_window(f, window, f->thread->buffer);
     if (!nr)
@@ -366,7 +379,8 @@ static int fault_locked(struct fault *f, unsigned flags)
 {
     struct s2_entry entry = pmd_read(f->block);
     if (entry.state == S2_STANDBY) {
-        if (pool_nr_free(&f->host->pool) >= f->host->pool.wmark[WMARK_HIGH])
+        const struct pool *pool = pool_of(f->host, (fn_t)entry.payload);
+        if (pool_nr_free(pool) >= pool->wmark[WMARK_HIGH])
             return refault_huge(f, entry);
         lru_split_standby(f->host, f->block, (fn_t)entry.payload, false);
         entry.state = S2_TABLE;
@@ -402,13 +416,30 @@ static bool is_resident(const struct fault *f)
     return state == S2_RESIDENT || (state == S2_TABLE && pte_read(f->block, f->index).state == S2_RESIDENT);
 }
 
+/* A page that is at home on some node stays on it, unless there is no room; policies are for pages that come anew. */
+static void find_home(struct fault *f)
+{
+    struct block *block = f->block;
+    if (f->host->nr_nodes == 1)
+        return;
+    lock_acquire(&block->lock);
+    struct s2_entry entry = pmd_read(block);
+    if (entry.state == S2_TABLE)
+        entry = pte_read(block, f->index);
+    lock_release(&block->lock);
+    if (entry.state == S2_STANDBY)
+        f->wish.node = node_of(f->host, (fn_t)entry.payload);
+}
+
 int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigned flags)
 {
     struct mm_host *host = thread->host;
     struct mm_vm *vm = block->vm;
     uint64_t start_ns = host->ops->clock_ns(host->ops_ctx);
     struct fault f = {.thread = thread, .host = host, .block = block, .gfn = gfn, .index = gfn & (BLOCK_PAGES - 1)};
-    int err = thread_charge(thread);
+    place_wish(block->vm, gfn, flags, &f.wish);
+    find_home(&f);
+    int err = thread_charge(thread, f.wish.node, f.wish.allowed, &f.node);
     if (err)
         return err;
     lock_acquire(&block->lock);
@@ -428,5 +459,5 @@ int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigne
 int mm_fault(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, unsigned flags)
 {
     struct block *block = vm_block(vm, gfn_of(gpa));
-    return block ? fault_page(thread, block, gfn_of(gpa), flags & (MM_FAULT_WRITE | MM_FAULT_WP)) : -EFAULT;
+    return block ? fault_page(thread, block, gfn_of(gpa), flags & ~FAULT_UNLESS_RESIDENT) : -EFAULT;
 }

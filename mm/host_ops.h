@@ -6,6 +6,8 @@
  * The arena is one range of slots in this process, PAGE_BYTES each, 2 MiB aligned. A slot is
  *   filled: it has a physical page;  empty: it has none, and nobody may touch it.
  * Guest memory is one range a VM, addressed by gfn. mm/ never touches guest memory by address.
+ * Each node of memory has a part of the slots. A page that is made in a slot (populate) is of the slot's node, one that
+ * moves stays on its node: mm/ moves it to and from slots of that node only.
  *
  * mm/ calls these with at most a block lock held, never under a zone, LRU, store or swap lock.
  * All of them may be called from several threads at once, never for the same pages.
@@ -17,10 +19,12 @@
 
 /* Background work that mm/ asks its owner to run soon, in a thread of its own. */
 enum mm_worker {
-    MM_KSWAPD,      /* call mm_kswapd() */
     MM_HOUSEKEEPER, /* call mm_housekeep() */
-    MM_NR_WORKERS,
+    MM_SCANNER,     /* call mm_scan() */
+    MM_KSWAPD0,     /* and up to MM_MAX_NODES - 1 more: call mm_kswapd() for node worker - MM_KSWAPD0 */
+    MM_MAX_WORKERS = MM_KSWAPD0 + MM_MAX_NODES,
 };
+#define MM_KSWAPD(node) ((enum mm_worker)(MM_KSWAPD0 + (node)))
 
 struct host_ops {
     /*
@@ -46,9 +50,9 @@ struct host_ops {
 
     /*
      * place_copy - as place, but the content is copied from @src (nr pages, any memory of this process) and new
-     * physical pages are used: the caller has charged them.
+     * physical pages of node @node are used: the caller has charged them there.
      */
-    int (*place_copy)(void *ctx, vmid_t vm, gfn_t gfn, const void *src, uint32_t nr, uint32_t *done);
+    int (*place_copy)(void *ctx, vmid_t vm, gfn_t gfn, const void *src, uint32_t nr, unsigned node, uint32_t *done);
 
     /*
      * take - the guest pages [gfn, gfn + nr) that are present come home to slots [fn, fn + nr), which are empty.

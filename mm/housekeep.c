@@ -24,7 +24,9 @@
 static void fill_tables(struct mm_host *host)
 {
     void *table[STOCK_MAX_BLOCKS];
-    unsigned nr = 0, want = __atomic_load_n(&host->pool.nr_stock, __ATOMIC_RELAXED);
+    unsigned nr = 0, want = 0;
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        want += __atomic_load_n(&host->node[n].pool.nr_stock, __ATOMIC_RELAXED);
     while (nr < MIN_OF(want, STOCK_MAX_BLOCKS) && (table[nr] = slab_alloc(&host->tables)))
         memset(table[nr++], 0, PAGE_BYTES);
     while (nr > 0)
@@ -41,22 +43,21 @@ static void reap_tables(struct mm_host *host)
 }
 
 /* Zeroed blocks to keep ready: one is enough while nobody takes any. */
-static uint32_t stock_target(struct mm_host *host)
+static uint32_t stock_target(struct mm_node *node)
 {
-    uint32_t have = __atomic_load_n(&host->pool.nr_stock, __ATOMIC_RELAXED);
-    host->stock_rounds = have < host->stock_seen ? 0 : host->stock_rounds + 1;
-    if (host->stock_rounds >= STOCK_IDLE_ROUNDS) {
-        host->stock_rounds = STOCK_IDLE_ROUNDS;
+    uint32_t have = __atomic_load_n(&node->pool.nr_stock, __ATOMIC_RELAXED);
+    node->stock_rounds = have < node->stock_seen ? 0 : node->stock_rounds + 1;
+    if (node->stock_rounds >= STOCK_IDLE_ROUNDS) {
+        node->stock_rounds = STOCK_IDLE_ROUNDS;
         return 1;
     }
-    return MAX_OF(1u, MIN_OF(STOCK_MAX_BLOCKS, host->pool.budget_pages / BLOCK_PAGES / STOCK_SHARE));
+    return MAX_OF(1u, MIN_OF(STOCK_MAX_BLOCKS, node->pool.budget_pages / BLOCK_PAGES / STOCK_SHARE));
 }
 
 /* One zeroed block if the pool can spare it. True: there may be another. */
-static bool stock_one(struct mm_host *host, uint32_t want)
+static bool stock_one(struct pool *pool, uint32_t want)
 {
-    struct pool *pool = &host->pool;
-    if (!host->config.thp || __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED) >= want)
+    if (__atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED) >= want)
         return false;
     uint32_t uncharged = __atomic_load_n(&pool->uncharged, __ATOMIC_RELAXED);
     if (uncharged < BLOCK_PAGES || pool_nr_free(pool) < pool->wmark[WMARK_HIGH] + 2 * BLOCK_PAGES)
@@ -64,28 +65,29 @@ static bool stock_one(struct mm_host *host, uint32_t want)
     return pool_stock_one(pool) == 0;
 }
 
-static bool fill_stock(struct mm_host *host)
+static bool fill_stock(struct mm_host *host, struct mm_node *node)
 {
-    uint32_t want = stock_target(host), have = __atomic_load_n(&host->pool.nr_stock, __ATOMIC_RELAXED);
-    pool_drain_stock(&host->pool, want);
-    bool more = stock_one(host, want);
+    struct pool *pool = &node->pool;
+    uint32_t want = stock_target(node), have = __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED);
+    pool_drain_stock(pool, want);
+    bool more = host->config.thp && stock_one(pool, want);
     if (more)
-        host->stock_rounds = 0;
-    host->stock_seen = __atomic_load_n(&host->pool.nr_stock, __ATOMIC_RELAXED);
+        node->stock_rounds = 0;
+    node->stock_seen = __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED);
     return more || have > want;
 }
 
 /* Free blocks go back to the kernel when the pool has had plenty for a while. True: some did. */
-static bool shrink_pool(struct mm_host *host)
+static bool shrink_pool(struct mm_node *node)
 {
-    struct pool *pool = &host->pool;
+    struct pool *pool = &node->pool;
     uint32_t filled =
         zone_nr_free(&pool->zones[POOL_HUGE], PLANE_FILLED) + zone_nr_free(&pool->zones[POOL_NORMAL], PLANE_FILLED);
     if (filled < BLOCK_PAGES || pool_nr_free(pool) < pool->wmark[WMARK_HIGH]) {
-        host->idle_rounds = 0;
+        node->idle_rounds = 0;
         return false;
     }
-    return ++host->idle_rounds >= SHRINK_AFTER_ROUNDS && pool_trim(pool, SHRINK_BLOCKS * BLOCK_PAGES) > 0;
+    return ++node->idle_rounds >= SHRINK_AFTER_ROUNDS && pool_trim(pool, SHRINK_BLOCKS * BLOCK_PAGES) > 0;
 }
 
 /* A stored object gets a better place: under its page's lock, if the page still names it. */
@@ -134,10 +136,13 @@ static bool compact_store(struct mm_host *host)
 bool mm_housekeep(struct mm_thread *thread)
 {
     struct mm_host *host = thread->host;
-    bool more = fill_stock(host);
+    bool more = false;
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        more |= fill_stock(host, &host->node[n]);
     if (more)
         fill_tables(host);
-    more |= shrink_pool(host);
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        more |= shrink_pool(&host->node[n]);
     more |= compact_store(host);
     reap_tables(host);
     return more;

@@ -10,6 +10,7 @@
 
 #define FAULT_AROUND_DEFAULT 16u
 #define READAHEAD_DEFAULT 32u
+#define LOCAL_DISTANCE 10 /* ACPI 6.5, 5.2.17: SLIT */
 
 const char *const vm_event_names[NR_VM_EVENTS] = {
 #define X(name) #name,
@@ -39,12 +40,17 @@ static void metadata_put(void *ctx, void *pages, unsigned order)
 
 static int zram_page_get(void *ctx, unsigned order, fn_t *out)
 {
-    return pool_alloc_filled(ctx, order, true, out);
+    struct mm_host *host = ctx;
+    const uint8_t *nearest = host->node[host_roomiest_node(host)].nearest;
+    int err = -ENOMEM;
+    for (unsigned i = 0; i < host->nr_nodes && err; i++)
+        err = pool_alloc_filled(&host->node[nearest[i]].pool, order, true, out);
+    return err;
 }
 
 static void zram_page_put(void *ctx, fn_t fn, unsigned order)
 {
-    pool_free_filled(ctx, fn, 1u << order);
+    pool_free_filled(pool_of(ctx, fn), fn, 1u << order);
 }
 
 /* ---- host ---- */
@@ -52,6 +58,27 @@ static void zram_page_put(void *ctx, fn_t fn, unsigned order)
 static bool power_of_two_upto(uint32_t value, uint32_t max)
 {
     return value >= 1 && value <= max && !(value & (value - 1));
+}
+
+/* One node of no name when none is given; otherwise the nodes' parts make up the budget. */
+static int nodes_check(struct mm_config *config)
+{
+    uint64_t sum = 0;
+    if (!config->nr_nodes) {
+        config->nr_nodes = 1;
+        config->nodes[0] = (struct mm_node_config){
+            .id = MM_NODE_ANY, .budget_bytes = config->budget_bytes, .distance[0] = LOCAL_DISTANCE};
+        return 0;
+    }
+    if (config->nr_nodes > MM_MAX_NODES)
+        return -EINVAL;
+    for (unsigned n = 0; n < config->nr_nodes; n++) {
+        uint64_t bytes = config->nodes[n].budget_bytes;
+        if (bytes < MM_MIN_NODE_BUDGET || bytes % PAGE_BYTES)
+            return -EINVAL;
+        sum += bytes;
+    }
+    return sum == config->budget_bytes ? 0 : -EINVAL;
 }
 
 static int config_check(struct mm_config *config)
@@ -64,12 +91,24 @@ static int config_check(struct mm_config *config)
                 config->budget_bytes >> PAGE_SHIFT <= UINT32_MAX / 4 &&
                 power_of_two_upto(config->fault_around_pages, MM_BUFFER_PAGES) &&
                 power_of_two_upto(config->readahead_pages, MM_BUFFER_PAGES) && config->standby_pct <= 90;
-    return good ? 0 : -EINVAL;
+    return good ? nodes_check(config) : -EINVAL;
 }
 
-uint32_t mm_arena_slots(uint64_t budget_bytes)
+unsigned mm_arena_layout(const struct mm_config *config, fn_t start[MM_MAX_NODES + 1])
 {
-    return pool_nr_slots((uint32_t)(budget_bytes >> PAGE_SHIFT));
+    unsigned nr = MAX_OF(config->nr_nodes, 1u);
+    start[0] = 0;
+    for (unsigned n = 0; n < nr; n++) {
+        uint64_t bytes = config->nr_nodes ? config->nodes[n].budget_bytes : config->budget_bytes;
+        start[n + 1] = start[n] + pool_nr_slots((uint32_t)(bytes >> PAGE_SHIFT));
+    }
+    return nr;
+}
+
+uint32_t mm_arena_slots(const struct mm_config *config)
+{
+    fn_t start[MM_MAX_NODES + 1];
+    return start[mm_arena_layout(config, start)];
 }
 
 static int caches_init(struct mm_host *host)
@@ -80,15 +119,50 @@ static int caches_init(struct mm_host *host)
 
 static int stores_create(struct mm_host *host)
 {
-    const struct zram_pages pages = {.get = zram_page_get,
-                                     .put = zram_page_put,
-                                     .ctx = &host->pool,
-                                     .arena = host->pool.arena,
-                                     .frames = host->pool.frames};
+    const struct zram_pages pages = {
+        .get = zram_page_get, .put = zram_page_put, .ctx = host, .arena = host->arena, .frames = host->frames};
     int err = swap_set_create(&host->swap);
     if (!err && host->config.zram.limit_bytes)
         err = zram_create(&host->config.zram, &pages, &host->zram);
     return err;
+}
+
+/* Nodes by distance from @node; of equals the one that comes sooner after it, so that not all fall back on the first. */
+static void sort_nearest(struct mm_host *host, unsigned node)
+{
+    uint8_t *nearest = host->node[node].nearest;
+    const uint8_t *distance = host->config.nodes[node].distance;
+    nearest[0] = (uint8_t)node;
+    for (unsigned i = 1; i < host->nr_nodes; i++) {
+        uint8_t next = (uint8_t)((node + i) % host->nr_nodes);
+        unsigned at = i;
+        for (; at > 1 && distance[nearest[at - 1]] > distance[next]; at--)
+            nearest[at] = nearest[at - 1];
+        nearest[at] = next;
+    }
+}
+
+/* @transient: pages that the host's calls need for a moment, kept out of the first nodes' budgets. */
+static int nodes_create(struct mm_host *host, uint32_t transient)
+{
+    fn_t start[MM_MAX_NODES + 1];
+    host->nr_nodes = mm_arena_layout(&host->config, start);
+    host->frames = calloc(start[host->nr_nodes], sizeof(struct frame));
+    if (!host->frames)
+        return -ENOMEM;
+    for (unsigned n = 0; n < host->nr_nodes; n++) {
+        struct mm_node *node = &host->node[n];
+        uint32_t pages = (uint32_t)(host->config.nodes[n].budget_bytes >> PAGE_SHIFT);
+        uint32_t kept = MIN_OF(transient, pages - 1);
+        node->config = host->config.nodes[n];
+        node->retry_below = UINT32_MAX;
+        frame_list_init(&node->standby);
+        frame_list_init(&node->refused);
+        sort_nearest(host, n);
+        pool_init(&node->pool, host->ops, host->ops_ctx, host->arena, host->frames, start[n], pages - kept,
+                  host->event);
+    }
+    return 0;
 }
 
 int mm_host_create(const struct mm_config *config, const struct host_ops *ops, void *ops_ctx, void *arena,
@@ -103,15 +177,15 @@ int mm_host_create(const struct mm_config *config, const struct host_ops *ops, v
     if (!host)
         return -ENOMEM;
     host->config = checked;
-    host->retry_below = UINT32_MAX;
     host->thread_batch = MIN_OF(MAX_OF(budget_pages / 256, MM_BATCH_MIN), MM_BATCH_MAX);
     host->ops = ops;
     host->ops_ctx = ops_ctx;
+    host->arena = arena;
     lru_init(&host->lru);
     lock_init(&host->vms_lock, LOCK_VMS);
     err = caches_init(host);
     if (!err)
-        err = pool_init(&host->pool, ops, ops_ctx, arena, budget_pages - ops->transient_pages, host->event);
+        err = nodes_create(host, ops->transient_pages);
     if (!err)
         err = stores_create(host);
     if (!err) {
@@ -132,8 +206,9 @@ void mm_host_destroy(struct mm_host *host)
         zram_destroy(host->zram);
     if (host->swap)
         swap_set_destroy(host->swap);
-    if (host->pool.frames)
-        pool_fini(&host->pool);
+    for (unsigned n = 0; host->frames && n < host->nr_nodes; n++)
+        pool_fini(&host->node[n].pool);
+    free(host->frames);
     slab_cache_fini(&host->tables);
     lock_fini(&host->vms_lock);
     lru_fini(&host->lru);
@@ -159,7 +234,8 @@ int mm_thread_create(struct mm_host *host, struct mm_thread **out)
     if (!thread)
         return -ENOMEM;
     thread->host = host;
-    pcp_init(&thread->pcp, &host->pool.zones[POOL_NORMAL], host->thread_batch, host->thread_batch / 2);
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        pcp_init(&thread->pcp[n], &host->node[n].pool.zones[POOL_NORMAL], host->thread_batch, host->thread_batch / 2);
     thread->buffer = aligned_alloc(PAGE_BYTES, MM_BUFFER_PAGES * PAGE_BYTES);
     int err = thread->buffer ? 0 : -ENOMEM;
     if (!err && host->zram)
@@ -176,9 +252,12 @@ int mm_thread_create(struct mm_host *host, struct mm_thread **out)
 
 void mm_thread_destroy(struct mm_thread *thread)
 {
-    __atomic_sub_fetch(&thread->host->nr_threads, 1, __ATOMIC_RELAXED);
-    pcp_drain(&thread->pcp);
-    pool_uncharge(&thread->host->pool, thread->charged);
+    struct mm_host *host = thread->host;
+    __atomic_sub_fetch(&host->nr_threads, 1, __ATOMIC_RELAXED);
+    for (unsigned n = 0; n < host->nr_nodes; n++) {
+        pcp_drain(&thread->pcp[n]);
+        pool_uncharge(&host->node[n].pool, thread->charged[n]);
+    }
     if (thread->zram)
         zram_thread_destroy(thread->zram);
     free(thread->buffer);
@@ -284,6 +363,20 @@ int mm_vm_create(struct mm_host *host, const struct mm_region *regions, unsigned
 vmid_t mm_vm_id(const struct mm_vm *vm)
 {
     return vm->id;
+}
+
+int mm_vm_place(struct mm_vm *vm, gpa_t gpa, uint64_t bytes, const struct mm_policy *policy)
+{
+    unsigned all = (1u << vm->host->nr_nodes) - 1;
+    if (!bytes || (gpa.v | bytes) & (BLOCK_BYTES - 1) || !vm_has_range(vm, gpa, bytes) || !policy->nodes ||
+        policy->nodes & ~all || (unsigned)policy->mode > MM_POLICY_INTERLEAVE_PAGES)
+        return -EINVAL;
+    if (vm->nr_places == MM_MAX_PLACES)
+        return -ENOSPC;
+    gfn_t start = gfn_of(gpa);
+    vm->places[vm->nr_places++] =
+        (struct place){.start = start, .end = start + (gfn_t)(bytes >> PAGE_SHIFT), .policy = *policy};
+    return 0;
 }
 
 /*

@@ -19,6 +19,16 @@ struct mm_vm;
 /* What one thread that calls mm_fault or the workers owns: page lists, compressor state, buffers. */
 struct mm_thread;
 
+/* A node of the host's memory that guests' pages may be on. */
+struct mm_node_config {
+    int id;                         /* the host's number of it; MM_NODE_ANY: the kernel places pages as it likes */
+    uint64_t budget_bytes;          /* its part of the budget; a multiple of PAGE_BYTES, >= MM_MIN_NODE_BUDGET */
+    uint8_t distance[MM_MAX_NODES]; /* to each of the nodes, as in ACPI SLIT: 10 is itself */
+    uint8_t rank;                   /* tier: 0 is the fastest */
+};
+#define MM_NODE_ANY (-1)
+#define MM_MIN_NODE_BUDGET (UINT64_C(2) << 20)
+
 struct mm_config {
     uint64_t
         budget_bytes; /* physical memory for guests, stores and stock; a multiple of PAGE_BYTES, >= MM_MIN_BUDGET */
@@ -28,12 +38,16 @@ struct mm_config {
         fault_around_pages; /* first touch without a 2 MiB frame: pages brought in, power of two 1..64; 0 for default */
     uint32_t readahead_pages; /* largest swap-in readahead, power of two 1..64; 0 for default; 1 for none */
     uint32_t standby_pct;     /* share of resident pages held as standby under pressure; 0 for default */
+    unsigned nr_nodes;        /* 0: one, MM_NODE_ANY, with all of the budget */
+    struct mm_node_config nodes[MM_MAX_NODES];
 };
 #define MM_MIN_BUDGET (UINT64_C(8) << 20)
 
 /* Slots the arena must have for a budget: more than the budget has pages, so that there is always a run to come home
  * to. */
-uint32_t mm_arena_slots(uint64_t budget_bytes);
+uint32_t mm_arena_slots(const struct mm_config *config);
+/* Slots of node i are [start[i], start[i + 1]), whole blocks. Returns how many nodes there are. */
+unsigned mm_arena_layout(const struct mm_config *config, fn_t start[MM_MAX_NODES + 1]);
 
 /*
  * mm_host_create - @ops, @ops_ctx outlive the host; @arena: address of slot 0, mm_arena_slots() empty slots.
@@ -60,8 +74,29 @@ vmid_t mm_vm_id(const struct mm_vm *vm);
 /* No fault may be under way. Every page is dropped, every frame, object and slot freed. */
 void mm_vm_destroy(struct mm_thread *thread, struct mm_vm *vm);
 
+/*
+ * mm_vm_place - which nodes the pages of [gpa, gpa + bytes), whole blocks, come from. Before the VM runs; the last word
+ * counts. Without one: local, all nodes. Returns 0; -EINVAL: no such node, none, or not whole blocks of one region;
+ * -ENOSPC: more than MM_MAX_PLACES ranges.
+ */
+enum mm_policy_mode {
+    MM_POLICY_LOCAL,            /* the node of who faults, or the nearest one that has room */
+    MM_POLICY_BIND,             /* these nodes, strictly: where they are full they are reclaimed */
+    MM_POLICY_PREFERRED,        /* the first of these, or the nearest one that has room */
+    MM_POLICY_INTERLEAVE,       /* these in turn by block of 2 MiB, or the nearest one that has room */
+    MM_POLICY_INTERLEAVE_PAGES, /* these in turn by page */
+};
+struct mm_policy {
+    enum mm_policy_mode mode;
+    uint8_t nodes; /* bit i: node i of the configuration; LOCAL: where a page may be at all */
+};
+#define MM_MAX_PLACES 16
+must_check int mm_vm_place(struct mm_vm *vm, gpa_t gpa, uint64_t bytes, const struct mm_policy *policy);
+
 #define MM_FAULT_WRITE 1u
 #define MM_FAULT_WP 2u /* write-protect event of the copying transport */
+/* Who touched the page: a node of the configuration and a vCPU, 0..4094. Without it nobody knows. */
+#define MM_FAULT_FROM(node, vcpu) (((node) + 1u) << 16 | ((vcpu) + 1u) << 20)
 /*
  * mm_fault - make the page at @gpa present and wake who waits for it. The only way in.
  * Returns 0; -EFAULT: outside every region; -ENOMEM: budget, zram and swap are full, nothing can be reclaimed;
@@ -106,9 +141,9 @@ void mm_unpin(struct mm_vm *vm, gpa_t gpa, uint64_t bytes);
  */
 must_check int mm_plug(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, uint64_t bytes, bool plugged);
 
-/* Reclaim until free pages reach the high watermark or nothing more can be had. One caller at a time. True: made
- * progress. */
-bool mm_kswapd(struct mm_thread *thread);
+/* Reclaim until the node's free pages reach the high watermark or nothing more can be had. One caller a node at a time.
+ * True: made progress. */
+bool mm_kswapd(struct mm_thread *thread, unsigned node);
 /* Zeroed stock, pool shrink, slab reap, zram compaction: one bounded round. True: more to do at once. */
 bool mm_housekeep(struct mm_thread *thread);
 
@@ -183,8 +218,28 @@ void mm_page_classes(struct mm_host *host, uint64_t pages[MM_NR_PAGE_CLASSES]);
 /* NULL when there is no store. */
 struct zram *mm_zram(struct mm_host *host);
 
+/* What each node has. Counters as Linux's /sys/devices/system/node/nodeN/numastat, pages. */
+struct mm_node_stat {
+    int id;
+    uint8_t rank;
+    uint8_t distance[MM_MAX_NODES];
+    uint64_t budget_bytes, free_bytes, resident_bytes, standby_bytes, zeroed_stock_bytes;
+    uint32_t wmark_pages[NR_WMARK];
+    uint64_t numa_hit;       /* came from here, as was wanted */
+    uint64_t numa_miss;      /* came from here although another node was wanted */
+    uint64_t numa_foreign;   /* wanted from here, came from another node */
+    uint64_t interleave_hit; /* of numa_hit, by an interleaving policy */
+    uint64_t local_node;     /* came from here, for who runs here; known where faults say who touched */
+    uint64_t other_node;     /* came from here, for who runs on another node */
+};
+unsigned mm_nr_nodes(const struct mm_host *host);
+void mm_node_stat(struct mm_host *host, unsigned node, struct mm_node_stat *out);
+/* Pages of the VM that are in the guest, by node. Takes block locks. */
+void mm_vm_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES]);
+
 struct mm_zone_stat {
     const char *name;
+    unsigned node; /* the host's number of it; 0 where the kernel chooses */
     uint32_t start_fn, nr_frames, nr_free[NR_PLANES], nr_blocks[NR_PLANES][MAX_ORDER + 1];
     uint32_t wmark[NR_WMARK];
 };

@@ -42,7 +42,7 @@ static int peek_locked(struct mm_thread *thread, const struct block *block, unsi
         *where = MM_PEEK_RESIDENT;
         return 0;
     case S2_STANDBY:
-        memcpy(page, pool_page(&thread->host->pool, (fn_t)entry.payload + (huge ? index : 0)), PAGE_BYTES);
+        memcpy(page, host_page(thread->host, (fn_t)entry.payload + (huge ? index : 0)), PAGE_BYTES);
         return 0;
     case S2_FILL:
         fill_page(page, (uint32_t)entry.payload);

@@ -67,27 +67,34 @@ static uint64_t blocks_bytes(struct mm_host *host)
     return bytes;
 }
 
+static void add_pool(const struct pool *pool, struct mm_host_stat *out)
+{
+    uint64_t uncharged = __atomic_load_n(&pool->uncharged, __ATOMIC_RELAXED);
+    uint64_t filled = (uint64_t)zone_nr_free(&pool->zones[POOL_HUGE], PLANE_FILLED) +
+                      zone_nr_free(&pool->zones[POOL_NORMAL], PLANE_FILLED);
+    out->charged_bytes += (pool->budget_pages - uncharged) * PAGE_BYTES;
+    out->filled_free_bytes += filled * PAGE_BYTES;
+    out->units_free_bytes += uncharged * PAGE_BYTES;
+    out->zeroed_stock_bytes += __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED) * BLOCK_BYTES;
+    for (unsigned mark = 0; mark < NR_WMARK; mark++)
+        out->wmark_pages[mark] += pool->wmark[mark];
+}
+
 void mm_host_stat(struct mm_host *host, struct mm_host_stat *out)
 {
-    const struct pool *pool = &host->pool;
-    uint64_t uncharged = __atomic_load_n(&pool->uncharged, __ATOMIC_RELAXED);
     *out = (struct mm_host_stat){
         .budget_bytes = host->config.budget_bytes,
-        .charged_bytes = ((uint64_t)pool->budget_pages - uncharged) * PAGE_BYTES,
-        .free_bytes = (uint64_t)pool_nr_free(pool) * PAGE_BYTES,
-        .filled_free_bytes = ((uint64_t)zone_nr_free(&pool->zones[POOL_HUGE], PLANE_FILLED) +
-                              zone_nr_free(&pool->zones[POOL_NORMAL], PLANE_FILLED)) *
-                             PAGE_BYTES,
-        .units_free_bytes = uncharged * PAGE_BYTES,
-        .zeroed_stock_bytes = __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED) * BLOCK_BYTES,
-        .resident_bytes = counter_read(&host->nr_resident) * PAGE_BYTES,
-        .standby_bytes = counter_read(&host->lru.nr_standby) * PAGE_BYTES,
-        .metadata_frames_bytes = pool->nr_slots * sizeof(struct frame),
+        .free_bytes = host_nr_free(host) * PAGE_BYTES,
+        .resident_bytes = host_nr_resident(host) * PAGE_BYTES,
+        .standby_bytes = host_nr_standby(host) * PAGE_BYTES,
+        .metadata_frames_bytes = mm_arena_slots(&host->config) * sizeof(struct frame),
         .metadata_stage2_bytes = counter_read(&host->metadata_bytes),
         .metadata_blocks_bytes = blocks_bytes(host),
         .metadata_swap_bytes = swap_metadata_bytes(host->swap),
         .nr_active_blocks = counter_read(&host->lru.nr_active),
     };
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        add_pool(&host->node[n].pool, out);
     out->metadata_bytes =
         out->metadata_frames_bytes + out->metadata_stage2_bytes + out->metadata_blocks_bytes + out->metadata_swap_bytes;
     if (host->zram) {
@@ -95,7 +102,6 @@ void mm_host_stat(struct mm_host *host, struct mm_host_stat *out)
         zram_stat(host->zram, &zram);
         out->zram_used_bytes = zram.mem_used_bytes;
     }
-    memcpy(out->wmark_pages, pool->wmark, sizeof(out->wmark_pages));
     for (unsigned i = 0; i < NR_VM_EVENTS; i++)
         out->event[i] = counter_read(&host->event[i]);
 }
@@ -107,23 +113,29 @@ const char *const mm_page_class_names[MM_NR_PAGE_CLASSES] = {
 
 void mm_page_classes(struct mm_host *host, uint64_t pages[MM_NR_PAGE_CLASSES])
 {
-    const struct pool *pool = &host->pool;
-    uint64_t known = 0, stock = __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED) * (uint64_t)BLOCK_PAGES;
+    uint64_t known = 0, stock = 0, budget = 0, nr_free = host_nr_free(host);
+    for (unsigned n = 0; n < host->nr_nodes; n++) {
+        stock += __atomic_load_n(&host->node[n].pool.nr_stock, __ATOMIC_RELAXED) * (uint64_t)BLOCK_PAGES;
+        budget += host->node[n].pool.budget_pages;
+    }
     pages[MM_DISCARDABLE] = stock;
-    pages[MM_FREE] = MAX_OF(pool_nr_free(pool), stock) - stock;
+    pages[MM_FREE] = MAX_OF(nr_free, stock) - stock;
     pages[MM_SYNCABLE] = 0; /* pages of virtual disks, of which there are none */
-    pages[MM_SWAPPABLE] = counter_read(&host->nr_resident) + counter_read(&host->lru.nr_standby);
+    pages[MM_SWAPPABLE] = host_nr_resident(host) + host_nr_standby(host);
     for (unsigned i = 0; i < MM_UNRECLAIMABLE; i++)
         known += pages[i];
-    pages[MM_UNRECLAIMABLE] = MAX_OF(pool->budget_pages, known) - known;
+    pages[MM_UNRECLAIMABLE] = MAX_OF(budget, known) - known;
 }
 
 unsigned mm_zone_stat(struct mm_host *host, struct mm_zone_stat *out, unsigned max)
 {
-    unsigned nr = MIN_OF(max, (unsigned)POOL_NR_ZONES);
+    unsigned nr = MIN_OF(max, host->nr_nodes * POOL_NR_ZONES);
     for (unsigned z = 0; z < nr; z++) {
-        struct zone *zone = &host->pool.zones[z];
-        out[z] = (struct mm_zone_stat){.name = zone->name, .start_fn = zone->start_fn, .nr_frames = zone->nr_frames};
+        struct zone *zone = &host->node[z / POOL_NR_ZONES].pool.zones[z % POOL_NR_ZONES];
+        out[z] = (struct mm_zone_stat){.name = zone->name,
+                                       .node = (unsigned)MAX_OF(host->node[z / POOL_NR_ZONES].config.id, 0),
+                                       .start_fn = zone->start_fn,
+                                       .nr_frames = zone->nr_frames};
         lock_acquire(&zone->lock);
         for (unsigned plane = 0; plane < NR_PLANES; plane++) {
             out[z].nr_free[plane] = zone->nr_free[plane];
@@ -134,6 +146,46 @@ unsigned mm_zone_stat(struct mm_host *host, struct mm_zone_stat *out, unsigned m
         lock_release(&zone->lock);
     }
     return nr;
+}
+
+unsigned mm_nr_nodes(const struct mm_host *host)
+{
+    return host->nr_nodes;
+}
+
+void mm_node_stat(struct mm_host *host, unsigned which, struct mm_node_stat *out)
+{
+    const struct mm_node *node = &host->node[which];
+    *out = (struct mm_node_stat){
+        .id = node->config.id,
+        .rank = node->config.rank,
+        .budget_bytes = node->config.budget_bytes,
+        .free_bytes = pool_nr_free(&node->pool) * PAGE_BYTES,
+        .resident_bytes = counter_read(&node->nr_resident) * PAGE_BYTES,
+        .standby_bytes = counter_read(&node->nr_standby) * PAGE_BYTES,
+        .zeroed_stock_bytes = __atomic_load_n(&node->pool.nr_stock, __ATOMIC_RELAXED) * BLOCK_BYTES,
+        .numa_hit = counter_read(&node->numa.hit),
+        .numa_miss = counter_read(&node->numa.miss),
+        .numa_foreign = counter_read(&node->numa.foreign),
+        .interleave_hit = counter_read(&node->numa.interleave_hit),
+        .local_node = counter_read(&node->numa.local),
+        .other_node = counter_read(&node->numa.other),
+    };
+    memcpy(out->distance, node->config.distance, sizeof(out->distance));
+    memcpy(out->wmark_pages, node->pool.wmark, sizeof(out->wmark_pages));
+}
+
+void mm_vm_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES])
+{
+    memset(pages, 0, MM_MAX_NODES * sizeof(pages[0]));
+    for (unsigned r = 0; r < vm->nr_regions; r++)
+        for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT; i++) {
+            struct block *block = &vm->blocks[r][i];
+            lock_acquire(&block->lock);
+            for (unsigned n = 0; n < MM_MAX_NODES; n++)
+                pages[n] += block->nr_on_node[n];
+            lock_release(&block->lock);
+        }
 }
 
 unsigned mm_slab_stat(struct mm_host *host, struct slab_stat *out, unsigned max)

@@ -4,6 +4,7 @@
  * An area that cannot be emptied stays in use; what came back until then is at home and can go out again.
  */
 #include "mm/reclaim/evict.h"
+#include "mm/reclaim/place.h"
 
 #include <errno.h>
 #include <string.h>
@@ -26,7 +27,7 @@ static int fits(struct swapoff *s)
     struct swap_area_stat stat[MAX_SWAP_AREAS];
     struct zram_stat zram = {0};
     unsigned nr = swap_stat(s->host->swap, stat, MAX_SWAP_AREAS);
-    uint64_t need = 0, room = (uint64_t)pool_nr_free(&s->host->pool) * PAGE_BYTES;
+    uint64_t need = 0, room = host_nr_free(s->host) * PAGE_BYTES;
     if (s->host->zram)
         zram_stat(s->host->zram, &zram);
     for (unsigned i = 0; i < nr; i++)
@@ -58,7 +59,8 @@ static int bring_back(struct swapoff *s, struct block *block, unsigned index, st
     fn_t fn[SWAPOFF_BATCH];
     void *pages[SWAPOFF_BATCH];
     int error[SWAPOFF_BATCH], bad = 0;
-    unsigned got = alloc_frames(&host->pool, fn, pages, nr);
+    struct pool *pool = &host->node[place_roomiest(block->vm, block->start + index)].pool;
+    unsigned got = alloc_frames(pool, fn, pages, nr);
     if (!got)
         return -ENOMEM;
     if (swap_read(host->swap, first, pages, got, error))
@@ -66,7 +68,7 @@ static int bring_back(struct swapoff *s, struct block *block, unsigned index, st
     for (unsigned i = 0; i < got; i++) {
         struct page_map map = {0};
         if (error[i]) {
-            pool_free_filled(&host->pool, fn[i], 1);
+            pool_free_filled(pool, fn[i], 1);
             bad = -EIO;
             continue;
         }
@@ -109,6 +111,13 @@ static int empty_some_locked(struct swapoff *s, struct block *block, unsigned *i
     return 0;
 }
 
+/* Pages of the node that has most for this block go on into zram or another area. Returns how many. */
+static uint32_t make_room(struct swapoff *s, const struct block *block, bool force)
+{
+    unsigned node = place_roomiest(block->vm, block->start);
+    return reclaim_round(s->thread, node, 2 * SWAPOFF_BATCH, force, RECLAIM_DIRECT);
+}
+
 static int empty_block(struct swapoff *s, struct block *block)
 {
     int more = 1, dry = 0;
@@ -122,8 +131,8 @@ static int empty_block(struct swapoff *s, struct block *block)
         if (__atomic_load_n(&s->host->work_stopped, __ATOMIC_RELAXED))
             return -ECANCELED;
         if (more == -ENOMEM && dry < 8) {
-            /* room is made without the lock: these pages go on into zram or another area */
-            dry = reclaim_round(s->thread, 2 * SWAPOFF_BATCH, dry > 4, RECLAIM_DIRECT) ? 0 : dry + 1;
+            /* without the lock */
+            dry = make_room(s, block, dry > 4) ? 0 : dry + 1;
             more = 1;
         }
     }

@@ -177,8 +177,10 @@ static int hostmem_place(void *ctx, vmid_t id, gfn_t gfn, fn_t fn, uint32_t nr, 
     return err;
 }
 
-static int hostmem_place_copy(void *ctx, vmid_t id, gfn_t gfn, const void *src, uint32_t nr, uint32_t *done)
+static int hostmem_place_copy(void *ctx, vmid_t id, gfn_t gfn, const void *src, uint32_t nr, unsigned node,
+                              uint32_t *done)
 {
+    (void)node;
     struct hostmem_vm *vm = hostmem_vm_get(ctx, id);
     char *guest = hostmem_guest(vm, gfn, nr);
     hostmem_block_note(vm->tables, (uint64_t)(guest - vm->range.base) / PAGE_BYTES, nr);

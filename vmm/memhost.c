@@ -27,7 +27,7 @@ struct memhost {
     struct hostmem *hostmem;
     struct mm_host *mm;
     struct workers *workers;
-    struct mm_thread *worker_threads[MM_NR_WORKERS];
+    struct mm_thread *worker_threads[MM_MAX_WORKERS];
     pthread_mutex_t lock;
     struct mm_thread *caller_thread; /* guarded by lock */
     struct oom oom;
@@ -75,13 +75,13 @@ static bool run_worker(void *ctx, enum mm_worker worker)
 {
     struct memhost *mh = ctx;
     struct mm_thread *thread = mh->worker_threads[worker];
-    return worker == MM_KSWAPD ? mm_kswapd(thread) : mm_housekeep(thread);
+    return worker == MM_HOUSEKEEPER ? mm_housekeep(thread) : mm_kswapd(thread, (unsigned)worker - MM_KSWAPD0);
 }
 
 static int create_threads(struct memhost *mh)
 {
     int err = mm_thread_create(mh->mm, &mh->caller_thread);
-    for (unsigned i = 0; i < MM_NR_WORKERS && !err; i++)
+    for (unsigned i = 0; i < MM_KSWAPD(mm_nr_nodes(mh->mm)) && !err; i++)
         err = mm_thread_create(mh->mm, &mh->worker_threads[i]);
     return err;
 }
@@ -91,11 +91,11 @@ static int create_ebb(struct memhost *mh, const struct memhost_config *config, s
     uint64_t features;
     if (uffd_probe(&features, diag) || memhost_choose_transport(config->transport, features, &mh->move, diag))
         return -1;
-    struct workers_config work = {.run = run_worker, .ctx = mh};
+    struct workers_config work = {.run = run_worker, .nr_nodes = MAX_OF(config->mm.nr_nodes, 1u), .ctx = mh};
     if (!config->no_workers && workers_create(&work, &mh->workers))
         return diag_set(diag, EXIT_HOST, "out of memory");
     struct hostmem_config mem = {
-        .nr_slots = mm_arena_slots(config->mm.budget_bytes),
+        .nr_slots = mm_arena_slots(&config->mm),
         .move = mh->move,
         .kick = kick,
         .kick_ctx = mh,
@@ -155,7 +155,7 @@ void memhost_destroy(struct memhost *mh)
 {
     if (mh->workers)
         workers_stop(mh->workers);
-    for (unsigned i = 0; i < MM_NR_WORKERS; i++)
+    for (unsigned i = 0; i < MM_MAX_WORKERS; i++)
         if (mh->worker_threads[i])
             mm_thread_destroy(mh->worker_threads[i]);
     if (mh->caller_thread)

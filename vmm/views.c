@@ -85,7 +85,7 @@ json_t *view_zoneinfo(const struct mm_host_stat *host, const struct mm_zone_stat
     view_put(pool, "high_pages", host->wmark_pages[WMARK_HIGH]);
     for (unsigned i = 0; i < nr; i++) {
         json_t *zone = add_row(list);
-        view_put(zone, "node", 0);
+        view_put(zone, "node", zones[i].node);
         put_text(zone, "zone", zones[i].name);
         view_put(zone, "start_pfn", zones[i].start_fn);
         view_put(zone, "spanned_pages", zones[i].nr_frames);
@@ -106,7 +106,7 @@ json_t *view_buddyinfo(const struct mm_zone_stat *zones, unsigned nr)
     for (unsigned i = 0; i < nr; i++)
         for (unsigned plane = 0; plane < NR_PLANES; plane++) {
             json_t *row = add_row(list);
-            view_put(row, "node", 0);
+            view_put(row, "node", zones[i].node);
             put_text(row, "zone", zones[i].name);
             put_text(row, "plane", planes[plane]);
             json_t *blocks = add_list(row, "free_blocks");

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -25,14 +26,14 @@ struct worker {
     enum mm_worker which;
     atomic_uint state; /* enum worker_state; a futex */
     pthread_t thread;
+    bool started;
     unsigned wait_ms; /* worker's own: the wait that grows */
 };
 
 struct workers {
     struct workers_config config;
     atomic_uint stop; /* a futex: 1 once workers_stop was called */
-    unsigned nr_started;
-    struct worker worker[MM_NR_WORKERS];
+    struct worker worker[MM_MAX_WORKERS];
 };
 
 /* Until *word is no longer @value, or @ms (FOREVER: no end), or for no reason at all. */
@@ -53,11 +54,11 @@ static unsigned longer(unsigned ms, unsigned min, unsigned max)
     return ms == 0 ? min : MIN_OF(2 * ms, max);
 }
 
-/* One kick's worth of kswapd. After a round that found nothing, hears no kick for a while. */
+/* One kick's worth of a kswapd. After a round that found nothing, hears no kick for a while. */
 static unsigned kswapd_round(struct worker *self)
 {
     struct workers *owner = self->owner;
-    if (owner->config.run(owner->config.ctx, MM_KSWAPD)) {
+    if (owner->config.run(owner->config.ctx, self->which)) {
         self->wait_ms = 0;
     } else {
         self->wait_ms = longer(self->wait_ms, FUTILE_MIN_MS, FUTILE_MAX_MS);
@@ -77,6 +78,13 @@ static unsigned housekeeper_round(struct worker *self)
     return self->wait_ms;
 }
 
+static unsigned one_round(struct worker *self)
+{
+    if (self->which == MM_SCANNER)
+        return self->owner->config.scan(self->owner->config.ctx);
+    return self->which == MM_HOUSEKEEPER ? housekeeper_round(self) : kswapd_round(self);
+}
+
 static void *worker_thread(void *arg)
 {
     struct worker *self = arg;
@@ -84,7 +92,7 @@ static void *worker_thread(void *arg)
         atomic_store(&self->state, RUNNING);
         if (atomic_load(&self->owner->stop)) /* after the store: workers_stop sets stop, then the state */
             return NULL;
-        unsigned ms = self->which == MM_KSWAPD ? kswapd_round(self) : housekeeper_round(self);
+        unsigned ms = one_round(self);
         unsigned expected = RUNNING;
         if (atomic_compare_exchange_strong(&self->state, &expected, SLEEPING))
             futex_wait(&self->state, SLEEPING, ms);
@@ -104,7 +112,7 @@ int workers_create(const struct workers_config *config, struct workers **out)
     if (!workers)
         return -ENOMEM;
     workers->config = *config;
-    for (enum mm_worker i = 0; i < MM_NR_WORKERS; i++) {
+    for (enum mm_worker i = 0; i < MM_MAX_WORKERS; i++) {
         workers->worker[i].owner = workers;
         workers->worker[i].which = i;
     }
@@ -112,17 +120,28 @@ int workers_create(const struct workers_config *config, struct workers **out)
     return 0;
 }
 
+static void name_worker(enum mm_worker worker, char name[16])
+{
+    if (worker >= MM_KSWAPD0)
+        snprintf(name, 16, "ebb-kswapd%u", ((unsigned)worker - MM_KSWAPD0) % MM_MAX_NODES);
+    else
+        snprintf(name, 16, "%s", worker == MM_SCANNER ? "ebb-scan" : "ebb-housekeep");
+}
+
 int workers_start(struct workers *workers, struct diag *diag)
 {
-    static const char *const names[MM_NR_WORKERS] = {[MM_KSWAPD] = "ebb-kswapd", [MM_HOUSEKEEPER] = "ebb-housekeep"};
-    for (enum mm_worker i = 0; i < MM_NR_WORKERS; i++) {
+    for (enum mm_worker i = 0; i < MM_KSWAPD(workers->config.nr_nodes); i++) {
         struct worker *worker = &workers->worker[i];
-        int err = thread_start(&worker->thread, names[i], THREAD_ANY_CPU, worker_thread, worker);
+        char name[16];
+        name_worker(i, name);
+        if (i == MM_SCANNER && !workers->config.scan)
+            continue;
+        int err = thread_start(&worker->thread, name, THREAD_ANY_CPU, worker_thread, worker);
         if (err) {
             workers_stop(workers);
-            return diag_host(diag, -err, "thread %s", names[i]);
+            return diag_host(diag, -err, "thread %s", name);
         }
-        workers->nr_started++;
+        worker->started = true;
     }
     return 0;
 }
@@ -131,11 +150,13 @@ void workers_stop(struct workers *workers)
 {
     atomic_store(&workers->stop, 1);
     futex_wake(&workers->stop);
-    for (unsigned i = 0; i < workers->nr_started; i++) {
+    for (enum mm_worker i = 0; i < MM_MAX_WORKERS; i++) {
+        if (!workers->worker[i].started)
+            continue;
         workers_kick(workers, i);
         pthread_join(workers->worker[i].thread, NULL);
+        workers->worker[i].started = false;
     }
-    workers->nr_started = 0;
 }
 
 void workers_destroy(struct workers *workers)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * workers: the threads for mm/'s background work, kswapd and housekeeper. Each sleeps until it is kicked; the
- * housekeeper also looks around by itself, every 200 ms while it finds something to do, less and less often when not.
+ * workers: the threads for mm/'s background work: a kswapd for each node, housekeeper, scanner. Each sleeps until it is
+ * kicked; the housekeeper also looks around by itself, every 200 ms while it finds something to do, less and less often
+ * when not, and the scanner when it said it would.
  *
  *      SLEEPING --kick, wakes--> KICKED --> RUNNING --nothing more--> SLEEPING
  *                                             |  ^
@@ -18,6 +19,9 @@
 struct workers_config {
     /* One round of the work. True: made progress (kswapd), more to do at once (housekeeper). */
     bool (*run)(void *ctx, enum mm_worker worker);
+    /* One round of MM_SCANNER. Returns ms until the next; 0: not before a kick. NULL: there is no scanner. */
+    unsigned (*scan)(void *ctx);
+    unsigned nr_nodes; /* 1..MM_MAX_NODES */
     void *ctx;
 };
 

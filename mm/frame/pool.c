@@ -3,7 +3,6 @@
 #include "mm/frame/pool.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 /* Pages given back to the kernel at once when the budget runs dry: 64 pages in one MADV_DONTNEED cost about as much as
  * ten single calls (FACTS: 150-240 ns a page in bulk). */
@@ -28,29 +27,27 @@ uint32_t pool_nr_slots(uint32_t budget_pages)
     return round_up_block(budget_pages) + round_up_block((uint64_t)budget_pages * 5 / 4);
 }
 
-int pool_init(struct pool *pool, const struct host_ops *ops, void *ops_ctx, void *arena, uint32_t budget_pages,
-              uint64_t *events)
+void pool_init(struct pool *pool, const struct host_ops *ops, void *ops_ctx, void *arena, struct frame *frames,
+               fn_t start, uint32_t budget_pages, uint64_t *events)
 {
     uint32_t nr_huge = round_up_block(budget_pages);
     *pool = (struct pool){
         .ops = ops,
         .ops_ctx = ops_ctx,
         .arena = arena,
+        .frames = frames,
+        .start_fn = start,
         .nr_slots = pool_nr_slots(budget_pages),
         .budget_pages = budget_pages,
         .events = events,
         .uncharged = budget_pages,
     };
-    pool->frames = calloc(pool->nr_slots, sizeof(struct frame));
-    if (!pool->frames)
-        return -ENOMEM;
     lock_init(&pool->lock, LOCK_POOL);
     frame_list_init(&pool->stock);
-    zone_init(&pool->zones[POOL_HUGE], "Huge", pool->frames, 0, nr_huge, PLANE_EMPTY);
-    zone_init(&pool->zones[POOL_NORMAL], "Normal", pool->frames, nr_huge, pool->nr_slots - nr_huge, PLANE_EMPTY);
+    zone_init(&pool->zones[POOL_HUGE], "Huge", frames, start, nr_huge, PLANE_EMPTY);
+    zone_init(&pool->zones[POOL_NORMAL], "Normal", frames, start + nr_huge, pool->nr_slots - nr_huge, PLANE_EMPTY);
     watermark_set(&pool->zones[POOL_NORMAL], budget_pages);
     watermark_compute(budget_pages, pool->wmark);
-    return 0;
 }
 
 static struct zone *zone_of(struct pool *pool, fn_t fn)
@@ -282,8 +279,6 @@ void pool_fini(struct pool *pool)
         zone_fini(&pool->zones[z]);
     }
     lock_fini(&pool->lock);
-    free(pool->frames);
-    pool->frames = NULL;
 }
 
 bool pool_check(struct pool *pool, const char **why)

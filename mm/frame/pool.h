@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The pool: Ebb's physical memory. Slots of the arena in two zones, and the budget.
+ * The pool: Ebb's physical memory on one node. Its slots of the arena in two zones, and its budget.
  *
  *   zone Huge    whole 2 MiB frames. Their slots are filled and emptied only together, so the kernel keeps them as one
  *                huge page; a block that drains page by page stays filled until all of it is free.
@@ -26,8 +26,9 @@ enum { POOL_HUGE, POOL_NORMAL, POOL_NR_ZONES };
 struct pool {
     const struct host_ops *ops;
     void *ops_ctx;
-    char *arena;
-    struct frame *frames;
+    char *arena;          /* address of slot 0, all nodes' */
+    struct frame *frames; /* by slot, all nodes' */
+    fn_t start_fn;
     uint32_t nr_slots;
     uint32_t budget_pages;
     uint32_t wmark[NR_WMARK];
@@ -42,9 +43,9 @@ struct pool {
 
 /* Slots for a budget, both zones. */
 uint32_t pool_nr_slots(uint32_t budget_pages);
-/* All slots empty, all of the budget uncharged. -ENOMEM. */
-must_check int pool_init(struct pool *pool, const struct host_ops *ops, void *ops_ctx, void *arena,
-                         uint32_t budget_pages, uint64_t *events);
+/* Slots [start, start + pool_nr_slots()) are empty, all of the budget is uncharged. @arena, @frames: of all slots. */
+void pool_init(struct pool *pool, const struct host_ops *ops, void *ops_ctx, void *arena, struct frame *frames,
+               fn_t start, uint32_t budget_pages, uint64_t *events);
 /* Releases every free page. */
 void pool_fini(struct pool *pool);
 

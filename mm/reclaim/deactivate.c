@@ -5,17 +5,19 @@
 
 #include <errno.h>
 
-/* One look at every entry: who is resident, who is cold. */
-static void age_pages(struct block *block, bool force, struct page_map *resident, struct page_map *cold,
+/* One look at every entry: who is resident, who of @node is cold. */
+static void age_pages(struct block *block, unsigned node, bool force, struct page_map *resident, struct page_map *cold,
                       uint64_t *scanned)
 {
     for (unsigned i = 0; i < BLOCK_PAGES; i++) {
         struct s2_entry entry = pte_read(block, i);
         if (entry.state != S2_RESIDENT)
             continue;
-        (*scanned)++;
         map_set(resident, i);
-        if (force || age_is_cold(entry.age, block->nr_scans, block->start + i))
+        if (entry.payload != node)
+            continue;
+        (*scanned)++;
+        if (force || age_is_cold(entry.age, block->nr_scans[node], block->start + i))
             map_set(cold, i);
     }
 }
@@ -36,7 +38,8 @@ static unsigned span_end(const struct page_map *resident, const struct page_map 
 uint32_t lru_enter_standby(struct mm_host *host, struct block *block, const struct page_map *map, unsigned start,
                            fn_t fn, uint32_t nr, bool to_tail)
 {
-    struct frame *frames = host->pool.frames;
+    struct frame *frames = host->frames;
+    struct mm_node *node = &host->node[node_of(host, fn)];
     uint32_t entered = 0;
     lock_acquire(&host->lru.lock);
     for (uint32_t k = 0; k < nr; k++) {
@@ -48,12 +51,12 @@ uint32_t lru_enter_standby(struct mm_host *host, struct block *block, const stru
         pte_write(block, start + i, &old, &new);
         frames[fn + i] = (struct frame){.gfn = block->start + start + i, .vm = block->vm->id, .use = FRAME_STANDBY};
         if (to_tail)
-            frame_list_push_tail(&host->lru.standby, frames, fn + i);
+            frame_list_push_tail(&node->standby, frames, fn + i);
         else
-            frame_list_push_head(&host->lru.standby, frames, fn + i);
+            frame_list_push_head(&node->standby, frames, fn + i);
         entered++;
     }
-    counter_add(&host->lru.nr_standby, entered);
+    counter_add(&node->nr_standby, entered);
     lock_release(&host->lru.lock);
     return entered;
 }
@@ -65,19 +68,20 @@ static void free_holes(struct mm_host *host, const struct page_map *map, unsigne
         if (i < nr && !map_test(map, start + i))
             continue;
         if (i > hole)
-            pool_free_empty(&host->pool, fn + hole, i - hole);
+            pool_free_empty(pool_of(host, fn), fn + hole, i - hole);
         hole = i + 1;
     }
 }
 
-/* Takes [start, end) home as far as it goes in one run; *next is where to go on. */
-static uint32_t take_span(struct mm_thread *thread, struct block *block, const struct page_map *cold, unsigned start,
-                          unsigned end, unsigned *next)
+/* Takes [start, end), pages of @node, home as far as it goes in one run; *next is where to go on. */
+static uint32_t take_span(struct mm_thread *thread, struct block *block, unsigned node, const struct page_map *cold,
+                          unsigned start, unsigned end, unsigned *next)
 {
     struct mm_host *host = thread->host;
+    struct pool *pool = &host->node[node].pool;
     fn_t fn;
     uint32_t nr, done = 0;
-    if (pool_alloc_empty(&host->pool, end - start, &fn, &nr)) {
+    if (pool_alloc_empty(pool, end - start, &fn, &nr)) {
         *next = BLOCK_PAGES;
         return 0;
     }
@@ -86,23 +90,24 @@ static uint32_t take_span(struct mm_thread *thread, struct block *block, const s
     free_holes(host, cold, start, fn, done);
     *next = start + done;
     if (err) {
-        pool_free_empty(&host->pool, fn + done, nr - done);
+        pool_free_empty(pool, fn + done, nr - done);
         event_add(host, EV_take_busy, 1);
         *next = err == -EBUSY ? start + done + 1 : BLOCK_PAGES;
     }
     return taken;
 }
 
-static uint32_t deactivate_small(struct mm_thread *thread, struct block *block, bool force, uint64_t *scanned)
+static uint32_t deactivate_small(struct mm_thread *thread, struct block *block, unsigned node, bool force,
+                                 uint64_t *scanned)
 {
     struct page_map resident = {0}, cold = {0};
     uint32_t taken = 0;
-    age_pages(block, force, &resident, &cold, scanned);
+    age_pages(block, node, force, &resident, &cold, scanned);
     for (unsigned i = 0; i < BLOCK_PAGES;) {
         if (!map_test(&cold, i))
             i++;
         else
-            taken += take_span(thread, block, &cold, i, span_end(&resident, &cold, i), &i);
+            taken += take_span(thread, block, node, &cold, i, span_end(&resident, &cold, i), &i);
     }
     return taken;
 }
@@ -112,10 +117,10 @@ static uint32_t take_broken_huge(struct mm_host *host, struct block *block, fn_t
 {
     struct page_map came = {0};
     map_set_range(&came, 0, done);
-    zone_split(&host->pool.zones[POOL_HUGE], fn, BLOCK_ORDER);
+    zone_split(&pool_of(host, fn)->zones[POOL_HUGE], fn, BLOCK_ORDER);
     block_split(block);
     event_add(host, EV_thp_split_page, 1);
-    pool_free_empty(&host->pool, fn + done, BLOCK_PAGES - done);
+    pool_free_empty(pool_of(host, fn), fn + done, BLOCK_PAGES - done);
     return lru_enter_standby(host, block, &came, 0, fn, done, false);
 }
 
@@ -123,7 +128,7 @@ static uint32_t deactivate_huge(struct mm_thread *thread, struct block *block, s
 {
     struct mm_host *host = thread->host;
     fn_t fn = (fn_t)leaf.payload;
-    if (!force && !age_is_cold(leaf.age, block->nr_scans, block->start))
+    if (!force && !age_is_cold(leaf.age, block->nr_scans[node_of(host, fn)], block->start))
         return 0;
     uint32_t done = 0;
     if (host->ops->take(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done)) {
@@ -137,17 +142,20 @@ static uint32_t deactivate_huge(struct mm_thread *thread, struct block *block, s
     return BLOCK_PAGES;
 }
 
-uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, bool force, uint64_t *scanned)
+uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, unsigned node, bool force,
+                              uint64_t *scanned)
 {
     struct s2_entry entry = pmd_read(block);
     uint32_t taken = 0;
+    if (!block->nr_on_node[node])
+        return 0;
     if (block->nr_pins) {
         event_add(thread->host, EV_take_pinned, 1);
         return 0;
     }
-    block->nr_scans++;
+    block->nr_scans[node]++;
     if (entry.state == S2_TABLE) {
-        taken = deactivate_small(thread, block, force, scanned);
+        taken = deactivate_small(thread, block, node, force, scanned);
     } else if (entry.state == S2_RESIDENT) {
         *scanned += BLOCK_PAGES;
         taken = deactivate_huge(thread, block, entry, force);

@@ -3,6 +3,7 @@
 #include "mm/reclaim/drop.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* Nothing of the block is in the guest or in a table. It begins anew. */
 static void start_anew(struct block *block)
@@ -10,6 +11,14 @@ static void start_anew(struct block *block)
     __atomic_store_n(&block->ra_next, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&block->ra_window, 0, __ATOMIC_RELAXED);
     block->small &= block->vm->host->ops->keeps_tables;
+}
+
+/* Pages of each node that were @before in a guest and are not any more are not charged any more. */
+static void uncharge(struct mm_host *host, const uint16_t before[MM_MAX_NODES], const uint16_t now[MM_MAX_NODES])
+{
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        if (before[n] != now[n])
+            pool_uncharge(&host->node[n].pool, (uint32_t)before[n] - now[n]);
 }
 
 /* What entries [first, end) name, pages in the guest left out, is given up. Returns those that are not @what. */
@@ -29,17 +38,19 @@ static uint32_t forget_pages(struct mm_thread *thread, const struct block *block
 static void forget_leaf(struct mm_host *host, const struct s2_entry *entry)
 {
     if (entry->state == S2_RESIDENT)
-        pool_free_empty(&host->pool, (fn_t)entry->payload, BLOCK_PAGES);
+        pool_free_empty(pool_of(host, (fn_t)entry->payload), (fn_t)entry->payload, BLOCK_PAGES);
     else if (entry->state == S2_STANDBY && lru_forget_standby(host, (fn_t)entry->payload))
-        pool_free_filled(&host->pool, (fn_t)entry->payload, BLOCK_PAGES);
+        pool_free_filled(pool_of(host, (fn_t)entry->payload), (fn_t)entry->payload, BLOCK_PAGES);
 }
 
 uint32_t drop_block(struct mm_thread *thread, struct block *block, const struct s2_entry *what)
 {
     struct mm_host *host = thread->host;
     struct s2_entry entry = pmd_read(block);
-    uint32_t resident = block->nr_resident, dropped = 0;
-    if (resident)
+    uint32_t dropped = 0;
+    uint16_t resident[MM_MAX_NODES];
+    memcpy(resident, block->nr_on_node, sizeof(resident));
+    if (block->nr_resident)
         host->ops->drop(host->ops_ctx, block->vm->id, block->start, BLOCK_PAGES);
     lru_del_block(host, block);
     if (entry.state == S2_TABLE) {
@@ -52,7 +63,7 @@ uint32_t drop_block(struct mm_thread *thread, struct block *block, const struct 
         stage2_table_free(&block->vm->stage2, block->table);
         block->table = NULL;
     }
-    pool_uncharge(&host->pool, resident);
+    uncharge(host, resident, block->nr_on_node);
     start_anew(block);
     return dropped;
 }
@@ -89,7 +100,7 @@ static void split_leaf(struct mm_host *host, struct block *block, const struct s
     block_split(block);
     if (entry->state != S2_RESIDENT)
         return;
-    pool_free_empty(&host->pool, (fn_t)entry->payload, BLOCK_PAGES);
+    pool_free_empty(pool_of(host, (fn_t)entry->payload), (fn_t)entry->payload, BLOCK_PAGES);
     event_add(host, EV_thp_split_page, 1);
 }
 
@@ -104,17 +115,19 @@ int drop_pages(struct mm_thread *thread, struct block *block, unsigned first, un
         return -ENOMEM;
     if (entry.state != S2_TABLE)
         split_leaf(host, block, &entry);
-    uint32_t resident = 0;
-    for (unsigned i = first; i < end; i++)
-        resident += pte_read(block, i).state == S2_RESIDENT;
-    if (resident)
+    uint16_t resident[MM_MAX_NODES];
+    memcpy(resident, block->nr_on_node, sizeof(resident));
+    bool any = false;
+    for (unsigned i = first; i < end && !any; i++)
+        any = pte_read(block, i).state == S2_RESIDENT;
+    if (any)
         host->ops->drop(host->ops_ctx, block->vm->id, block->start + first, end - first);
     *dropped += forget_pages(thread, block, first, end, what);
     for (unsigned i = first; i < end; i++) {
         entry = pte_read(block, i);
         pte_write(block, i, &entry, what);
     }
-    pool_uncharge(&host->pool, resident);
+    uncharge(host, resident, block->nr_on_node);
     if (block->nr_resident == 0)
         lru_del_block(host, block);
     drop_table_if_same(block);

@@ -21,7 +21,7 @@
 static bool commit(struct mm_thread *thread, fn_t fn, enum s2_state state, uint64_t payload)
 {
     struct mm_host *host = thread->host;
-    struct frame *frame = &host->pool.frames[fn];
+    struct frame *frame = &host->frames[fn];
     struct mm_vm *vm = lru_frame_vm(host, fn);
     struct block *block = vm_block(vm, frame->gfn);
     lock_acquire(&block->lock);
@@ -36,7 +36,7 @@ static bool commit(struct mm_thread *thread, fn_t fn, enum s2_state state, uint6
     lock_release(&block->lock);
     vm_put(vm);
     /* not to this thread's own list: the store may need it for the next page */
-    pool_free_filled(&host->pool, fn, 1);
+    pool_free_filled(pool_of(host, fn), fn, 1);
     return !orphan;
 }
 
@@ -46,15 +46,15 @@ static uint32_t store_zram(struct mm_thread *thread, fn_t fn[], uint8_t flags[],
     struct mm_host *host = thread->host;
     unsigned kept = 0;
     uint32_t freed = 0;
-    int err = pool_prefill(&host->pool, STORE_PAGES);
+    int err = pool_prefill(&host->node[host_roomiest_node(host)].pool, STORE_PAGES);
     /* without them the store may still have room in its own pages; if not, zram_store says -ENOMEM */
     (void)err;
     for (unsigned i = 0; i < *nr; i++) {
-        const struct frame *frame = &host->pool.frames[fn[i]];
+        const struct frame *frame = &host->frames[fn[i]];
         uint64_t payload;
         err = *full ? -ENOSPC : -E2BIG;
         if (!*full && !(flags[i] & FRAME_F_INCOMPRESSIBLE))
-            err = zram_store(host->zram, thread->zram, frame->vm, frame->gfn, pool_page(&host->pool, fn[i]), &payload);
+            err = zram_store(host->zram, thread->zram, frame->vm, frame->gfn, host_page(host, fn[i]), &payload);
         if (err) {
             *full = err == -ENOSPC;
             if (err == -E2BIG && !(flags[i] & FRAME_F_INCOMPRESSIBLE)) {
@@ -88,7 +88,7 @@ static uint32_t store_swap(struct mm_thread *thread, fn_t fn[], uint8_t flags[],
         if (!got)
             break;
         for (unsigned k = 0; k < got; k++)
-            pages[k] = pool_page(&host->pool, fn[i + k]);
+            pages[k] = host_page(host, fn[i + k]);
         if (swap_write(host->swap, first, pages, got, error))
             event_add(host, EV_swap_write_error, 1);
         for (unsigned k = 0; k < got; k++) {
@@ -118,7 +118,7 @@ static void advance_epoch(struct mm_host *host, uint32_t stored)
 {
     struct mm_lru *lru = &host->lru;
     uint32_t pages = __atomic_add_fetch(&lru->epoch_pages, stored, __ATOMIC_RELAXED);
-    if (pages < counter_read(&host->nr_resident) / 2)
+    if (pages < host_nr_resident(host) / 2)
         return;
     __atomic_store_n(&lru->epoch_pages, 0, __ATOMIC_RELAXED);
     __atomic_add_fetch(&lru->epoch, 1, __ATOMIC_RELAXED);
@@ -137,20 +137,21 @@ uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old)
     return age_from_store(old->age, old->stamp, epoch);
 }
 
-uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer who)
+uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, enum reclaimer who)
 {
     struct mm_host *host = thread->host;
+    struct mm_node *from = &host->node[node];
     bool zram_full = !host->zram, swap = swap_nr_free(host->swap) > 0, writable = swap_is_writable(host->swap);
     uint32_t freed = 0;
     /* one round over the list: what no store takes goes to the head and is not met again */
-    uint64_t left = counter_read(&host->lru.nr_standby), refused = counter_read(&host->lru.nr_refused);
+    uint64_t left = counter_read(&from->nr_standby), refused = counter_read(&from->nr_refused);
     if (!writable)
         left -= MIN_OF(left, refused);
     while (freed < pages && left > 0 && (!zram_full || swap)) {
         fn_t fn[EVICT_BATCH];
         uint8_t flags[EVICT_BATCH];
         unsigned want = (unsigned)MIN_OF((uint64_t)MIN_OF(EVICT_BATCH, pages - freed), left);
-        unsigned isolated = lru_isolate(thread, writable, fn, flags, want), nr = isolated;
+        unsigned isolated = lru_isolate(thread, node, writable, fn, flags, want), nr = isolated;
         if (!nr)
             break;
         uint32_t stored = 0;
@@ -162,6 +163,7 @@ uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer 
         for (unsigned i = 0; i < nr; i++)
             lru_putback(thread, fn[i], flags[i]);
         event_add(host, who == RECLAIM_KSWAPD ? EV_pgsteal_kswapd : EV_pgsteal_direct, stored);
+        counter_add(&from->nr_stolen, stored);
         lru_isolate_done(host, isolated);
         advance_epoch(host, stored);
         freed += stored;
@@ -171,19 +173,20 @@ uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer 
     return freed;
 }
 
-uint32_t reclaim_round(struct mm_thread *thread, uint32_t pages, bool force, enum reclaimer who)
+uint32_t reclaim_round(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, enum reclaimer who)
 {
     struct mm_host *host = thread->host;
+    const struct mm_node *from = &host->node[node];
     uint64_t pct = host->config.standby_pct ? host->config.standby_pct : STANDBY_PCT_DEFAULT;
-    uint64_t want = counter_read(&host->nr_resident) * pct / 100 + pages;
-    uint64_t have = counter_read(&host->lru.nr_standby), refused = counter_read(&host->lru.nr_refused), scanned = 0;
+    uint64_t want = counter_read(&from->nr_resident) * pct / 100 + pages;
+    uint64_t have = counter_read(&from->nr_standby), refused = counter_read(&from->nr_refused), scanned = 0;
     bool swap = swap_nr_free(host->swap) > 0;
     uint64_t take = want > have ? want - have : 0, usable = have - MIN_OF(have, refused);
     /* standby full of pages that can go nowhere: a few others have their try */
     if (!swap_is_writable(host->swap) && usable < pages)
         take = MAX_OF(take, pages - usable);
     if (take > 0 && (host->zram || swap))
-        lru_deactivate(thread, (uint32_t)take, force, &scanned);
+        lru_deactivate(thread, node, (uint32_t)take, force, &scanned);
     event_add(host, who == RECLAIM_KSWAPD ? EV_pgscan_kswapd : EV_pgscan_direct, scanned);
-    return evict_standby(thread, pages, who);
+    return evict_standby(thread, node, pages, who);
 }

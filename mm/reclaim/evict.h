@@ -14,18 +14,18 @@
 enum reclaimer { RECLAIM_KSWAPD, RECLAIM_DIRECT };
 
 /*
- * evict_standby - stores pages from the tail of standby until @pages are freed or nothing goes any more.
+ * evict_standby - stores pages from the tail of @node's standby until @pages are freed or nothing goes any more.
  * Returns pages freed. No lock held. Does I/O.
  */
-uint32_t evict_standby(struct mm_thread *thread, uint32_t pages, enum reclaimer who);
+uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, enum reclaimer who);
 
 /* The age of a page that comes back from a store, whose entry is @old; counts it when storing it was a mistake. */
 uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old);
 
 /*
- * reclaim_round - keeps standby at its share of resident memory, evicts @pages of it. @force: ages do not protect.
+ * reclaim_round - keeps @node's standby at its share of resident memory, evicts @pages of it. @force: ages do not protect.
  * Returns pages freed.
  */
-uint32_t reclaim_round(struct mm_thread *thread, uint32_t pages, bool force, enum reclaimer who);
+uint32_t reclaim_round(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, enum reclaimer who);
 
 #endif

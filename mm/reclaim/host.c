@@ -25,39 +25,52 @@ bool vm_has_range(const struct mm_vm *vm, gpa_t gpa, uint64_t bytes)
     return false;
 }
 
-static void count_state(struct mm_vm *vm, uint8_t state, int64_t pages)
+static void count_resident(struct block *block, unsigned node, int pages)
 {
-    __atomic_add_fetch(&vm->nr_pages[state], (uint64_t)pages, __ATOMIC_RELAXED);
-    if (state == S2_RESIDENT)
-        __atomic_add_fetch(&vm->host->nr_resident, (uint64_t)pages, __ATOMIC_RELAXED);
+    block->nr_resident = (uint16_t)(block->nr_resident + pages);
+    block->nr_on_node[node] = (uint16_t)(block->nr_on_node[node] + pages);
+    counter_add(&block->vm->host->node[node].nr_resident, pages);
 }
 
-static void count_change(struct block *block, uint8_t from, uint8_t to, uint16_t pages)
+static void count_states(struct mm_vm *vm, uint8_t from, uint8_t to, unsigned pages)
 {
     if (from == to)
         return;
-    count_state(block->vm, from, -(int64_t)pages);
-    count_state(block->vm, to, pages);
+    counter_add(&vm->nr_pages[from], -(int64_t)pages);
+    counter_add(&vm->nr_pages[to], pages);
     if (from == S2_BALLOON)
-        event_add(block->vm->host, EV_balloon_deflate, pages);
+        event_add(vm->host, EV_balloon_deflate, pages);
     if (to == S2_BALLOON)
-        event_add(block->vm->host, EV_balloon_inflate, pages);
-    if (from == S2_RESIDENT)
-        block->nr_resident = (uint16_t)(block->nr_resident - pages);
-    if (to == S2_RESIDENT)
-        block->nr_resident = (uint16_t)(block->nr_resident + pages);
+        event_add(vm->host, EV_balloon_inflate, pages);
+}
+
+/* Node that @entry of a table (level 1) or block (2) names; it is RESIDENT. */
+static unsigned resident_node(const struct mm_host *host, const struct s2_entry *entry, unsigned level)
+{
+    return level == 1 ? (unsigned)entry->payload : node_of(host, (fn_t)entry->payload);
+}
+
+static void count_change(struct block *block, const struct s2_entry *from, const struct s2_entry *to, unsigned level)
+{
+    const struct mm_host *host = block->vm->host;
+    int pages = level == 1 ? 1 : (int)BLOCK_PAGES;
+    if (from->state == S2_RESIDENT)
+        count_resident(block, resident_node(host, from, level), -pages);
+    if (to->state == S2_RESIDENT)
+        count_resident(block, resident_node(host, to, level), pages);
+    count_states(block->vm, from->state, to->state, (unsigned)pages);
 }
 
 void pte_write(struct block *block, unsigned index, const struct s2_entry *old, const struct s2_entry *new)
 {
     block->table[index] = block->vm->stage2.format->make_leaf(new, 1);
-    count_change(block, old->state, new->state, 1);
+    count_change(block, old, new, 1);
 }
 
 void pmd_write(struct block *block, const struct s2_entry *old, const struct s2_entry *new)
 {
     *block->pmd = block->vm->stage2.format->make_leaf(new, 2);
-    count_change(block, old->state, new->state, BLOCK_PAGES);
+    count_change(block, old, new, 2);
 }
 
 int block_prepare_table(struct block *block)
@@ -69,7 +82,9 @@ int block_prepare_table(struct block *block)
 
 void block_split(struct block *block)
 {
-    stage2_split(&block->vm->stage2, block->pmd, block->table);
+    struct s2_entry entry = pmd_read(block);
+    unsigned node = entry.state == S2_RESIDENT ? node_of(block->vm->host, (fn_t)entry.payload) : 0;
+    stage2_split(&block->vm->stage2, block->pmd, block->table, node);
     block->small = true;
 }
 
@@ -83,15 +98,55 @@ void block_merge(struct block *block, const struct s2_entry *leaf)
     block->table = NULL;
     for (uint8_t state = 0; state < S2_TABLE; state++)
         if (pages[state])
-            count_change(block, state, leaf->state, pages[state]);
+            count_states(block->vm, state, leaf->state, pages[state]);
+    for (unsigned n = 0; n < MM_MAX_NODES; n++)
+        if (block->nr_on_node[n])
+            count_resident(block, n, -(int)block->nr_on_node[n]);
 }
 
 void thread_free_page(struct mm_thread *thread, fn_t fn)
 {
-    if (fn >= thread->pcp.zone->start_fn) {
+    unsigned node = node_of(thread->host, fn);
+    struct pcp *pcp = &thread->pcp[node];
+    if (fn >= pcp->zone->start_fn) {
         event_add(thread->host, EV_pgfree, 1);
-        pcp_free(&thread->pcp, fn, true);
+        pcp_free(pcp, fn, true);
     } else {
-        pool_free_filled(&thread->host->pool, fn, 1);
+        pool_free_filled(&thread->host->node[node].pool, fn, 1);
     }
+}
+
+/* ---- sums over the nodes ---- */
+
+uint64_t host_nr_free(const struct mm_host *host)
+{
+    uint64_t pages = 0;
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        pages += pool_nr_free(&host->node[n].pool);
+    return pages;
+}
+
+uint64_t host_nr_resident(const struct mm_host *host)
+{
+    uint64_t pages = 0;
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        pages += counter_read(&host->node[n].nr_resident);
+    return pages;
+}
+
+uint64_t host_nr_standby(const struct mm_host *host)
+{
+    uint64_t pages = 0;
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        pages += counter_read(&host->node[n].nr_standby);
+    return pages;
+}
+
+unsigned host_roomiest_node(const struct mm_host *host)
+{
+    unsigned best = 0;
+    for (unsigned n = 1; n < host->nr_nodes; n++)
+        if (pool_nr_free(&host->node[n].pool) > pool_nr_free(&host->node[best].pool))
+            best = n;
+    return best;
 }

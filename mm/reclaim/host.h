@@ -33,17 +33,24 @@ struct block {
     struct mm_vm *vm;
     gfn_t start; /* first page */
     /* guarded by lock */
-    uint32_t nr_pins;     /* mm_pin: what is in the guest stays there */
-    uint64_t *table;      /* level-1 table: under *pmd, or set aside for a split while *pmd is a leaf */
-    uint16_t nr_resident; /* pages in the guest */
-    uint32_t nr_scans;    /* times reclaim looked at it; see age.h */
-    uint16_t ra_next;     /* readahead: index in the block at which a sequence would go on */
-    uint8_t ra_window;    /* pages brought in last */
-    bool small;           /* the guest side may have a page table: no 2 MiB frame until it is dropped as a whole */
-    bool closing;         /* about to be unplugged or not: pins wait */
+    uint32_t nr_pins;                  /* mm_pin: what is in the guest stays there */
+    uint64_t *table;                   /* level-1 table: under *pmd, or set aside for a split while *pmd is a leaf */
+    uint16_t nr_resident;              /* pages in the guest */
+    uint16_t nr_on_node[MM_MAX_NODES]; /* of these, by node */
+    uint8_t nr_scans[MM_MAX_NODES];    /* times reclaim of a node looked at it, modulo 256; see age.h */
+    uint16_t ra_next;                  /* readahead: index in the block at which a sequence would go on */
+    uint8_t ra_window;                 /* pages brought in last */
+    bool small;   /* the guest side may have a page table: no 2 MiB frame until it is dropped as a whole */
+    bool closing; /* about to be unplugged or not: pins wait */
     /* guarded by lru.lock */
     bool on_lru;
     struct block *lru_prev, *lru_next;
+};
+
+/* mm_vm_place: pages [start, end). */
+struct place {
+    gfn_t start, end;
+    struct mm_policy policy;
 };
 
 struct mm_vm {
@@ -52,6 +59,8 @@ struct mm_vm {
     unsigned nr_regions;
     struct mm_region regions[MM_MAX_REGIONS];
     struct block *blocks[MM_MAX_REGIONS]; /* one array a region */
+    struct place places[MM_MAX_PLACES];   /* later ones count before earlier ones; constant while faults may come */
+    unsigned nr_places;
     struct stage2 stage2;
     uint64_t nr_pages[S2_TABLE]; /* by state; atomic */
     uint32_t nr_users;           /* evictions, moves, swapoffs that name this VM; raised under lru.lock; atomic */
@@ -61,25 +70,55 @@ struct mm_vm {
 struct mm_lru {
     struct mm_lock lock;
     /* guarded by lock */
-    struct block *active_head, *active_tail; /* tail is scanned next */
-    uint64_t nr_active;                      /* blocks */
-    struct frame_list standby;               /* head youngest; entries are pages or 2 MiB frames */
-    struct frame_list refused;               /* standby pages that zram refused: FRAME_F_INCOMPRESSIBLE; same order */
-    uint64_t nr_refusals;                    /* pages that zram has refused, ever; atomic */
-    uint64_t nr_standby, nr_refused;         /* pages, those refused included in both; read racily */
-    uint32_t nr_isolated;                    /* pages between standby and a store; atomic */
-    uint32_t nr_evictions;                   /* batches that are done, whatever came of them; atomic */
-    uint32_t epoch, epoch_pages;             /* age.h; pages stored in this epoch; atomic */
-    uint32_t mistakes;                       /* stored pages that were wanted again soon, in this epoch; atomic */
-    uint32_t nr_thrashing;                   /* epochs in a row in which nearly all was a mistake; atomic */
+    uint64_t nr_active;          /* blocks of the active ring */
+    uint64_t nr_refusals;        /* pages that zram has refused, ever; atomic */
+    uint32_t nr_isolated;        /* pages between standby and a store; atomic */
+    uint32_t nr_evictions;       /* batches that are done, whatever came of them; atomic */
+    uint32_t epoch, epoch_pages; /* age.h; pages stored in this epoch; atomic */
+    uint32_t mistakes;           /* stored pages that were wanted again soon, in this epoch; atomic */
+    uint32_t nr_thrashing;       /* epochs in a row in which nearly all was a mistake; atomic */
+};
+
+/* What came of asking for pages on a node; see struct mm_node_stat. Atomic. */
+struct numa_counts {
+    uint64_t hit, miss, foreign, interleave_hit, local, other;
+};
+
+/* A node of memory: its part of the budget, what waits there to be evicted, and who reclaims when. */
+struct mm_node {
+    struct mm_node_config config;
+    struct pool pool;
+    uint8_t nearest[MM_MAX_NODES]; /* all nodes by distance, itself first */
+    uint64_t nr_resident;          /* pages in guests; atomic */
+    struct numa_counts numa;
+    /* guarded by lru.lock */
+    struct block *hand;              /* block of the active ring that is scanned next for pages of this node */
+    struct frame_list standby;       /* head youngest; entries are pages or 2 MiB frames */
+    struct frame_list refused;       /* standby pages that zram refused: FRAME_F_INCOMPRESSIBLE; same order */
+    uint64_t nr_standby, nr_refused; /* pages, those refused included in both; read racily */
+    /* kswapd's own */
+    uint64_t kswapd_stalls; /* direct reclaims when it began last */
+    /* atomic */
+    uint64_t nr_stalls;   /* direct reclaims */
+    uint64_t nr_stolen;   /* pages whose frame came free */
+    uint32_t boost_pages; /* kswapd keeps so many more free, for faults came faster than it */
+    bool kswapd_failed;   /* it found nothing to reclaim and is not woken */
+    uint32_t retry_below; /* free pages: there was nothing to reclaim at twice as many */
+    /* housekeeper's own */
+    uint32_t idle_rounds;
+    uint32_t stock_rounds; /* since a block of the stock was used */
+    uint32_t stock_seen;   /* blocks that the last round left */
 };
 
 struct mm_host {
     struct mm_config config;
     const struct host_ops *ops;
     void *ops_ctx;
-    struct pool pool;
-    struct zram *zram; /* NULL: no store */
+    char *arena;
+    struct frame *frames; /* by slot */
+    unsigned nr_nodes;
+    struct mm_node node[MM_MAX_NODES]; /* their slots in rising order */
+    struct zram *zram;                 /* NULL: no store */
     struct swap_set *swap;
     struct mm_lru lru;
     struct slab_cache tables; /* level-1..4 tables */
@@ -87,18 +126,10 @@ struct mm_host {
     uint32_t nr_threads;      /* mm_threads there are; atomic */
     void *zeros;              /* MM_BUFFER_PAGES pages of zeros, never written: no memory behind them */
     uint64_t metadata_bytes;  /* slab pages; atomic */
-    uint64_t nr_resident;     /* pages in guests; atomic */
     uint64_t event[NR_VM_EVENTS];
-    uint32_t idle_rounds;   /* housekeeper's own, as the next two */
-    uint32_t stock_rounds;  /* since a block of the stock was used */
-    uint32_t stock_seen;    /* blocks that the last round left */
-    uint64_t kswapd_stalls; /* direct reclaims when kswapd began last; its own */
-    uint32_t boost_pages;   /* kswapd keeps so many more free, for faults came faster than it; atomic */
-    bool kswapd_failed;     /* it found nothing to reclaim and is not woken; atomic */
-    uint32_t retry_below;   /* free pages: there was nothing to reclaim at twice as many; atomic */
-    uint32_t nr_swapoffs;   /* under way; atomic */
-    bool swapoff_yield;     /* a fault needs the room of the area that one empties: it gives up; atomic */
-    bool work_stopped;      /* mm_stop_work; atomic */
+    uint32_t nr_swapoffs; /* under way; atomic */
+    bool swapoff_yield;   /* a fault needs the room of the area that one empties: it gives up; atomic */
+    bool work_stopped;    /* mm_stop_work; atomic */
     struct mm_lock vms_lock;
     /* guarded by vms_lock for writing, and by lru.lock too */
     struct mm_vm *vms[MM_MAX_VMS];
@@ -106,10 +137,10 @@ struct mm_host {
 
 struct mm_thread {
     struct mm_host *host;
-    struct pcp pcp; /* single filled frames of zone Normal */
+    struct pcp pcp[MM_MAX_NODES]; /* single filled frames of zone Normal */
     struct zram_thread *zram;
-    uint32_t charged; /* pages charged, not yet used */
-    char *buffer;     /* MM_BUFFER_PAGES pages, page aligned */
+    uint32_t charged[MM_MAX_NODES]; /* pages charged, not yet used */
+    char *buffer;                   /* MM_BUFFER_PAGES pages, page aligned */
 };
 
 static inline void event_add(struct mm_host *host, enum vm_event event, uint64_t nr)
@@ -127,6 +158,32 @@ static inline uint64_t counter_read(const uint64_t *counter)
 {
     return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
+
+/* Node of slot @fn. */
+static inline unsigned node_of(const struct mm_host *host, fn_t fn)
+{
+    unsigned node = host->nr_nodes - 1;
+    while (node > 0 && fn < host->node[node].pool.start_fn)
+        node--;
+    return node;
+}
+
+static inline struct pool *pool_of(struct mm_host *host, fn_t fn)
+{
+    return &host->node[node_of(host, fn)].pool;
+}
+
+static inline void *host_page(const struct mm_host *host, fn_t fn)
+{
+    return host->arena + (uint64_t)fn * PAGE_BYTES;
+}
+
+/* Sums over the nodes; racy. */
+uint64_t host_nr_free(const struct mm_host *host);
+uint64_t host_nr_resident(const struct mm_host *host);
+uint64_t host_nr_standby(const struct mm_host *host);
+/* The node with most free pages: where a store grows, and who asked for no node. */
+unsigned host_roomiest_node(const struct mm_host *host);
 
 /* The block of @gfn, NULL outside the VM's regions. */
 struct block *vm_block(const struct mm_vm *vm, gfn_t gfn);
@@ -173,10 +230,13 @@ must_check int block_prepare_table(struct block *block);
 void thread_free_page(struct mm_thread *thread, fn_t fn);
 /* What an entry names, other than a page in the guest, is given up. Caller holds block.lock and writes the entry. */
 void thread_forget_entry(struct mm_thread *thread, const struct s2_entry *entry);
+/* A set of nodes, bit i for node i. */
+typedef uint8_t nodemask_t;
 /*
- * thread_charge - a batch of pages is charged to the thread, or at least one where no more can be had; reclaims.
+ * thread_charge - a batch of pages of one node is charged to the thread, or at least one where no more can be had: of
+ * @node, or else of the nearest of @allowed that has room; reclaims when none has. *out: the node.
  * -ENOMEM: not even one. No lock held.
  */
-must_check int thread_charge(struct mm_thread *thread);
+must_check int thread_charge(struct mm_thread *thread, unsigned node, nodemask_t allowed, unsigned *out);
 
 #endif

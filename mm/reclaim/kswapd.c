@@ -33,11 +33,6 @@ static void wait_for_eviction(const struct mm_lru *lru)
         wait_for_others();
 }
 
-static uint64_t nr_stolen(const struct mm_host *host)
-{
-    return counter_read(&host->event[EV_pgsteal_kswapd]) + counter_read(&host->event[EV_pgsteal_direct]);
-}
-
 /* Epochs of nothing but mistakes before it is called thrashing. Chosen: about a second of it. */
 #define EPOCHS_BEFORE_OOM 64u
 /* With more of the budget than that in use, mistakes are what a loop over a little more than fits makes, and it goes on. */
@@ -48,12 +43,12 @@ static uint64_t nr_stolen(const struct mm_host *host)
  * zram refused it or has grown until hardly a page was left beside it. Going on would take and give back the same few
  * pages for ever, each time with success.
  */
-static bool only_thrashing_left(struct mm_host *host)
+static bool only_thrashing_left(struct mm_host *host, const struct mm_node *node)
 {
-    uint64_t pages = counter_read(&host->nr_resident) + counter_read(&host->lru.nr_standby);
-    uint64_t refused = counter_read(&host->lru.nr_refused), usable = pages - MIN_OF(pages, refused);
+    uint64_t pages = counter_read(&node->nr_resident) + counter_read(&node->nr_standby);
+    uint64_t refused = counter_read(&node->nr_refused), usable = pages - MIN_OF(pages, refused);
     bool mistakes = __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED) >= EPOCHS_BEFORE_OOM;
-    if (usable >= (mistakes ? host->pool.budget_pages / THRASHING_BUDGET_SHARE : host->pool.wmark[WMARK_MIN]))
+    if (usable >= (mistakes ? node->pool.budget_pages / THRASHING_BUDGET_SHARE : node->pool.wmark[WMARK_MIN]))
         return false;
     return !swap_is_writable(host->swap);
 }
@@ -62,31 +57,32 @@ static bool only_thrashing_left(struct mm_host *host)
  * Watermarks are a few hundred pages, which a sequence of faults uses up before kswapd has woken. After a run in which
  * faults had to reclaim by themselves it keeps more free, up to a 32nd of the budget; after one without, an eighth less.
  */
-static void adapt_boost(struct mm_host *host, uint64_t stalls)
+static void adapt_boost(struct mm_node *node)
 {
-    uint32_t boost = __atomic_load_n(&host->boost_pages, __ATOMIC_RELAXED);
-    boost = stalls ? 2 * boost + BOOST_STEP : boost - (boost + 7) / 8;
-    __atomic_store_n(&host->boost_pages, MIN_OF(boost, host->pool.budget_pages / BOOST_SHARE), __ATOMIC_RELAXED);
+    uint64_t stalls = counter_read(&node->nr_stalls);
+    uint32_t boost = __atomic_load_n(&node->boost_pages, __ATOMIC_RELAXED);
+    boost = stalls != node->kswapd_stalls ? 2 * boost + BOOST_STEP : boost - (boost + 7) / 8;
+    __atomic_store_n(&node->boost_pages, MIN_OF(boost, node->pool.budget_pages / BOOST_SHARE), __ATOMIC_RELAXED);
+    node->kswapd_stalls = stalls;
 }
 
-bool mm_kswapd(struct mm_thread *thread)
+bool mm_kswapd(struct mm_thread *thread, unsigned which)
 {
     struct mm_host *host = thread->host;
+    struct mm_node *node = &host->node[which];
     uint32_t freed_all = 0, dry = 0;
-    uint64_t stalls = counter_read(&host->event[EV_allocstall]);
     event_add(host, EV_pageoutrun, 1);
-    adapt_boost(host, stalls - host->kswapd_stalls);
-    host->kswapd_stalls = stalls;
+    adapt_boost(node);
     swap_try_again(host->swap);
-    uint32_t target = host->pool.wmark[WMARK_HIGH] + host->boost_pages;
-    while (pool_nr_free(&host->pool) < target && dry < ROUNDS_BEFORE_OOM) {
-        uint32_t freed = reclaim_round(thread, KSWAPD_ROUND, dry >= ROUNDS_BEFORE_FORCE, RECLAIM_KSWAPD);
+    uint32_t target = node->pool.wmark[WMARK_HIGH] + node->boost_pages;
+    while (pool_nr_free(&node->pool) < target && dry < ROUNDS_BEFORE_OOM) {
+        uint32_t freed = reclaim_round(thread, which, KSWAPD_ROUND, dry >= ROUNDS_BEFORE_FORCE, RECLAIM_KSWAPD);
         dry = freed ? 0 : dry + 1;
         freed_all += freed;
-        if (only_thrashing_left(host))
+        if (only_thrashing_left(host, node))
             dry = ROUNDS_BEFORE_OOM;
     }
-    __atomic_store_n(&host->kswapd_failed, dry >= ROUNDS_BEFORE_OOM, __ATOMIC_RELAXED);
+    __atomic_store_n(&node->kswapd_failed, dry >= ROUNDS_BEFORE_OOM, __ATOMIC_RELAXED);
     return freed_all > 0;
 }
 
@@ -94,21 +90,23 @@ bool mm_kswapd(struct mm_thread *thread)
  * Rounds until one frees a page, each page looked at once. Fruitless: a round that neither freed a page nor learnt of one
  * that zram refuses, nobody else's did, and no area waits to be put back in use.
  */
-static int reclaim_or_give_up(struct mm_thread *thread, uint32_t *freed)
+static int reclaim_or_give_up(struct mm_thread *thread, unsigned which, uint32_t *freed)
 {
     struct mm_host *host = thread->host;
+    const struct mm_node *node = &host->node[which];
     const uint64_t *refusals = &host->lru.nr_refusals;
-    uint64_t enough = counter_read(refusals) + counter_read(&host->nr_resident) + counter_read(&host->lru.nr_standby);
+    uint64_t enough = counter_read(refusals) + counter_read(&node->nr_resident) + counter_read(&node->nr_standby);
     bool force = false;
-    for (uint32_t dry = 0; pool_nr_free(&host->pool) < host->pool.wmark[WMARK_MIN];) {
+    for (uint32_t dry = 0; pool_nr_free(&node->pool) < node->pool.wmark[WMARK_MIN];) {
         bool swapoff = __atomic_load_n(&host->nr_swapoffs, __ATOMIC_RELAXED) > 0;
-        uint64_t stolen = nr_stolen(host), refused = counter_read(refusals);
-        *freed = only_thrashing_left(host) ? 0 : reclaim_round(thread, DIRECT_ROUND, force, RECLAIM_DIRECT);
+        uint64_t stolen = counter_read(&node->nr_stolen), refused = counter_read(refusals);
+        *freed =
+            only_thrashing_left(host, node) ? 0 : reclaim_round(thread, which, DIRECT_ROUND, force, RECLAIM_DIRECT);
         if (*freed)
             return 0;
         wait_for_eviction(&host->lru);
         bool learnt = counter_read(refusals) != refused && refused < enough;
-        dry = nr_stolen(host) == stolen && !learnt ? dry + 1 : 0;
+        dry = counter_read(&node->nr_stolen) == stolen && !learnt ? dry + 1 : 0;
         force |= dry >= ROUNDS_BEFORE_FORCE;
         if (dry < ROUNDS_BEFORE_OOM)
             continue;
@@ -122,71 +120,111 @@ static int reclaim_or_give_up(struct mm_thread *thread, uint32_t *freed)
 }
 
 /* Free pages above min, or @freed pages more than before. -ENOMEM: nothing is left to reclaim. */
-static int direct_reclaim(struct mm_thread *thread, uint32_t *freed)
+static int direct_reclaim(struct mm_thread *thread, unsigned which, uint32_t *freed)
 {
-    struct mm_host *host = thread->host;
-    uint32_t free_pages = pool_nr_free(&host->pool);
+    struct mm_node *node = &thread->host->node[which];
+    uint32_t free_pages = pool_nr_free(&node->pool);
     *freed = 0;
-    if (free_pages >= host->pool.wmark[WMARK_MIN])
+    if (free_pages >= node->pool.wmark[WMARK_MIN])
         return 0;
     /* to look at all there is for each of the last pages would keep a VM from its end, or from living on the edge */
-    if (free_pages > __atomic_load_n(&host->retry_below, __ATOMIC_RELAXED))
+    if (free_pages > __atomic_load_n(&node->retry_below, __ATOMIC_RELAXED))
         return -ENOMEM;
-    event_add(host, EV_allocstall, 1);
-    int err = reclaim_or_give_up(thread, freed);
-    __atomic_store_n(&host->retry_below, err ? MAX_OF(free_pages / 2, LAST_PAGES) : UINT32_MAX, __ATOMIC_RELAXED);
+    event_add(thread->host, EV_allocstall, 1);
+    counter_add(&node->nr_stalls, 1);
+    int err = reclaim_or_give_up(thread, which, freed);
+    __atomic_store_n(&node->retry_below, err ? MAX_OF(free_pages / 2, LAST_PAGES) : UINT32_MAX, __ATOMIC_RELAXED);
     if (*freed)
-        __atomic_store_n(&host->kswapd_failed, false, __ATOMIC_RELAXED);
+        __atomic_store_n(&node->kswapd_failed, false, __ATOMIC_RELAXED);
     return err;
 }
 
-/* @batch pages, or one. True: the thread has some. */
-static bool charge_some(struct mm_thread *thread, uint32_t batch)
+/* @batch pages of the node, or one. True: the thread has some. */
+static bool charge_some(struct mm_thread *thread, unsigned node, uint32_t batch)
 {
     for (uint32_t nr = batch;; nr = 1) {
-        if (!pool_charge(&thread->host->pool, nr)) {
-            thread->charged += nr;
+        if (!pool_charge(&thread->host->node[node].pool, nr)) {
+            thread->charged[node] += nr;
             return true;
         }
         if (nr == 1)
-            return thread->charged > 0;
+            return thread->charged[node] > 0;
     }
 }
 
-int thread_charge(struct mm_thread *thread)
+static void wake_kswapd(struct mm_host *host, unsigned which, uint32_t free_pages)
+{
+    const struct mm_node *node = &host->node[which];
+    if (free_pages < node->pool.wmark[WMARK_LOW] + __atomic_load_n(&node->boost_pages, __ATOMIC_RELAXED) &&
+        !__atomic_load_n(&node->kswapd_failed, __ATOMIC_RELAXED))
+        host->ops->kick(host->ops_ctx, MM_KSWAPD(which));
+}
+
+/* The thread has pages of the node, which has more than @mark left. */
+static bool charge_above(struct mm_thread *thread, unsigned which, enum watermark mark)
 {
     struct mm_host *host = thread->host;
-    const uint32_t *wmark = host->pool.wmark;
-    while (thread->charged < host->thread_batch) {
-        uint32_t free_pages = pool_nr_free(&host->pool), batch = host->thread_batch, freed;
-        if (free_pages < wmark[WMARK_LOW] + __atomic_load_n(&host->boost_pages, __ATOMIC_RELAXED) &&
-            !__atomic_load_n(&host->kswapd_failed, __ATOMIC_RELAXED))
-            host->ops->kick(host->ops_ctx, MM_KSWAPD);
+    const struct pool *pool = &host->node[which].pool;
+    if (thread->charged[which] >= host->thread_batch)
+        return true;
+    uint32_t free_pages = pool_nr_free(pool);
+    wake_kswapd(host, which, free_pages);
+    return free_pages >= pool->wmark[mark] && charge_some(thread, which, host->thread_batch);
+}
+
+static int charge_or_reclaim(struct mm_thread *thread, unsigned which)
+{
+    struct mm_host *host = thread->host;
+    struct mm_node *node = &host->node[which];
+    const uint32_t *wmark = node->pool.wmark;
+    while (thread->charged[which] < host->thread_batch) {
+        uint32_t free_pages = pool_nr_free(&node->pool), batch = host->thread_batch, freed;
+        wake_kswapd(host, which, free_pages);
         /*
          * The pages below min are for reclaim itself: zram needs memory to make memory. A thread gets a quarter of what
          * it reclaimed, as the store may keep three (zram.h), and of the rest only when nothing can be reclaimed.
          */
         int stuck = 0;
         if (free_pages < wmark[WMARK_MIN]) {
-            if (thread->charged > 0)
+            if (thread->charged[which] > 0)
                 return 0;
-            stuck = direct_reclaim(thread, &freed);
+            stuck = direct_reclaim(thread, which, &freed);
             batch = MAX_OF(freed / 4, 1u);
-        } else if (__atomic_load_n(&host->retry_below, __ATOMIC_RELAXED) != UINT32_MAX) {
-            __atomic_store_n(&host->retry_below, UINT32_MAX, __ATOMIC_RELAXED);
+        } else if (__atomic_load_n(&node->retry_below, __ATOMIC_RELAXED) != UINT32_MAX) {
+            __atomic_store_n(&node->retry_below, UINT32_MAX, __ATOMIC_RELAXED);
         }
         bool last = stuck && free_pages <= LAST_PAGES;
-        if (!last && charge_some(thread, batch))
+        if (!last && charge_some(thread, which, batch))
             return 0;
-        if (stuck || direct_reclaim(thread, &freed)) {
-            /* a VM is going to end: the others begin anew */
-            __atomic_store_n(&host->lru.nr_thrashing, 0, __ATOMIC_RELAXED);
+        if (stuck || direct_reclaim(thread, which, &freed))
             return -ENOMEM;
-        }
         if (!freed)
             wait_for_others();
     }
     return 0;
+}
+
+int thread_charge(struct mm_thread *thread, unsigned node, nodemask_t allowed, unsigned *out)
+{
+    struct mm_host *host = thread->host;
+    const uint8_t *nearest = host->node[node].nearest;
+    /* with one node to choose from, the last loop does what these do */
+    bool choice = allowed & (allowed - 1);
+    static const enum watermark marks[] = {WMARK_LOW, WMARK_MIN};
+    for (unsigned m = 0; choice && m < ARRAY_LEN(marks); m++)
+        for (unsigned i = 0; i < host->nr_nodes; i++)
+            if (allowed >> nearest[i] & 1 && charge_above(thread, nearest[i], marks[m])) {
+                *out = nearest[i];
+                return 0;
+            }
+    for (unsigned i = 0; i < host->nr_nodes; i++)
+        if (allowed >> nearest[i] & 1 && !charge_or_reclaim(thread, nearest[i])) {
+            *out = nearest[i];
+            return 0;
+        }
+    /* a VM is going to end: the others begin anew */
+    __atomic_store_n(&host->lru.nr_thrashing, 0, __ATOMIC_RELAXED);
+    return -ENOMEM;
 }
 
 static uint64_t deactivate_vm(struct mm_thread *thread, struct mm_vm *vm, uint64_t pages)
@@ -198,7 +236,8 @@ static uint64_t deactivate_vm(struct mm_thread *thread, struct mm_vm *vm, uint64
             if (!__atomic_load_n(&block->on_lru, __ATOMIC_RELAXED))
                 continue;
             lock_acquire(&block->lock);
-            taken += lru_deactivate_block(thread, block, true, &scanned);
+            for (unsigned n = 0; n < thread->host->nr_nodes; n++)
+                taken += lru_deactivate_block(thread, block, n, true, &scanned);
             if (block->nr_resident == 0)
                 lru_del_block(thread->host, block);
             lock_release(&block->lock);
@@ -207,15 +246,31 @@ static uint64_t deactivate_vm(struct mm_thread *thread, struct mm_vm *vm, uint64
     return taken;
 }
 
+/* @pages, or as many as there are, from whichever node. Returns pages taken. */
+static uint64_t deactivate_all(struct mm_thread *thread, uint32_t pages)
+{
+    uint64_t taken = 0, scanned = 0;
+    for (unsigned n = 0; n < thread->host->nr_nodes && taken < pages; n++)
+        taken += lru_deactivate(thread, n, pages - (uint32_t)taken, true, &scanned);
+    return taken;
+}
+
+static uint64_t evict_all(struct mm_thread *thread, uint32_t pages)
+{
+    uint64_t freed = 0;
+    for (unsigned n = 0; n < thread->host->nr_nodes && freed < pages; n++)
+        freed += evict_standby(thread, n, pages - (uint32_t)freed, RECLAIM_DIRECT);
+    return freed;
+}
+
 uint64_t mm_reclaim(struct mm_thread *thread, struct mm_vm *vm, uint64_t pages, bool to_store)
 {
     uint64_t done = 0;
     while (done < pages && !__atomic_load_n(&thread->host->work_stopped, __ATOMIC_RELAXED)) {
         /* in steps of a block, so that frames that come free serve the next step */
         uint32_t step = (uint32_t)MIN_OF(pages - done, (uint64_t)BLOCK_PAGES);
-        uint64_t scanned = 0, taken;
-        taken = vm ? deactivate_vm(thread, vm, step) : lru_deactivate(thread, step, true, &scanned);
-        uint64_t freed = to_store ? evict_standby(thread, MAX_OF(step, (uint32_t)taken), RECLAIM_DIRECT) : taken;
+        uint64_t taken = vm ? deactivate_vm(thread, vm, step) : deactivate_all(thread, step);
+        uint64_t freed = to_store ? evict_all(thread, MAX_OF(step, (uint32_t)taken)) : taken;
         if (!freed)
             break;
         done += freed;

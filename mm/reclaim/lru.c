@@ -9,8 +9,6 @@ void lru_init(struct mm_lru *lru)
 {
     *lru = (struct mm_lru){0};
     lock_init(&lru->lock, LOCK_LRU);
-    frame_list_init(&lru->standby);
-    frame_list_init(&lru->refused);
 }
 
 void lru_fini(struct mm_lru *lru)
@@ -18,41 +16,44 @@ void lru_fini(struct mm_lru *lru)
     lock_fini(&lru->lock);
 }
 
-static void unlink_block_locked(struct mm_lru *lru, struct block *block)
+/* Every hand is on the ring as long as there is a block on it. */
+static void unlink_block_locked(struct mm_host *host, struct block *block)
 {
-    if (block->lru_prev)
-        block->lru_prev->lru_next = block->lru_next;
-    else
-        lru->active_head = block->lru_next;
-    if (block->lru_next)
-        block->lru_next->lru_prev = block->lru_prev;
-    else
-        lru->active_tail = block->lru_prev;
+    struct block *next = block->lru_next == block ? NULL : block->lru_next;
+    block->lru_prev->lru_next = block->lru_next;
+    block->lru_next->lru_prev = block->lru_prev;
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        if (host->node[n].hand == block)
+            host->node[n].hand = next;
     __atomic_store_n(&block->on_lru, false, __ATOMIC_RELAXED);
-    counter_add(&lru->nr_active, -1);
+    counter_add(&host->lru.nr_active, -1);
 }
 
-static void link_block_locked(struct mm_lru *lru, struct block *block)
+/* Where the hand of @node comes last. */
+static void link_block_locked(struct mm_host *host, struct block *block, unsigned node)
 {
-    block->lru_prev = NULL;
-    block->lru_next = lru->active_head;
-    if (lru->active_head)
-        lru->active_head->lru_prev = block;
-    else
-        lru->active_tail = block;
-    lru->active_head = block;
+    struct block *next = host->node[node].hand;
+    if (!next) {
+        block->lru_next = block->lru_prev = next = block;
+        for (unsigned n = 0; n < host->nr_nodes; n++)
+            host->node[n].hand = block;
+    }
+    block->lru_next = next;
+    block->lru_prev = next->lru_prev;
+    next->lru_prev->lru_next = block;
+    next->lru_prev = block;
     __atomic_store_n(&block->on_lru, true, __ATOMIC_RELAXED);
-    counter_add(&lru->nr_active, 1);
+    counter_add(&host->lru.nr_active, 1);
 }
 
-void lru_add_block(struct mm_host *host, struct block *block)
+void lru_add_block(struct mm_host *host, struct block *block, unsigned node)
 {
     /* on_lru changes to false only under block.lock too (lru_del_block), which the caller holds */
     if (__atomic_load_n(&block->on_lru, __ATOMIC_RELAXED))
         return;
     lock_acquire(&host->lru.lock);
     if (!block->on_lru)
-        link_block_locked(&host->lru, block);
+        link_block_locked(host, block, node);
     lock_release(&host->lru.lock);
 }
 
@@ -60,34 +61,33 @@ void lru_del_block(struct mm_host *host, struct block *block)
 {
     lock_acquire(&host->lru.lock);
     if (block->on_lru)
-        unlink_block_locked(&host->lru, block);
+        unlink_block_locked(host, block);
     lock_release(&host->lru.lock);
 }
 
-/* The next block to scan, locked and moved to the head; NULL when the list is empty or the block is busy. */
-static struct block *next_block(struct mm_lru *lru)
+/* The block under the hand of @node, locked; the hand goes on. NULL when there is none or the block is busy. */
+static struct block *next_block(struct mm_host *host, unsigned node)
 {
-    lock_acquire(&lru->lock);
-    struct block *block = lru->active_tail;
+    lock_acquire(&host->lru.lock);
+    struct block *block = host->node[node].hand;
     if (block) {
-        unlink_block_locked(lru, block);
-        link_block_locked(lru, block);
+        host->node[node].hand = block->lru_next;
         if (!lock_try(&block->lock))
             block = NULL;
     }
-    lock_release(&lru->lock);
+    lock_release(&host->lru.lock);
     return block;
 }
 
-uint32_t lru_deactivate(struct mm_thread *thread, uint32_t pages, bool force, uint64_t *scanned)
+uint32_t lru_deactivate(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, uint64_t *scanned)
 {
     struct mm_host *host = thread->host;
     uint32_t taken = 0;
     for (uint64_t left = counter_read(&host->lru.nr_active); left > 0 && taken < pages; left--) {
-        struct block *block = next_block(&host->lru);
+        struct block *block = next_block(host, node);
         if (!block)
             continue;
-        taken += lru_deactivate_block(thread, block, force, scanned);
+        taken += lru_deactivate_block(thread, block, node, force, scanned);
         if (block->nr_resident == 0)
             lru_del_block(host, block);
         lock_release(&block->lock);
@@ -98,28 +98,28 @@ uint32_t lru_deactivate(struct mm_thread *thread, uint32_t pages, bool force, ui
 /* The standby frame @fn comes to the head of the list that its flags name, or leaves that list. */
 static void link_frame_locked(struct mm_host *host, fn_t fn)
 {
-    struct mm_lru *lru = &host->lru;
-    const struct frame *frame = &host->pool.frames[fn];
+    struct mm_node *node = &host->node[node_of(host, fn)];
+    const struct frame *frame = &host->frames[fn];
     bool refused = frame->flags & FRAME_F_INCOMPRESSIBLE;
-    frame_list_push_head(refused ? &lru->refused : &lru->standby, host->pool.frames, fn);
-    counter_add(&lru->nr_standby, frame->flags & FRAME_F_HUGE ? (int64_t)BLOCK_PAGES : 1);
-    counter_add(&lru->nr_refused, refused);
+    frame_list_push_head(refused ? &node->refused : &node->standby, host->frames, fn);
+    counter_add(&node->nr_standby, frame->flags & FRAME_F_HUGE ? (int64_t)BLOCK_PAGES : 1);
+    counter_add(&node->nr_refused, refused);
 }
 
 static void unlink_frame_locked(struct mm_host *host, fn_t fn)
 {
-    struct mm_lru *lru = &host->lru;
-    const struct frame *frame = &host->pool.frames[fn];
+    struct mm_node *node = &host->node[node_of(host, fn)];
+    const struct frame *frame = &host->frames[fn];
     bool refused = frame->flags & FRAME_F_INCOMPRESSIBLE;
-    frame_list_remove(refused ? &lru->refused : &lru->standby, host->pool.frames, fn);
-    counter_add(&lru->nr_standby, frame->flags & FRAME_F_HUGE ? -(int64_t)BLOCK_PAGES : -1);
-    counter_add(&lru->nr_refused, -(int64_t)refused);
+    frame_list_remove(refused ? &node->refused : &node->standby, host->frames, fn);
+    counter_add(&node->nr_standby, frame->flags & FRAME_F_HUGE ? -(int64_t)BLOCK_PAGES : -1);
+    counter_add(&node->nr_refused, -(int64_t)refused);
 }
 
 bool lru_forget_standby(struct mm_host *host, fn_t fn)
 {
     struct mm_lru *lru = &host->lru;
-    struct frame *frame = &host->pool.frames[fn];
+    struct frame *frame = &host->frames[fn];
     lock_acquire(&lru->lock);
     bool mine = frame->use == FRAME_STANDBY;
     if (mine) {
@@ -135,7 +135,7 @@ bool lru_forget_standby(struct mm_host *host, fn_t fn)
 
 void lru_enter_standby_huge(struct mm_host *host, fn_t fn)
 {
-    struct frame *head = &host->pool.frames[fn];
+    struct frame *head = &host->frames[fn];
     lock_acquire(&host->lru.lock);
     head->use = FRAME_STANDBY;
     head->flags = FRAME_F_HUGE;
@@ -151,7 +151,7 @@ void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, bool 
     bool mine = lru_forget_standby(host, fn);
     assert(mine);
     (void)mine;
-    zone_split(&host->pool.zones[POOL_HUGE], fn, BLOCK_ORDER);
+    zone_split(&pool_of(host, fn)->zones[POOL_HUGE], fn, BLOCK_ORDER);
     block_split(block);
     lru_enter_standby(host, block, &all, 0, fn, BLOCK_PAGES, to_tail);
     event_add(host, EV_thp_split_page, 1);
@@ -159,7 +159,7 @@ void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, bool 
 
 struct mm_vm *lru_frame_vm(struct mm_host *host, fn_t fn)
 {
-    return __atomic_load_n(&host->vms[host->pool.frames[fn].vm], __ATOMIC_RELAXED);
+    return __atomic_load_n(&host->vms[host->frames[fn].vm], __ATOMIC_RELAXED);
 }
 
 void vm_get(struct mm_vm *vm)
@@ -178,7 +178,7 @@ static void split_tail_locked(struct mm_host *host, fn_t fn)
 {
     struct mm_lru *lru = &host->lru;
     struct mm_vm *vm = lru_frame_vm(host, fn);
-    struct block *block = vm_block(vm, host->pool.frames[fn].gfn);
+    struct block *block = vm_block(vm, host->frames[fn].gfn);
     vm_get(vm);
     lock_release(&lru->lock);
     lock_acquire(&block->lock);
@@ -190,17 +190,18 @@ static void split_tail_locked(struct mm_host *host, fn_t fn)
     lock_acquire(&lru->lock);
 }
 
-unsigned lru_isolate(struct mm_thread *thread, bool swap, fn_t out[], uint8_t flags[], unsigned max)
+unsigned lru_isolate(struct mm_thread *thread, unsigned node, bool swap, fn_t out[], uint8_t flags[], unsigned max)
 {
     struct mm_host *host = thread->host;
     struct mm_lru *lru = &host->lru;
+    const struct mm_node *from = &host->node[node];
     unsigned nr = 0;
     lock_acquire(&lru->lock);
     while (nr < max) {
-        fn_t fn = swap && lru->refused.nr ? lru->refused.tail : lru->standby.tail;
+        fn_t fn = swap && from->refused.nr ? from->refused.tail : from->standby.tail;
         if (fn == FN_NONE)
             break;
-        struct frame *frame = &host->pool.frames[fn];
+        struct frame *frame = &host->frames[fn];
         if (frame->flags & FRAME_F_HUGE) {
             if (nr > 0)
                 break;
@@ -228,7 +229,7 @@ void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags)
 {
     struct mm_host *host = thread->host;
     struct mm_lru *lru = &host->lru;
-    struct frame *frame = &host->pool.frames[fn];
+    struct frame *frame = &host->frames[fn];
     struct mm_vm *vm = lru_frame_vm(host, fn);
     lock_acquire(&lru->lock);
     bool orphan = frame->flags & FRAME_F_ORPHAN;
@@ -240,7 +241,7 @@ void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags)
     lock_release(&lru->lock);
     vm_put(vm);
     if (orphan)
-        pool_free_filled(&host->pool, fn, 1);
+        pool_free_filled(pool_of(host, fn), fn, 1);
 }
 
 void thread_forget_entry(struct mm_thread *thread, const struct s2_entry *entry)

@@ -2,11 +2,13 @@
 /*
  * The lists.
  *
- *   active    2 MiB blocks that have pages in the guest, scanned from the tail, each going back to the head
- *   standby   frames at home with their content intact, in the order they came; the tail is evicted
- *   refused   standby frames that zram cannot take: they wait for a swap area with room and are in nobody's way
+ *   active    2 MiB blocks that have pages in the guest, in a ring. Each node has a hand that goes round and takes pages
+ *             of that node only
+ *   standby   of each node: frames at home with their content intact, in the order they came; the tail is evicted
+ *   refused   of each node: standby frames that zram cannot take: they wait for a swap area with room and are in
+ *             nobody's way
  *
- *              scan, cold: take                           tail: store or write
+ *              hand, cold: take                           tail: store or write
  *     active -----------------------> standby -----------------------------------> zram, swap
  *        ^                              |
  *        +---------- touched -----------+
@@ -21,8 +23,8 @@
 void lru_init(struct mm_lru *lru);
 void lru_fini(struct mm_lru *lru);
 
-/* The block has pages in the guest: at the head unless it is on the list. Caller holds block.lock. Takes lru.lock. */
-void lru_add_block(struct mm_host *host, struct block *block);
+/* The block has pages in the guest: on the ring, where @node's hand comes last, unless it is there. Caller holds block.lock. Takes lru.lock. */
+void lru_add_block(struct mm_host *host, struct block *block, unsigned node);
 void lru_del_block(struct mm_host *host, struct block *block);
 
 /* One bit for each page of a block. */
@@ -65,20 +67,21 @@ must_check bool lru_forget_standby(struct mm_host *host, fn_t fn);
 void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, bool to_tail);
 
 /*
- * lru_deactivate_block - what is cold in the block goes to standby, nothing while it is pinned. @force: whatever its age.
- * Caller holds block.lock. Returns pages taken; *scanned grows by pages looked at.
+ * lru_deactivate_block - of the block's pages on @node what is cold goes to standby, nothing while it is pinned. @force:
+ * whatever its age. Caller holds block.lock. Returns pages taken; *scanned grows by pages looked at.
  */
-uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, bool force, uint64_t *scanned);
-/* lru_deactivate - @pages from the tail of active, or as many as one round over the list gives. Returns pages taken. */
-uint32_t lru_deactivate(struct mm_thread *thread, uint32_t pages, bool force, uint64_t *scanned);
+uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, unsigned node, bool force,
+                              uint64_t *scanned);
+/* lru_deactivate - @pages of @node from where its hand is, or as many as one round gives. Returns pages taken. */
+uint32_t lru_deactivate(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, uint64_t *scanned);
 
 /*
- * lru_isolate - up to @max pages from the tail of standby, or of refused while @swap is writable and there are any,
+ * lru_isolate - up to @max pages from the tail of @node's standby, or of refused while @swap is writable and there are any,
  * become FRAME_WRITEBACK, off the list, and their VMs are held
  * (vm_put each). flags[i]: FRAME_F_INCOMPRESSIBLE or 0. 2 MiB frames are split on the way. Returns how many; lru_isolate_done says when the last is dealt
  * with.
  */
-unsigned lru_isolate(struct mm_thread *thread, bool swap, fn_t out[], uint8_t flags[], unsigned max);
+unsigned lru_isolate(struct mm_thread *thread, unsigned node, bool swap, fn_t out[], uint8_t flags[], unsigned max);
 void lru_isolate_done(struct mm_host *host, unsigned nr);
 /* An isolated page that could not be stored goes back to the head, with @flags added, unless its guest took it back. */
 void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags);

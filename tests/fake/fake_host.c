@@ -29,14 +29,17 @@ struct pages {
     uint32_t nr;
     uint8_t *here;   /* one byte a page */
     uint8_t *pinned; /* one byte a page */
+    uint8_t *node;   /* one byte a page, of a guest */
     uint8_t *huge;   /* one byte a block: its pages are one huge page */
 };
 
 struct fake_host {
     struct host_ops ops;
     atomic_uint_fast64_t now_ns;
-    atomic_uint_fast64_t kicks[MM_NR_WORKERS];
+    atomic_uint_fast64_t kicks[MM_MAX_WORKERS];
     struct mm_lock lock;
+    unsigned nr_nodes; /* constant, as the next */
+    fn_t node_start[MM_MAX_NODES];
     /* guarded by lock */
     struct pages arena;
     struct {
@@ -72,6 +75,7 @@ static void pages_init(struct pages *p, uint32_t nr)
     *p = (struct pages){.mem = mem + head, .nr = nr};
     p->here = map_bytes(nr);
     p->pinned = map_bytes(nr);
+    p->node = map_bytes(nr);
     p->huge = map_bytes(nr / BLOCK_PAGES + 1);
 }
 
@@ -82,6 +86,7 @@ static void pages_fini(struct pages *p)
     munmap(p->mem, p->nr * PAGE_BYTES);
     munmap(p->here, p->nr);
     munmap(p->pinned, p->nr);
+    munmap(p->node, p->nr);
     munmap(p->huge, p->nr / BLOCK_PAGES + 1);
 }
 
@@ -137,6 +142,14 @@ static struct pages *guest_range(struct fake_host *fh, const char *call, vmid_t 
         return guest;
     breach(fh, "%s: no guest pages [%#x, +%u) in vm %u", call, gfn, nr, vm);
     return NULL;
+}
+
+static unsigned slot_node(const struct fake_host *fh, fn_t fn)
+{
+    unsigned node = fh->nr_nodes - 1;
+    while (node > 0 && fn < fh->node_start[node])
+        node--;
+    return node;
 }
 
 static void set_filled(struct fake_host *fh, fn_t fn, bool filled)
@@ -248,6 +261,7 @@ static int place_one(struct fake_host *fh, struct pages *guest, gfn_t gfn, fn_t 
         return -ENOENT;
     }
     memcpy(guest->mem + gfn * PAGE_BYTES, fh->arena.mem + fn * PAGE_BYTES, PAGE_BYTES);
+    guest->node[gfn] = (uint8_t)slot_node(fh, fn);
     set_filled(fh, fn, false);
     set_present(fh, guest, gfn, true);
     return 0;
@@ -278,7 +292,7 @@ static int fake_place(void *ctx, vmid_t vm, gfn_t gfn, fn_t fn, uint32_t nr, uin
     return err;
 }
 
-static int fake_place_copy(void *ctx, vmid_t vm, gfn_t gfn, const void *src, uint32_t nr, uint32_t *done)
+static int fake_place_copy(void *ctx, vmid_t vm, gfn_t gfn, const void *src, uint32_t nr, unsigned node, uint32_t *done)
 {
     struct fake_host *fh = ctx;
     int err = -EINVAL;
@@ -287,6 +301,8 @@ static int fake_place_copy(void *ctx, vmid_t vm, gfn_t gfn, const void *src, uin
     struct pages *guest = guest_range(fh, "place_copy", vm, gfn, nr);
     if (guest) {
         uint32_t todo = plan(fh, FAKE_PLACE_COPY, nr, &err);
+        if (node >= fh->nr_nodes)
+            breach(fh, "place_copy: there is no node %u", node);
         for (; *done < todo; ++*done) {
             if (guest->here[gfn + *done]) {
                 breach(fh, "place_copy: guest page %#x is present", gfn + *done);
@@ -294,6 +310,7 @@ static int fake_place_copy(void *ctx, vmid_t vm, gfn_t gfn, const void *src, uin
                 break;
             }
             memcpy(guest->mem + (gfn + *done) * PAGE_BYTES, (const uint8_t *)src + *done * PAGE_BYTES, PAGE_BYTES);
+            guest->node[gfn + *done] = (uint8_t)node;
             set_present(fh, guest, gfn + *done, true);
         }
         fh->stat.nr_pages[FAKE_PLACE_COPY] += *done;
@@ -313,6 +330,8 @@ static int take_one(struct fake_host *fh, struct pages *guest, gfn_t gfn, fn_t f
         return 0;
     if (guest->pinned[gfn])
         return -EBUSY;
+    if (guest->node[gfn] != slot_node(fh, fn))
+        breach(fh, "take: guest page %#x of node %u comes home to slot %u of another", gfn, guest->node[gfn], fn);
     set_filled(fh, fn, true);
     memcpy(fh->arena.mem + fn * PAGE_BYTES, guest->mem + gfn * PAGE_BYTES, PAGE_BYTES);
     set_present(fh, guest, gfn, false);
@@ -402,6 +421,7 @@ struct fake_host *fake_host_create(uint32_t nr_slots)
     atomic_init(&fh->now_ns, 1);
     lock_init(&fh->lock, LOCK_LRU);
     fh->failure.nth = -1;
+    fh->nr_nodes = 1;
     pages_init(&fh->arena, nr_slots);
     for (fn_t fn = 0; fn < nr_slots; fn++) {
         memset(fh->arena.mem + fn * PAGE_BYTES, JUNK, PAGE_BYTES);
@@ -459,6 +479,32 @@ void fake_host_remove_vm(struct fake_host *fh, vmid_t vm)
         pages_fini(guest);
         fh->vms[i].used = false;
     }
+    lock_release(&fh->lock);
+}
+
+void fake_host_set_nodes(struct fake_host *fh, unsigned nr, const fn_t start[])
+{
+    fh->nr_nodes = nr;
+    memcpy(fh->node_start, start, nr * sizeof(start[0]));
+}
+
+unsigned fake_host_page_node(struct fake_host *fh, vmid_t vm, gfn_t gfn)
+{
+    lock_acquire(&fh->lock);
+    const struct pages *guest = guest_range(fh, "page_node", vm, gfn, 1);
+    unsigned node = guest ? guest->node[gfn] : 0;
+    lock_release(&fh->lock);
+    return node;
+}
+
+void fake_host_count_nodes(struct fake_host *fh, vmid_t vm, uint64_t pages[MM_MAX_NODES])
+{
+    memset(pages, 0, MM_MAX_NODES * sizeof(pages[0]));
+    lock_acquire(&fh->lock);
+    const struct pages *guest = vm_pages(fh, vm);
+    for (gfn_t gfn = 0; guest && gfn < guest->nr; gfn++)
+        if (guest->here[gfn])
+            pages[guest->node[gfn]]++;
     lock_release(&fh->lock);
 }
 
@@ -573,7 +619,7 @@ void fake_host_stat(struct fake_host *fh, struct fake_host_stat *out)
     lock_acquire(&fh->lock);
     *out = fh->stat;
     out->physical_pages = out->filled_pages + out->present_pages;
-    for (unsigned i = 0; i < MM_NR_WORKERS; i++)
+    for (unsigned i = 0; i < MM_MAX_WORKERS; i++)
         out->nr_kicks[i] = atomic_load_explicit(&fh->kicks[i], memory_order_relaxed);
     lock_release(&fh->lock);
 }

@@ -69,13 +69,23 @@ void *fake_host_guest(struct fake_host *fh, vmid_t vm);
 bool fake_host_is_present(struct fake_host *fh, vmid_t vm, gfn_t gfn);
 bool fake_host_is_filled(struct fake_host *fh, fn_t fn);
 
+/*
+ * Slots of node i are [start[i], start[i + 1]). Before the first call of host_ops; without it there is one node. A page
+ * belongs to the node it was made on for good: to take it home to a slot of another node is a breach.
+ */
+void fake_host_set_nodes(struct fake_host *fh, unsigned nr, const fn_t start[]);
+/* Node of a present guest page. */
+unsigned fake_host_page_node(struct fake_host *fh, vmid_t vm, gfn_t gfn);
+/* Pages of @vm that are present, by node. */
+void fake_host_count_nodes(struct fake_host *fh, vmid_t vm, uint64_t pages[MM_MAX_NODES]);
+
 /* The clock moves 1 ns at every reading, and by this. */
 void fake_host_advance_ns(struct fake_host *fh, uint64_t ns);
 
 struct fake_host_stat {
     uint64_t filled_pages, present_pages, physical_pages, peak_pages;
     uint64_t nr_calls[FAKE_NR_OPS], nr_pages[FAKE_NR_OPS]; /* pages done */
-    uint64_t nr_release_pages, nr_drop_pages, nr_wakes, nr_kicks[MM_NR_WORKERS];
+    uint64_t nr_release_pages, nr_drop_pages, nr_wakes, nr_kicks[MM_MAX_WORKERS];
     uint64_t nr_huge_place, nr_huge_take; /* one call that moved a huge page as one */
     uint64_t nr_splits;                   /* huge pages broken by a call for a part of them */
 };

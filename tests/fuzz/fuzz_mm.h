@@ -26,7 +26,7 @@ static inline void fuzz_mm_prepare(struct fuzz_mm *mm, struct fuzz_rig *rig, con
     const struct mm_config config = {.budget_bytes = 16 * FUZZ_MIB, .zram = {.limit_bytes = FUZZ_MIB}};
     uint64_t end = regions[nr - 1].start.v + regions[nr - 1].bytes;
     if (!mm->vm) {
-        mm->fh = fake_host_create(mm_arena_slots(config.budget_bytes));
+        mm->fh = fake_host_create(mm_arena_slots(&config));
         if (mm_host_create(&config, fake_host_ops(mm->fh), mm->fh, fake_host_arena(mm->fh), &mm->host) ||
             mm_thread_create(mm->host, &mm->thread) || mm_vm_create(mm->host, regions, nr, &mm->vm))
             fuzz_fail("no memory host");

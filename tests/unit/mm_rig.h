@@ -47,10 +47,12 @@ static inline struct mm_rig *mm_rig_create(const struct mm_config *config, uint6
 {
     struct mm_rig *rig = calloc(1, sizeof(*rig));
     const struct mm_region region = {.start = {0}, .bytes = vm_bytes};
-    rig->fh = fake_host_create(mm_arena_slots(config->budget_bytes));
+    rig->fh = fake_host_create(mm_arena_slots(config));
     rig->nr_pages = (uint32_t)(vm_bytes / PAGE_BYTES);
     rig->content = calloc(rig->nr_pages, 1);
     fake_host_set_budget(rig->fh, (uint32_t)(config->budget_bytes / PAGE_BYTES));
+    fn_t start[MM_MAX_NODES + 1];
+    fake_host_set_nodes(rig->fh, mm_arena_layout(config, start), start);
     ck_assert_int_eq(mm_host_create(config, fake_host_ops(rig->fh), rig->fh, fake_host_arena(rig->fh), &rig->host), 0);
     for (; rig->nr_threads < nr_threads; rig->nr_threads++)
         ck_assert_int_eq(mm_thread_create(rig->host, &rig->thread[rig->nr_threads]), 0);
@@ -74,7 +76,8 @@ static inline void mm_rig_destroy(struct mm_rig *rig)
     mm_rig_check(rig);
     for (unsigned i = 0; i < rig->nr_threads; i++)
         mm_thread_destroy(rig->thread[i]);
-    ck_assert_uint_eq(pool_nr_free(&rig->host->pool), rig->host->pool.budget_pages);
+    for (unsigned n = 0; n < rig->host->nr_nodes; n++)
+        ck_assert_uint_eq(pool_nr_free(&rig->host->node[n].pool), rig->host->node[n].pool.budget_pages);
     mm_host_destroy(rig->host);
     fake_host_stat(rig->fh, &fake);
     ck_assert_uint_eq(fake.physical_pages, 0);
@@ -145,7 +148,7 @@ static inline struct fake_swap *mm_rig_swapon(struct mm_rig *rig, const char *na
 
 static inline uint32_t mm_rig_free_pages(struct mm_rig *rig)
 {
-    return pool_nr_free(&rig->host->pool);
+    return (uint32_t)host_nr_free(rig->host);
 }
 
 #endif

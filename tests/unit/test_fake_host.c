@@ -87,7 +87,7 @@ START_TEST(test_fake_host_copy_and_drop_counted)
     uint32_t done;
     char src[2 * 4096] = "first";
     fake_host_set_budget(fh, 2);
-    ck_assert_int_eq(ops->place_copy(fh, VM, 5, src, 2, &done), 0);
+    ck_assert_int_eq(ops->place_copy(fh, VM, 5, src, 2, 0, &done), 0);
     ck_assert_uint_eq(stat_of().present_pages, 2);
     ops->drop(fh, VM, 0, 16);
     ck_assert_uint_eq(stat_of().nr_drop_pages, 2);
@@ -169,9 +169,9 @@ START_TEST(test_fake_host_clock_and_kicks)
     uint64_t before = ops->clock_ns(fh);
     fake_host_advance_ns(fh, 1000);
     ck_assert_uint_gt(ops->clock_ns(fh), before + 999);
-    ops->kick(fh, MM_KSWAPD);
-    ops->kick(fh, MM_KSWAPD);
-    ck_assert_uint_eq(stat_of().nr_kicks[MM_KSWAPD], 2);
+    ops->kick(fh, MM_KSWAPD(0));
+    ops->kick(fh, MM_KSWAPD(0));
+    ck_assert_uint_eq(stat_of().nr_kicks[MM_KSWAPD(0)], 2);
     ck_assert_uint_eq(stat_of().nr_kicks[MM_HOUSEKEEPER], 0);
     ops->wake(fh, VM, 3, 1);
     ck_assert_uint_eq(stat_of().nr_wakes, 1);
@@ -207,7 +207,7 @@ START_TEST(test_fake_host_broken_contract_reported)
         assert_breach("release: slot 4 is empty");
         break;
     case 5:
-        ck_assert_int_eq(ops->place_copy(fh, VM, GUEST_PAGES, page, 1, &done), -EINVAL);
+        ck_assert_int_eq(ops->place_copy(fh, VM, GUEST_PAGES, page, 1, 0, &done), -EINVAL);
         assert_breach("no guest pages");
         break;
     case 6:
@@ -225,7 +225,7 @@ START_TEST(test_fake_host_broken_contract_reported)
         break;
     default:
         place(0, 0, 1);
-        ck_assert_int_eq(ops->place_copy(fh, VM, 0, page, 1, &done), -EEXIST);
+        ck_assert_int_eq(ops->place_copy(fh, VM, 0, page, 1, 0, &done), -EEXIST);
         assert_breach("is present");
     }
 }

@@ -47,7 +47,7 @@ static int tiny_fault(void *ctx, unsigned thread, gpa_t gpa, unsigned flags)
     uint32_t done;
     pthread_mutex_lock(&tiny->lock);
     if (tiny->place[gfn] == ABSENT)
-        err = fix->ops->place_copy(fix->hm, FIX_VM, gfn, zeros, 1, &done);
+        err = fix->ops->place_copy(fix->hm, FIX_VM, gfn, zeros, 1, 0, &done);
     else if (tiny->place[gfn] == HOME)
         err = fix->ops->place(fix->hm, FIX_VM, gfn, gfn, 1, &done);
     else
@@ -288,7 +288,7 @@ END_TEST
 /* --- workers --- */
 
 struct rounds {
-    atomic_uint nr[MM_NR_WORKERS];
+    atomic_uint nr[MM_MAX_WORKERS];
     atomic_uint todo; /* housekeeper rounds that say "more" */
 };
 
@@ -296,7 +296,7 @@ static bool round_run(void *ctx, enum mm_worker worker)
 {
     struct rounds *rounds = ctx;
     atomic_fetch_add(&rounds->nr[worker], 1);
-    if (worker == MM_KSWAPD)
+    if (worker == MM_KSWAPD(0))
         return true;
     unsigned todo = atomic_load(&rounds->todo);
     if (todo > 0)
@@ -309,11 +309,12 @@ START_TEST(test_workers_each_kick_is_followed_by_a_round)
     struct rounds rounds = {0};
     struct workers *workers;
     struct diag diag = {0};
-    ck_assert_int_eq(workers_create(&(struct workers_config){round_run, &rounds}, &workers), 0);
-    workers_kick(workers, MM_KSWAPD); /* before there is a thread */
+    ck_assert_int_eq(
+        workers_create(&(struct workers_config){.run = round_run, .nr_nodes = 1, .ctx = &rounds}, &workers), 0);
+    workers_kick(workers, MM_KSWAPD(0)); /* before there is a thread */
     ck_assert_int_eq(workers_start(workers, &diag), 0);
     for (unsigned i = 0; i < 20000; i++) {
-        enum mm_worker worker = i % 2 ? MM_KSWAPD : MM_HOUSEKEEPER;
+        enum mm_worker worker = i % 2 ? MM_KSWAPD(0) : MM_HOUSEKEEPER;
         unsigned before = atomic_load(&rounds.nr[worker]);
         workers_kick(workers, worker);
         if (i % 16 < 14)
@@ -330,7 +331,8 @@ START_TEST(test_workers_housekeeper_goes_on_while_there_is_more)
     struct rounds rounds = {.todo = 500};
     struct workers *workers;
     struct diag diag = {0};
-    ck_assert_int_eq(workers_create(&(struct workers_config){round_run, &rounds}, &workers), 0);
+    ck_assert_int_eq(
+        workers_create(&(struct workers_config){.run = round_run, .nr_nodes = 1, .ctx = &rounds}, &workers), 0);
     ck_assert_int_eq(workers_start(workers, &diag), 0);
     while (atomic_load(&rounds.nr[MM_HOUSEKEEPER]) < 501)
         sched_yield();
@@ -348,7 +350,8 @@ START_TEST(test_workers_stop_right_after_the_start_ends)
         struct rounds rounds = {0};
         struct workers *workers;
         struct diag diag = {0};
-        ck_assert_int_eq(workers_create(&(struct workers_config){round_run, &rounds}, &workers), 0);
+        ck_assert_int_eq(
+            workers_create(&(struct workers_config){.run = round_run, .nr_nodes = 1, .ctx = &rounds}, &workers), 0);
         ck_assert_int_eq(workers_start(workers, &diag), 0);
         workers_destroy(workers);
     }

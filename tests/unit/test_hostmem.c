@@ -140,7 +140,7 @@ START_TEST(test_hostmem_take_skips_holes)
         there[i] = rng_below(&rng, 3) > 0 && i != 0 && (i < 200 || i >= 300);
         fix_write(page, 100 + i);
         if (there[i])
-            ck_assert_int_eq(fix.ops->place_copy(fix.hm, FIX_VM, BLOCK_PAGES + i, page, 1, &done), 0);
+            ck_assert_int_eq(fix.ops->place_copy(fix.hm, FIX_VM, BLOCK_PAGES + i, page, 1, 0, &done), 0);
     }
     ck_assert_int_eq(fix.ops->take(fix.hm, FIX_VM, BLOCK_PAGES, 0, BLOCK_PAGES, &done), 0);
     ck_assert_uint_eq(done, BLOCK_PAGES);
@@ -185,8 +185,8 @@ START_TEST(test_hostmem_place_copy_over_a_present_page_stops_there)
     char *pages = calloc(64, PAGE_BYTES);
     fix_write(pages, 77);
     fix_write(pages + 9 * PAGE_BYTES, 79);
-    ck_assert_int_eq(fix.ops->place_copy(fix.hm, FIX_VM, 20, pages, 1, &done), 0);
-    ck_assert_int_eq(fix.ops->place_copy(fix.hm, FIX_VM, 10, pages, 64, &done), -EEXIST);
+    ck_assert_int_eq(fix.ops->place_copy(fix.hm, FIX_VM, 20, pages, 1, 0, &done), 0);
+    ck_assert_int_eq(fix.ops->place_copy(fix.hm, FIX_VM, 10, pages, 64, 0, &done), -EEXIST);
     ck_assert_uint_eq(done, 10);
     fix_expect_guest(&fix, 10, 21);
     ck_assert(fix_holds(fix_guest(&fix, 10), 77));
@@ -403,7 +403,7 @@ static void model_place_copy(struct model *m, gfn_t gfn, uint32_t nr)
         m->guest[gfn + i] = ++m->next;
         fix_write(m->buffer + i * PAGE_BYTES, m->next - 1);
     }
-    ck_assert_int_eq(m->fix.ops->place_copy(m->fix.hm, FIX_VM, gfn, m->buffer, nr, &done), 0);
+    ck_assert_int_eq(m->fix.ops->place_copy(m->fix.hm, FIX_VM, gfn, m->buffer, nr, 0, &done), 0);
     ck_assert_uint_eq(done, nr);
 }
 

@@ -96,7 +96,7 @@ static int add_swap(struct rig *rig, unsigned i, uint64_t slots)
 static struct rig *rig_create(const struct mm_config *config, unsigned nr_vms, uint64_t swap_slots)
 {
     struct rig *rig = calloc(1, sizeof(*rig));
-    rig->fh = fake_host_create(mm_arena_slots(config->budget_bytes));
+    rig->fh = fake_host_create(mm_arena_slots(config));
     fake_host_set_budget(rig->fh, (uint32_t)(config->budget_bytes / PAGE_BYTES));
     ck_assert_int_eq(mm_host_create(config, fake_host_ops(rig->fh), rig->fh, fake_host_arena(rig->fh), &rig->host), 0);
     ck_assert_int_eq(mm_thread_create(rig->host, &rig->thread), 0);
@@ -222,7 +222,7 @@ END_TEST
 
 START_TEST(test_mm_create_every_allocation_fails_once)
 {
-    struct fake_host *fh = fake_host_create(mm_arena_slots(small.budget_bytes));
+    struct fake_host *fh = fake_host_create(mm_arena_slots(&small));
     const struct mm_region region = {.start = {0}, .bytes = VM_BYTES};
     for (long n = 1;; n++) {
         struct mm_host *host = NULL;
@@ -504,12 +504,12 @@ START_TEST(test_mm_kswapd_reclaims_to_the_high_watermark)
     for (gfn_t gfn = 0; gfn < VM_PAGES; gfn++) {
         ck_assert_int_eq(guest_write(rig, 0, gfn), 0);
         fake_host_stat(rig->fh, &fake);
-        if (fake.nr_kicks[MM_KSWAPD])
+        if (fake.nr_kicks[MM_KSWAPD(0)])
             break;
     }
     stat = host_stat(rig);
     ck_assert_uint_lt(stat.free_bytes, stat.wmark_pages[WMARK_LOW] * PAGE_BYTES + 2 * BLOCK_BYTES);
-    mm_kswapd(rig->thread);
+    mm_kswapd(rig->thread, 0);
     stat = host_stat(rig);
     ck_assert_uint_ge(stat.free_bytes, stat.wmark_pages[WMARK_HIGH] * PAGE_BYTES);
     ck_assert_uint_gt(stat.event[EV_pgsteal_kswapd], 0);
@@ -573,7 +573,7 @@ static void random_step(struct rig *rig, struct rng *rng)
     }
     switch (rng_next(rng) % 40) {
     case 0:
-        mm_kswapd(rig->thread);
+        mm_kswapd(rig->thread, 0);
         break;
     case 1:
         mm_housekeep(rig->thread);

@@ -100,7 +100,7 @@ END_TEST
 START_TEST(test_mm_no_slot_to_come_home_to_takes_nothing)
 {
     struct mm_rig *rig = mm_rig_create(&plain, 8 * MIB, 1);
-    struct pool *pool = &rig->host->pool;
+    struct pool *pool = &rig->host->node[0].pool;
     struct {
         fn_t fn;
         uint32_t nr;
@@ -151,7 +151,7 @@ START_TEST(test_mm_damaged_page_of_zram_is_lost_alone)
     mm_reclaim(rig->thread[0], rig->vm, 512, true);
     ck_assert_str_eq(mm_rig_state(rig, 100), "zram");
     /* its data starts 12 bytes into the object: mm/swap/zpool.h */
-    char *object = rig->host->pool.arena + (pte_read(vm_block(rig->vm, 0), 100).payload >> 1) * 16;
+    char *object = rig->host->arena + (pte_read(vm_block(rig->vm, 0), 100).payload >> 1) * 16;
     object[50] ^= 1;
     for (gfn_t gfn = 0; gfn < 512; gfn++)
         if (gfn != 100)
@@ -302,7 +302,7 @@ START_TEST(test_mm_fault_waits_for_a_slow_write_before_memory_is_out)
     pthread_t let_go;
     gfn_t gfn = 0;
     disk_on(&disk, rig, 4096);
-    for (; mm_rig_free_pages(rig) >= rig->host->pool.wmark[WMARK_MIN] + 32; gfn++)
+    for (; mm_rig_free_pages(rig) >= rig->host->node[0].pool.wmark[WMARK_MIN] + 32; gfn++)
         mm_rig_fill(rig, gfn, gfn + 1, RANDOM);
     pthread_t evict = start_held_write(&disk);
     ck_assert_int_eq(pthread_create(&let_go, NULL, let_go_main, &disk), 0);

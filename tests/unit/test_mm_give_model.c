@@ -269,7 +269,7 @@ static void step(struct world *w)
 {
     switch (below(w, 40)) {
     case 0:
-        mm_kswapd(w->thread);
+        mm_kswapd(w->thread, 0);
         break;
     case 1:
         mm_housekeep(w->thread);
@@ -310,7 +310,7 @@ static struct world *world_create(const struct mm_config *config, uint64_t seed)
 {
     struct world *w = calloc(1, sizeof(*w));
     w->rng.state = seed;
-    w->fh = fake_host_create(mm_arena_slots(config->budget_bytes));
+    w->fh = fake_host_create(mm_arena_slots(config));
     fake_host_set_budget(w->fh, (uint32_t)(config->budget_bytes / PAGE_BYTES));
     ck_assert_int_eq(mm_host_create(config, fake_host_ops(w->fh), w->fh, fake_host_arena(w->fh), &w->host), 0);
     ck_assert_int_eq(mm_thread_create(w->host, &w->thread), 0);

@@ -189,7 +189,7 @@ static void work_round(struct helper *h)
     struct stress *s = h->s;
     struct mm_host_stat host;
     struct mm_vm_stat vm;
-    mm_kswapd(h->thread);
+    mm_kswapd(h->thread, 0);
     mm_housekeep(h->thread);
     mm_reclaim(h->thread, rng_below(&h->rng, 2) ? s->vm : NULL, rng_below(&h->rng, 700), rng_below(&h->rng, 2));
     mm_host_stat(s->host, &host);
@@ -219,7 +219,7 @@ static void *helper_main(void *arg)
 
 static void start(struct stress *s, const struct mm_config *config)
 {
-    s->fh = fake_host_create(mm_arena_slots(config->budget_bytes));
+    s->fh = fake_host_create(mm_arena_slots(config));
     fake_host_set_budget(s->fh, (uint32_t)(config->budget_bytes / PAGE_BYTES));
     ck_assert_int_eq(mm_host_create(config, fake_host_ops(s->fh), s->fh, fake_host_arena(s->fh), &s->host), 0);
     ck_assert_int_ge(swap_area_add(mm_swap_set(s->host), "zero", "file", SWAP_SLOTS, -1, &fake_swap_backend,

@@ -204,7 +204,7 @@ START_TEST(test_mm_all_pinned_and_no_memory_ends_in_enomem)
     for (gfn_t other = gfn; !err || other == gfn; other++)
         err = mm_fault(rig->thread[0], rig->vm, gpa_of(other), 0);
     ck_assert_int_eq(err, -ENOMEM);
-    ck_assert(!mm_kswapd(rig->thread[0]));
+    ck_assert(!mm_kswapd(rig->thread[0], 0));
     mm_rig_check(rig);
     /* let go, all of them can leave, and there is room again */
     for (gfn_t k = 0; k < gfn - 16; k += 16)

@@ -52,7 +52,7 @@ START_TEST(test_mm_pages_that_a_full_disk_refuses_do_not_hide_compressible_ones)
     mm_rig_check(rig);
     /* room again: what was refused leaves in the next run of kswapd */
     memset(disk->write_error, 0, disk->nr_slots * sizeof(int));
-    mm_kswapd(rig->thread[0]);
+    mm_kswapd(rig->thread[0], 0);
     mm_rig_fill(rig, 3600, 4000, RANDOM);
     ck_assert_uint_gt(disk->nr_written, 600);
     for (gfn_t gfn = 0; gfn < 4000; gfn++)
@@ -178,7 +178,7 @@ START_TEST(test_mm_sequence_in_long_windows_leaves_the_reserve)
             least = MIN_OF(least, mm_rig_free_pages(rig));
         }
     }
-    ck_assert_uint_ge(least, rig->host->pool.wmark[WMARK_MIN] / 2);
+    ck_assert_uint_ge(least, rig->host->node[0].pool.wmark[WMARK_MIN] / 2);
     mm_rig_destroy(rig);
 }
 END_TEST
@@ -191,12 +191,12 @@ START_TEST(test_mm_sequence_in_long_windows_wakes_kswapd_at_the_low_watermark)
     mm_rig_fill(rig, 0, 3000, TEXT);
     mm_reclaim(rig->thread[0], rig->vm, 3000, true);
     fake_host_stat(rig->fh, &before);
-    while (mm_rig_free_pages(rig) >= rig->host->pool.wmark[WMARK_LOW])
+    while (mm_rig_free_pages(rig) >= rig->host->node[0].pool.wmark[WMARK_LOW])
         mm_rig_verify(rig, 0, gfn++);
     ck_assert_uint_lt(gfn, 2900);
     mm_rig_verify(rig, 0, gfn + 64);
     fake_host_stat(rig->fh, &after);
-    ck_assert_uint_gt(after.nr_kicks[MM_KSWAPD], before.nr_kicks[MM_KSWAPD]);
+    ck_assert_uint_gt(after.nr_kicks[MM_KSWAPD(0)], before.nr_kicks[MM_KSWAPD(0)]);
     mm_rig_destroy(rig);
 }
 END_TEST
@@ -209,7 +209,7 @@ START_TEST(test_mm_first_touch_in_small_budget_leaves_the_reserve)
         ck_assert_int_eq(mm_rig_write(rig, gfn / 8 % 4, gfn, HALF), 0);
         least = MIN_OF(least, mm_rig_free_pages(rig));
     }
-    ck_assert_uint_ge(least, rig->host->pool.wmark[WMARK_MIN] / 2);
+    ck_assert_uint_ge(least, rig->host->node[0].pool.wmark[WMARK_MIN] / 2);
     mm_rig_destroy(rig);
 }
 END_TEST
@@ -256,7 +256,7 @@ START_TEST(test_mm_swapoff_leaves_the_reserve)
     mm_rig_fill(rig, 0, 2800, RANDOM);
     int err = mm_swapoff(rig->thread[1], "disk");
     ck_assert_int_eq(err, -ENOMEM);
-    ck_assert_uint_ge(mm_rig_free_pages(rig), rig->host->pool.wmark[WMARK_MIN] / 2);
+    ck_assert_uint_ge(mm_rig_free_pages(rig), rig->host->node[0].pool.wmark[WMARK_MIN] / 2);
     for (gfn_t gfn = 0; gfn < 2800; gfn++)
         mm_rig_verify(rig, 0, gfn);
     mm_rig_destroy(rig);

@@ -186,7 +186,7 @@ START_TEST(test_mm_check_sees_damage)
     struct mm_rig *rig = busy_rig();
     struct mm_host *host = rig->host;
     struct block *whole = vm_block(rig->vm, 0), *parts = vm_block(rig->vm, 1100);
-    struct frame *home = &host->pool.frames[pmd_read(whole).payload];
+    struct frame *home = &host->frames[pmd_read(whole).payload];
     ck_assert(pmd_read(whole).state == S2_RESIDENT);
     ASSERT_SEEN(home->gfn++, home->gfn--);
     ASSERT_SEEN(home->use = FRAME_USED, home->use = FRAME_HOME);
@@ -194,10 +194,10 @@ START_TEST(test_mm_check_sees_damage)
     ASSERT_SEEN(parts->on_lru = false, parts->on_lru = true);
     ASSERT_SEEN(rig->vm->nr_pages[S2_ZRAM]++, rig->vm->nr_pages[S2_ZRAM]--);
     ASSERT_SEEN(rig->vm->nr_users++, rig->vm->nr_users--);
-    ASSERT_SEEN(host->lru.nr_standby++, host->lru.nr_standby--);
-    ASSERT_SEEN(host->nr_resident++, host->nr_resident--);
-    ASSERT_SEEN(host->pool.uncharged += 1000, host->pool.uncharged -= 1000);
-    ASSERT_SEEN(host->pool.uncharged -= 500, host->pool.uncharged += 500);
+    ASSERT_SEEN(host->node[0].nr_standby++, host->node[0].nr_standby--);
+    ASSERT_SEEN(host->node[0].nr_resident++, host->node[0].nr_resident--);
+    ASSERT_SEEN(host->node[0].pool.uncharged += 1000, host->node[0].pool.uncharged -= 1000);
+    ASSERT_SEEN(host->node[0].pool.uncharged -= 500, host->node[0].pool.uncharged += 500);
     mm_rig_destroy(rig);
 }
 END_TEST
@@ -210,7 +210,7 @@ START_TEST(test_mm_check_sees_damage_to_standby)
     mm_reclaim(rig->thread[0], rig->vm, 1, false);
     struct s2_entry entry = pmd_read(vm_block(rig->vm, 0));
     ck_assert_uint_eq(entry.state, S2_STANDBY);
-    struct frame *frame = &rig->host->pool.frames[entry.payload];
+    struct frame *frame = &rig->host->frames[entry.payload];
     ASSERT_SEEN(frame->flags = 0, frame->flags = FRAME_F_HUGE);
     mm_rig_destroy(rig);
 
@@ -220,7 +220,7 @@ START_TEST(test_mm_check_sees_damage_to_standby)
     mm_reclaim(rig->thread[0], rig->vm, 1, false);
     entry = pte_read(vm_block(rig->vm, 0), 0);
     ck_assert_uint_eq(entry.state, S2_STANDBY);
-    frame = &rig->host->pool.frames[entry.payload];
+    frame = &rig->host->frames[entry.payload];
     ASSERT_SEEN(frame->gfn++, frame->gfn--);
     ASSERT_SEEN(frame->vm++, frame->vm--);
     ASSERT_SEEN(frame->use = FRAME_USED, frame->use = FRAME_STANDBY);

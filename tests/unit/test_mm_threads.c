@@ -101,7 +101,7 @@ static void *worker_main(void *arg)
         abort();
     while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
         struct mm_host_stat stat;
-        mm_kswapd(thread);
+        mm_kswapd(thread, 0);
         mm_housekeep(thread);
         mm_reclaim(thread, s->vm[rng_below(&rng, 2)], rng_below(&rng, 700), rng_below(&rng, 2));
         mm_host_stat(s->host, &stat);
@@ -114,7 +114,7 @@ static void *worker_main(void *arg)
 
 static void run(const struct mm_config *config)
 {
-    struct stress s = {.fh = fake_host_create(mm_arena_slots(config->budget_bytes))};
+    struct stress s = {.fh = fake_host_create(mm_arena_slots(config))};
     const struct mm_region region = {.start = {0}, .bytes = VM_PAGES * PAGE_BYTES};
     struct guest_thread *guests = calloc(NR_GUESTS, sizeof(*guests));
     struct mm_thread *thread;

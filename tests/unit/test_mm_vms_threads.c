@@ -20,7 +20,7 @@ static void *workers_main(void *arg)
     struct mm_thread *thread = churn->rig->thread[1];
     while (!__atomic_load_n(&churn->stop, __ATOMIC_RELAXED)) {
         mm_housekeep(thread);
-        mm_kswapd(thread);
+        mm_kswapd(thread, 0);
         mm_reclaim(thread, NULL, 64, true);
     }
     return NULL;

@@ -99,7 +99,7 @@ static void split(gfn_t gfn)
 {
     uint64_t *table = stage2_table_alloc(&s2);
     ck_assert_ptr_nonnull(table);
-    stage2_split(&s2, stage2_pmd(&s2, gfn), table);
+    stage2_split(&s2, stage2_pmd(&s2, gfn), table, 0);
 }
 
 /* --- the entry --- */
@@ -344,14 +344,14 @@ START_TEST(test_stage2_split_keeps_state_age_permission)
         {.state = S2_FILL, .payload = 0xaaaaaaaa},
     };
     const struct s2_entry *leaf = &leaves[_i];
-    uint64_t kept = leaf->state == S2_RESIDENT ? 0 : leaf->payload;
+    uint64_t kept = leaf->state == S2_RESIDENT ? 5 : leaf->payload;
     ck_assert_int_eq(stage2_cover(&s2, 0, GIB_PAGES), 0);
     uint64_t *pmd = stage2_pmd(&s2, BLOCK_PAGES);
     *pmd = ept->make_leaf(leaf, 2);
     uint64_t *table = stage2_table_alloc(&s2);
     ck_assert_ptr_nonnull(table);
     uint32_t before = s2.nr_tables;
-    stage2_split(&s2, pmd, table);
+    stage2_split(&s2, pmd, table, 5);
     ck_assert_uint_eq(s2.nr_tables, before);
     ck_assert_uint_eq(decode(*pmd, 2).state, S2_TABLE);
     for (unsigned i = 0; i < BLOCK_PAGES; i++) {

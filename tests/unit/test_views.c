@@ -47,7 +47,7 @@ static void set_up(struct rig *rig)
     const struct mm_region region = {.start = {0}, .bytes = VM_BYTES};
     rig->gone = false;
 
-    rig->fh = fake_host_create(mm_arena_slots(config.budget_bytes));
+    rig->fh = fake_host_create(mm_arena_slots(&config));
     ck_assert_int_eq(mm_host_create(&config, fake_host_ops(rig->fh), rig->fh, fake_host_arena(rig->fh), &rig->host), 0);
     ck_assert_int_eq(mm_thread_create(rig->host, &rig->thread), 0);
     ck_assert_int_eq(mm_vm_create(rig->host, &region, 1, &rig->vm), 0);

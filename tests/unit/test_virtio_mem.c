@@ -43,7 +43,7 @@ static void rig_init(struct mem_rig *rig, const struct mem_config *config)
     const struct mm_config mm_config = {.budget_bytes = 64 * MIB, .zram = {.limit_bytes = 4 * MIB}};
     const struct mm_region regions[] = {{.start = {0}, .bytes = BOOT_BYTES},
                                         {.start = {START}, .bytes = REGION_BYTES, .unplugged = true}};
-    *rig = (struct mem_rig){.fh = fake_host_create(mm_arena_slots(mm_config.budget_bytes))};
+    *rig = (struct mem_rig){.fh = fake_host_create(mm_arena_slots(&mm_config))};
     ck_assert_int_eq(mm_host_create(&mm_config, fake_host_ops(rig->fh), rig->fh, fake_host_arena(rig->fh), &rig->host),
                      0);
     ck_assert_int_eq(mm_thread_create(rig->host, &rig->thread), 0);
