@@ -33,11 +33,11 @@ static bool check_leaf(const struct block *block, const struct s2_entry *entry, 
     const struct frame *frames = block->vm->host->frames;
     *why = "mm: a 2 MiB leaf whose home does not name it";
     if (entry->state == S2_RESIDENT) {
-        const struct frame *head = &frames[entry->payload];
+        const struct frame *head = &frames[(fn_t)entry->payload];
         return head->use == FRAME_HOME && head->gfn == block->start;
     }
     if (entry->state == S2_STANDBY)
-        return frames[entry->payload].flags & FRAME_F_HUGE;
+        return frames[(fn_t)entry->payload].flags & FRAME_F_HUGE;
     *why = "mm: a 2 MiB leaf of a state that only pages have";
     return entry->state == S2_ABSENT || entry->state == S2_FILL || entry->state == S2_BALLOON ||
            entry->state == S2_UNPLUGGED;
@@ -50,7 +50,7 @@ static bool check_page(const struct block *block, unsigned index, const struct s
         return false;
     if (entry->state != S2_STANDBY)
         return true;
-    const struct frame *frame = &block->vm->host->frames[entry->payload];
+    const struct frame *frame = &block->vm->host->frames[(fn_t)entry->payload];
     *why = "mm: a standby entry whose frame does not name it";
     return frame->use == FRAME_STANDBY && frame->gfn == block->start + index && frame->vm == block->vm->id;
 }
@@ -74,7 +74,7 @@ static bool check_block_counts(struct block *block, struct tally *tally, const c
             entry = pte_read(block, i);
             pages[entry.state]++;
             if (entry.state == S2_RESIDENT)
-                on_node[entry.payload % MM_MAX_NODES]++;
+                on_node[resident_payload_node(entry.payload)]++;
             else if (entry.state == S2_STANDBY)
                 tally->standby[node_of(host, (fn_t)entry.payload)]++;
             if (!check_page(block, i, &entry, why) || !check_given(&entry, why))

@@ -14,6 +14,7 @@
  * What a fault may need is charged before the block is locked; under the lock nothing waits for memory.
  */
 #include "mm/fault.h"
+#include "mm/policy/numa.h"
 #include "mm/reclaim/age.h"
 #include "mm/reclaim/evict.h"
 #include "mm/reclaim/place.h"
@@ -29,20 +30,34 @@ struct fault {
     struct mm_host *host;
     struct block *block;
     gfn_t gfn;
-    unsigned index; /* of the page in its block */
-    unsigned node;  /* where its thread has charged pages */
+    unsigned index;  /* of the page in its block */
+    unsigned node;   /* where its thread has charged pages */
+    unsigned target; /* where a page at home on @node should be from now on */
+    unsigned vcpu;   /* who touched the page, + 1; 0: nobody known */
+    uint64_t start_ns;
     struct wish wish;
     bool major;
 };
+
+/* Tries to put a page on another node before it stays where it is. */
+#define MIGRATE_TRIES 3u
+
+/* This touch, for the next one to know. */
+static struct page_note touch_note(const struct fault *f)
+{
+    return (struct page_note){.vcpu = (uint8_t)f->vcpu, .when = note_clock(f->start_ns)};
+}
 
 /* Pages [index, index + nr) are in the guest now, on @node. */
 static void enter_resident(struct fault *f, unsigned index, uint32_t nr, unsigned node)
 {
     for (unsigned i = index; i < index + nr; i++) {
         struct s2_entry old = pte_read(f->block, i);
-        struct s2_entry new = {.state = S2_RESIDENT, .payload = node, .perm = S2_RWX};
+        struct s2_entry new = {.state = S2_RESIDENT, .perm = S2_RWX};
+        /* those that come along are about to be touched by the same one */
+        new.payload = resident_payload(node, touch_note(f));
         if (old.state == S2_STANDBY)
-            new.age = age_from_standby(old.age);
+            new.age = standby_is_armed(old.payload) ? old.age : age_from_standby(old.age);
         else if (old.state == S2_ZRAM || old.state == S2_SWAP)
             new.age = evict_age_back(f->host, &old);
         pte_write(f->block, i, &old, &new);
@@ -145,6 +160,7 @@ static int fault_zero_huge(struct fault *f, struct s2_entry entry)
         return f->index < done ? 0 : err;
     }
     pmd_write(block, &entry, &leaf);
+    block->note = touch_note(f);
     host->frames[fn].use = FRAME_HOME;
     host->frames[fn].order = BLOCK_ORDER;
     host->frames[fn].vm = block->vm->id;
@@ -212,11 +228,31 @@ static int fault_zero(struct fault *f, struct s2_entry entry)
 
 /* ---- standby ---- */
 
-/* The pool has room: the 2 MiB frame goes back as one. */
+/* The 2 MiB frame at home is copied to where it should be, if there is room. */
+static void migrate_huge(struct fault *f, struct s2_entry *entry)
+{
+    struct mm_host *host = f->host;
+    unsigned home = node_of(host, (fn_t)entry->payload);
+    struct pool *pool = &host->node[f->target].pool;
+    fn_t fn;
+    if (f->target == home)
+        return;
+    if (!numa_allow(host, home, f->target, BLOCK_PAGES))
+        return;
+    bool room = pool_nr_free(pool) >= pool->wmark[WMARK_LOW] + BLOCK_PAGES && !pool_alloc_block(pool, true, &fn);
+    if (room) {
+        lru_rehome_huge(host, f->block, fn);
+        *entry = pmd_read(f->block);
+    }
+    numa_moved(host, f->block, home, f->target, room ? BLOCK_PAGES : 0);
+}
+
+/* The pool has room, or the frame is out for a moment only: the 2 MiB frame goes back as one. */
 static int refault_huge(struct fault *f, struct s2_entry entry)
 {
     struct mm_host *host = f->host;
     struct block *block = f->block;
+    migrate_huge(f, &entry);
     fn_t fn = (fn_t)entry.payload;
     unsigned node = node_of(host, fn);
     uint32_t done = 0;
@@ -224,9 +260,11 @@ static int refault_huge(struct fault *f, struct s2_entry entry)
         return -EIO; /* cannot be: a 2 MiB frame is never written back as such */
     int err = host->ops->place(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done);
     if (!err) {
-        struct s2_entry leaf = {
-            .state = S2_RESIDENT, .payload = fn, .perm = S2_RWX, .age = age_from_standby(entry.age)};
+        struct s2_entry leaf = {.state = S2_RESIDENT, .payload = fn, .perm = S2_RWX};
+        leaf.age = block->armed ? entry.age : age_from_standby(entry.age);
         pmd_write(block, &entry, &leaf);
+        block->armed = false;
+        block->note = touch_note(f);
         host->frames[fn].use = FRAME_HOME;
         lru_add_block(host, block, node);
         event_add(host, EV_pgactivate, BLOCK_PAGES);
@@ -241,7 +279,7 @@ static int refault_huge(struct fault *f, struct s2_entry entry)
     zone_split(&host->node[node].pool.zones[POOL_HUGE], fn, BLOCK_ORDER);
     block_split(block);
     enter_resident(f, 0, done, node);
-    lru_enter_standby(host, block, &rest, 0, fn, BLOCK_PAGES, false);
+    lru_enter_standby(host, block, &rest, 0, fn, BLOCK_PAGES, STANDBY_YOUNG);
     pool_free_empty(&host->node[node].pool, fn, done);
     return f->index < done ? 0 : err;
 }
@@ -352,6 +390,48 @@ static uint32_t readahead_window(struct fault *f)
     return MIN_OF(window, BLOCK_PAGES - f->index);
 }
 
+/*
+ * Pages from the fault on, at most @window, that go where it goes: at home on its node, out to be seen, and touched by
+ * the same one before. Their contents are in the thread's buffer then.
+ */
+static uint32_t load_companions(struct fault *f, uint32_t window)
+{
+    struct s2_entry first = pte_read(f->block, f->index);
+    unsigned home = node_of(f->host, (fn_t)first.payload);
+    uint32_t nr = 0;
+    for (; nr < MAX_OF(window, 1u); nr++) {
+        struct s2_entry entry = pte_read(f->block, f->index + nr);
+        bool same = entry.state == S2_STANDBY && node_of(f->host, (fn_t)entry.payload) == home &&
+                    standby_is_armed(entry.payload) && note_of(&entry).vcpu == note_of(&first).vcpu;
+        if (nr > 0 && !same)
+            break;
+        memcpy(f->thread->buffer + nr * PAGE_BYTES, host_page(f->host, (fn_t)entry.payload), PAGE_BYTES);
+    }
+    return nr;
+}
+
+/* The page at home is given back from a copy on the node where it should be. False: it stays where it is. */
+static bool migrate_back(struct fault *f, struct s2_entry entry, uint32_t window)
+{
+    unsigned home = f->node;
+    uint32_t done = 0;
+    if (f->target == home || node_of(f->host, (fn_t)entry.payload) != home)
+        return false;
+    uint32_t nr = load_companions(f, MIN_OF(window, f->thread->charged[f->target]));
+    if (!numa_allow(f->host, home, f->target, nr))
+        return false;
+    f->node = f->target;
+    int err = 0;
+    for (unsigned tries = 0; !done && tries < MIGRATE_TRIES; tries++)
+        err = place_copy(f, f->index, f->thread->buffer, nr, &done);
+    (void)err; /* what is done counts; the rest stays where it is */
+    if (done)
+        came_back(f, done, window);
+    numa_moved(f->host, f->block, home, f->target, done);
+    f->node = home;
+    return done;
+}
+
 static int come_back(struct fault *f, struct s2_entry entry)
 {
     struct mm_host *host = f->host;
@@ -359,6 +439,8 @@ static int come_back(struct fault *f, struct s2_entry entry)
     const void *src = f->thread->buffer;
     unsigned order = (unsigned)(31 - __builtin_clz(window));
     fn_t run;
+    if (entry.state == S2_STANDBY && migrate_back(f, entry, window))
+        return 0;
     if (window >= MOVE_MIN_PAGES && !pool_alloc_run(&host->node[f->node].pool, order, &run))
         return come_back_moved(f, 1u << order, run, 1u << order);
     if (window == 1 && entry.state == S2_STANDBY)
@@ -380,9 +462,9 @@ static int fault_locked(struct fault *f, unsigned flags)
     struct s2_entry entry = pmd_read(f->block);
     if (entry.state == S2_STANDBY) {
         const struct pool *pool = pool_of(f->host, (fn_t)entry.payload);
-        if (pool_nr_free(pool) >= pool->wmark[WMARK_HIGH])
+        if (f->block->armed || pool_nr_free(pool) >= pool->wmark[WMARK_HIGH])
             return refault_huge(f, entry);
-        lru_split_standby(f->host, f->block, (fn_t)entry.payload, false);
+        lru_split_standby(f->host, f->block, (fn_t)entry.payload, STANDBY_YOUNG);
         entry.state = S2_TABLE;
     }
     if (entry.state == S2_TABLE)
@@ -416,30 +498,64 @@ static bool is_resident(const struct fault *f)
     return state == S2_RESIDENT || (state == S2_TABLE && pte_read(f->block, f->index).state == S2_RESIDENT);
 }
 
-/* A page that is at home on some node stays on it, unless there is no room; policies are for pages that come anew. */
+/*
+ * A page that is at home on some node stays on it, unless there is no room there or it belongs elsewhere; policies are
+ * for pages that come anew.
+ */
 static void find_home(struct fault *f)
 {
     struct block *block = f->block;
+    f->target = 0;
     if (f->host->nr_nodes == 1)
         return;
     lock_acquire(&block->lock);
     struct s2_entry entry = pmd_read(block);
-    if (entry.state == S2_TABLE)
+    bool huge = entry.state != S2_TABLE;
+    if (!huge)
         entry = pte_read(block, f->index);
-    lock_release(&block->lock);
     if (entry.state == S2_STANDBY)
         f->wish.node = node_of(f->host, (fn_t)entry.payload);
+    f->target = f->wish.node;
+    if (entry.state == S2_STANDBY && f->host->numa)
+        f->target = numa_choose(f->host, &(struct numa_touch){
+                                             .block = block,
+                                             .home = f->wish.node,
+                                             .note = huge ? block->note : note_of(&entry),
+                                             .armed = huge ? block->armed : standby_is_armed(entry.payload),
+                                             .huge = huge,
+                                             .wish = &f->wish,
+                                             .vcpu = f->vcpu,
+                                             .now_ns = f->start_ns,
+                                         });
+    lock_release(&block->lock);
+    if (f->vcpu)
+        __atomic_store_n(&block->vm->touches[f->vcpu - 1].node, (uint8_t)f->wish.toucher, __ATOMIC_RELAXED);
+}
+
+/* What the fault may need is charged. */
+static int charge(struct fault *f)
+{
+    unsigned home = f->wish.node;
+    int err = thread_charge(f->thread, home, f->wish.allowed, &f->node);
+    if (f->target == home || err)
+        f->target = f->node;
+    else if (f->node != home || !thread_charge_above(f->thread, f->target, WMARK_LOW)) {
+        numa_moved(f->host, f->block, home, f->target, 0);
+        f->target = f->node;
+    }
+    return err;
 }
 
 int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigned flags)
 {
     struct mm_host *host = thread->host;
     struct mm_vm *vm = block->vm;
-    uint64_t start_ns = host->ops->clock_ns(host->ops_ctx);
     struct fault f = {.thread = thread, .host = host, .block = block, .gfn = gfn, .index = gfn & (BLOCK_PAGES - 1)};
+    f.start_ns = host->ops->clock_ns(host->ops_ctx);
+    f.vcpu = MIN_OF(flags >> 20, NOTE_MAX_VCPUS + 1) % (NOTE_MAX_VCPUS + 1);
     place_wish(block->vm, gfn, flags, &f.wish);
     find_home(&f);
-    int err = thread_charge(thread, f.wish.node, f.wish.allowed, &f.node);
+    int err = charge(&f);
     if (err)
         return err;
     lock_acquire(&block->lock);
@@ -452,7 +568,7 @@ int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigne
     event_add(host, EV_pgfault, 1);
     if (f.major)
         event_add(host, EV_pgmajfault, 1);
-    hist_add(f.major ? &vm->major : &vm->minor, host->ops->clock_ns(host->ops_ctx) - start_ns);
+    hist_add(f.major ? &vm->major : &vm->minor, host->ops->clock_ns(host->ops_ctx) - f.start_ns);
     return err;
 }
 

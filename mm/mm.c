@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making and unmaking: host, threads, VMs. */
 #include "mm/reclaim/drop.h"
+#include "mm/policy/numa.h"
+#include "mm/reclaim/evict.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -10,6 +12,8 @@
 
 #define FAULT_AROUND_DEFAULT 16u
 #define READAHEAD_DEFAULT 32u
+/* Of a fast node's budget, kept free for pages from a slower one. Chosen, unmeasured. */
+#define HEADROOM_SHARE 64u
 #define LOCAL_DISTANCE 10 /* ACPI 6.5, 5.2.17: SLIT */
 
 const char *const vm_event_names[NR_VM_EVENTS] = {
@@ -162,6 +166,11 @@ static int nodes_create(struct mm_host *host, uint32_t transient)
         pool_init(&node->pool, host->ops, host->ops_ctx, host->arena, host->frames, start[n], pages - kept,
                   host->event);
     }
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        if (demote_target(host, n) >= 0)
+            host->node[n].headroom = host->node[n].pool.budget_pages / HEADROOM_SHARE;
+    host->demote.bytes_per_s = host->config.demote_bytes_per_s;
+    host->promote.bytes_per_s = host->config.promote_bytes_per_s;
     return 0;
 }
 
@@ -188,6 +197,8 @@ int mm_host_create(const struct mm_config *config, const struct host_ops *ops, v
         err = nodes_create(host, ops->transient_pages);
     if (!err)
         err = stores_create(host);
+    if (!err)
+        err = numa_create(host);
     if (!err) {
         host->zeros = calloc(MM_BUFFER_PAGES, PAGE_BYTES);
         err = host->zeros ? 0 : -ENOMEM;
@@ -209,6 +220,7 @@ void mm_host_destroy(struct mm_host *host)
     for (unsigned n = 0; host->frames && n < host->nr_nodes; n++)
         pool_fini(&host->node[n].pool);
     free(host->frames);
+    numa_destroy(host);
     slab_cache_fini(&host->tables);
     lock_fini(&host->vms_lock);
     lru_fini(&host->lru);

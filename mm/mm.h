@@ -38,7 +38,9 @@ struct mm_config {
         fault_around_pages; /* first touch without a 2 MiB frame: pages brought in, power of two 1..64; 0 for default */
     uint32_t readahead_pages; /* largest swap-in readahead, power of two 1..64; 0 for default; 1 for none */
     uint32_t standby_pct;     /* share of resident pages held as standby under pressure; 0 for default */
-    unsigned nr_nodes;        /* 0: one, MM_NODE_ANY, with all of the budget */
+    bool numa_balancing;      /* pages follow who touches them */
+    uint64_t demote_bytes_per_s, promote_bytes_per_s; /* between nodes of different rank; 0: no limit */
+    unsigned nr_nodes;                                /* 0: one, MM_NODE_ANY, with all of the budget */
     struct mm_node_config nodes[MM_MAX_NODES];
 };
 #define MM_MIN_BUDGET (UINT64_C(8) << 20)
@@ -144,6 +146,11 @@ must_check int mm_plug(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, ui
 /* Reclaim until the node's free pages reach the high watermark or nothing more can be had. One caller a node at a time.
  * True: made progress. */
 bool mm_kswapd(struct mm_thread *thread, unsigned node);
+/*
+ * mm_scan - one round of what looks for where pages belong: takes some home to see who touches them next. One caller at
+ * a time. Returns ms until the next round; 0: there is nothing to look for with this configuration.
+ */
+unsigned mm_scan(struct mm_thread *thread);
 /* Zeroed stock, pool shrink, slab reap, zram compaction: one bounded round. True: more to do at once. */
 bool mm_housekeep(struct mm_thread *thread);
 
@@ -234,6 +241,12 @@ struct mm_node_stat {
 };
 unsigned mm_nr_nodes(const struct mm_host *host);
 void mm_node_stat(struct mm_host *host, unsigned node, struct mm_node_stat *out);
+/* Touches of pages that were out to see who touches them, by vCPU. False: none from @vcpu. */
+struct mm_vcpu_stat {
+    unsigned node; /* host's number of it, where it was last */
+    uint64_t numa_hint_faults, numa_hint_faults_local;
+};
+bool mm_vcpu_stat(const struct mm_vm *vm, unsigned vcpu, struct mm_vcpu_stat *out);
 /* Pages of the VM that are in the guest, by node. Takes block locks. */
 void mm_vm_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES]);
 

@@ -175,6 +175,20 @@ void mm_node_stat(struct mm_host *host, unsigned which, struct mm_node_stat *out
     memcpy(out->wmark_pages, node->pool.wmark, sizeof(out->wmark_pages));
 }
 
+bool mm_vcpu_stat(const struct mm_vm *vm, unsigned vcpu, struct mm_vcpu_stat *out)
+{
+    if (vcpu >= NOTE_MAX_VCPUS || !counter_read(&vm->touches[vcpu].hint_faults))
+        return false;
+    const struct vcpu_touches *touches = &vm->touches[vcpu];
+    unsigned node = __atomic_load_n(&touches->node, __ATOMIC_RELAXED);
+    *out = (struct mm_vcpu_stat){
+        .node = (unsigned)MAX_OF(vm->host->node[node].config.id, 0),
+        .numa_hint_faults = counter_read(&touches->hint_faults),
+        .numa_hint_faults_local = counter_read(&touches->hint_faults_local),
+    };
+    return true;
+}
+
 void mm_vm_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES])
 {
     memset(pages, 0, MM_MAX_NODES * sizeof(pages[0]));

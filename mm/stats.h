@@ -33,14 +33,24 @@
     X(thp_swpout)     /* 2 MiB taken home as one */                                                                    \
     X(pgalloc_normal)                                                                                                  \
     X(pgfree)                                                                                                          \
-    X(pool_grow)       /* pages got from the kernel */                                                                 \
-    X(pool_release)    /* pages given back to it */                                                                    \
-    X(pgdrop)          /* pages that guests gave up: freed, or given to the balloon */                                 \
-    X(balloon_inflate) /* pages that went into a balloon; inflate - deflate = pages that are in one */                 \
-    X(balloon_deflate) /* pages that left one, by whatever way */                                                      \
-    X(balloon_fault)   /* of these, by a touch */                                                                      \
-    X(take_pinned)     /* blocks that reclaim passed over for a pin (mm_pin) */                                        \
-    X(take_busy)       /* pages the kernel would not move */                                                           \
+    X(pool_grow)              /* pages got from the kernel */                                                          \
+    X(pool_release)           /* pages given back to it */                                                             \
+    X(pgdrop)                 /* pages that guests gave up: freed, or given to the balloon */                          \
+    X(balloon_inflate)        /* pages that went into a balloon; inflate - deflate = pages that are in one */          \
+    X(balloon_deflate)        /* pages that left one, by whatever way */                                               \
+    X(balloon_fault)          /* of these, by a touch */                                                               \
+    X(take_pinned)            /* blocks that reclaim passed over for a pin (mm_pin) */                                 \
+    X(take_busy)              /* pages the kernel would not move */                                                    \
+    X(pgdemote_kswapd)        /* pages that went to a slower node instead of a store */                                \
+    X(pgdemote_direct)        /* the same, by faults that had to reclaim by themselves */                              \
+    X(pgpromote_success)      /* pages that came to a faster node, for they were touched twice in a short time */      \
+    X(pgpromote_candidate)    /* pages of slower nodes that were touched twice in a short time */                      \
+    X(numa_pte_updates)       /* pages taken home to see who touches them next */                                      \
+    X(numa_hint_faults)       /* touches of such pages */                                                              \
+    X(numa_hint_faults_local) /* of these, by who runs on the page's node */                                           \
+    X(numa_pages_migrated)    /* pages that moved to the node of who touches them */                                   \
+    X(pgmigrate_success)      /* pages that changed their frame, for whatever reason */                                \
+    X(pgmigrate_fail)         /* pages that stayed where they were: no room, or the kernel refused */                  \
     X(swap_write_error)                                                                                                \
     X(swap_read_error)                                                                                                 \
     X(oom_kill)

@@ -73,7 +73,7 @@ static int bring_back(struct swapoff *s, struct block *block, unsigned index, st
             continue;
         }
         map_set(&map, index + i);
-        lru_enter_standby(host, block, &map, index + i, fn[i], 1, false);
+        lru_enter_standby(host, block, &map, index + i, fn[i], 1, STANDBY_YOUNG);
         swap_free(host->swap, (struct swap_ref){.area = first.area, .slot = first.slot + i});
         event_add(host, EV_pswpin, 1);
     }

@@ -78,6 +78,12 @@ static bool run_worker(void *ctx, enum mm_worker worker)
     return worker == MM_HOUSEKEEPER ? mm_housekeep(thread) : mm_kswapd(thread, (unsigned)worker - MM_KSWAPD0);
 }
 
+static unsigned run_scanner(void *ctx)
+{
+    struct memhost *mh = ctx;
+    return mm_scan(mh->worker_threads[MM_SCANNER]);
+}
+
 static int create_threads(struct memhost *mh)
 {
     int err = mm_thread_create(mh->mm, &mh->caller_thread);
@@ -91,7 +97,8 @@ static int create_ebb(struct memhost *mh, const struct memhost_config *config, s
     uint64_t features;
     if (uffd_probe(&features, diag) || memhost_choose_transport(config->transport, features, &mh->move, diag))
         return -1;
-    struct workers_config work = {.run = run_worker, .nr_nodes = MAX_OF(config->mm.nr_nodes, 1u), .ctx = mh};
+    struct workers_config work = {
+        .run = run_worker, .scan = run_scanner, .nr_nodes = MAX_OF(config->mm.nr_nodes, 1u), .ctx = mh};
     if (!config->no_workers && workers_create(&work, &mh->workers))
         return diag_set(diag, EXIT_HOST, "out of memory");
     struct hostmem_config mem = {

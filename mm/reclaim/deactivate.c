@@ -14,7 +14,7 @@ static void age_pages(struct block *block, unsigned node, bool force, struct pag
         if (entry.state != S2_RESIDENT)
             continue;
         map_set(resident, i);
-        if (entry.payload != node)
+        if (resident_payload_node(entry.payload) != node)
             continue;
         (*scanned)++;
         if (force || age_is_cold(entry.age, block->nr_scans[node], block->start + i))
@@ -36,21 +36,22 @@ static unsigned span_end(const struct page_map *resident, const struct page_map 
 }
 
 uint32_t lru_enter_standby(struct mm_host *host, struct block *block, const struct page_map *map, unsigned start,
-                           fn_t fn, uint32_t nr, bool to_tail)
+                           fn_t fn, uint32_t nr, enum standby_end end)
 {
     struct frame *frames = host->frames;
     struct mm_node *node = &host->node[node_of(host, fn)];
     uint32_t entered = 0;
     lock_acquire(&host->lru.lock);
     for (uint32_t k = 0; k < nr; k++) {
-        uint32_t i = to_tail ? nr - 1 - k : k; /* either way the lowest page is evicted first */
+        uint32_t i = end == STANDBY_OLD ? nr - 1 - k : k; /* either way the lowest page is evicted first */
         if (!map_test(map, start + i))
             continue;
         struct s2_entry old = pte_read(block, start + i);
-        struct s2_entry new = {.state = S2_STANDBY, .payload = fn + i, .age = old.age};
+        struct s2_entry new = {.state = S2_STANDBY, .age = old.age};
+        new.payload = standby_payload(fn + i, end == STANDBY_ARMED, note_of(&old));
         pte_write(block, start + i, &old, &new);
         frames[fn + i] = (struct frame){.gfn = block->start + start + i, .vm = block->vm->id, .use = FRAME_STANDBY};
-        if (to_tail)
+        if (end == STANDBY_OLD)
             frame_list_push_tail(&node->standby, frames, fn + i);
         else
             frame_list_push_head(&node->standby, frames, fn + i);
@@ -74,8 +75,8 @@ static void free_holes(struct mm_host *host, const struct page_map *map, unsigne
 }
 
 /* Takes [start, end), pages of @node, home as far as it goes in one run; *next is where to go on. */
-static uint32_t take_span(struct mm_thread *thread, struct block *block, unsigned node, const struct page_map *cold,
-                          unsigned start, unsigned end, unsigned *next)
+static uint32_t take_span(struct mm_thread *thread, struct block *block, unsigned node, const struct page_map *map,
+                          unsigned start, unsigned end, enum standby_end where, unsigned *next)
 {
     struct mm_host *host = thread->host;
     struct pool *pool = &host->node[node].pool;
@@ -86,8 +87,8 @@ static uint32_t take_span(struct mm_thread *thread, struct block *block, unsigne
         return 0;
     }
     int err = host->ops->take(host->ops_ctx, block->vm->id, block->start + start, fn, nr, &done);
-    uint32_t taken = lru_enter_standby(host, block, cold, start, fn, done, false);
-    free_holes(host, cold, start, fn, done);
+    uint32_t taken = lru_enter_standby(host, block, map, start, fn, done, where);
+    free_holes(host, map, start, fn, done);
     *next = start + done;
     if (err) {
         pool_free_empty(pool, fn + done, nr - done);
@@ -97,19 +98,26 @@ static uint32_t take_span(struct mm_thread *thread, struct block *block, unsigne
     return taken;
 }
 
+/* Pages of @node in @map, all of them resident, go home. */
+static uint32_t take_pages(struct mm_thread *thread, struct block *block, unsigned node,
+                           const struct page_map *resident, const struct page_map *map, enum standby_end where)
+{
+    uint32_t taken = 0;
+    for (unsigned i = 0; i < BLOCK_PAGES;) {
+        if (!map_test(map, i))
+            i++;
+        else
+            taken += take_span(thread, block, node, map, i, span_end(resident, map, i), where, &i);
+    }
+    return taken;
+}
+
 static uint32_t deactivate_small(struct mm_thread *thread, struct block *block, unsigned node, bool force,
                                  uint64_t *scanned)
 {
     struct page_map resident = {0}, cold = {0};
-    uint32_t taken = 0;
     age_pages(block, node, force, &resident, &cold, scanned);
-    for (unsigned i = 0; i < BLOCK_PAGES;) {
-        if (!map_test(&cold, i))
-            i++;
-        else
-            taken += take_span(thread, block, node, &cold, i, span_end(&resident, &cold, i), &i);
-    }
-    return taken;
+    return take_pages(thread, block, node, &resident, &cold, STANDBY_YOUNG);
 }
 
 /* Only [0, done) of a 2 MiB frame came home: the block goes on in single pages. */
@@ -121,15 +129,12 @@ static uint32_t take_broken_huge(struct mm_host *host, struct block *block, fn_t
     block_split(block);
     event_add(host, EV_thp_split_page, 1);
     pool_free_empty(pool_of(host, fn), fn + done, BLOCK_PAGES - done);
-    return lru_enter_standby(host, block, &came, 0, fn, done, false);
+    return lru_enter_standby(host, block, &came, 0, fn, done, STANDBY_YOUNG);
 }
 
-static uint32_t deactivate_huge(struct mm_thread *thread, struct block *block, struct s2_entry leaf, bool force)
+static uint32_t take_huge(struct mm_host *host, struct block *block, struct s2_entry leaf, bool armed)
 {
-    struct mm_host *host = thread->host;
     fn_t fn = (fn_t)leaf.payload;
-    if (!force && !age_is_cold(leaf.age, block->nr_scans[node_of(host, fn)], block->start))
-        return 0;
     uint32_t done = 0;
     if (host->ops->take(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done)) {
         event_add(host, EV_take_busy, 1);
@@ -137,9 +142,18 @@ static uint32_t deactivate_huge(struct mm_thread *thread, struct block *block, s
     }
     struct s2_entry new = {.state = S2_STANDBY, .payload = fn, .age = leaf.age};
     pmd_write(block, &leaf, &new);
+    block->armed = armed;
     lru_enter_standby_huge(host, fn);
-    event_add(host, EV_thp_swpout, 1);
     return BLOCK_PAGES;
+}
+
+static uint32_t deactivate_huge(struct mm_host *host, struct block *block, struct s2_entry leaf, bool force)
+{
+    if (!force && !age_is_cold(leaf.age, block->nr_scans[node_of(host, (fn_t)leaf.payload)], block->start))
+        return 0;
+    uint32_t taken = take_huge(host, block, leaf, false);
+    event_add(host, EV_thp_swpout, taken == BLOCK_PAGES);
+    return taken;
 }
 
 uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, unsigned node, bool force,
@@ -158,8 +172,28 @@ uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, uns
         taken = deactivate_small(thread, block, node, force, scanned);
     } else if (entry.state == S2_RESIDENT) {
         *scanned += BLOCK_PAGES;
-        taken = deactivate_huge(thread, block, entry, force);
+        taken = deactivate_huge(thread->host, block, entry, force);
     }
     event_add(thread->host, EV_pgdeactivate, taken);
+    return taken;
+}
+
+uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t nodes)
+{
+    struct mm_host *host = thread->host;
+    struct s2_entry entry = pmd_read(block);
+    uint32_t taken = 0;
+    if (block->nr_pins)
+        return 0;
+    if (entry.state == S2_RESIDENT)
+        return nodes >> node_of(host, (fn_t)entry.payload) & 1 ? take_huge(host, block, entry, true) : 0;
+    for (unsigned n = 0; n < host->nr_nodes && entry.state == S2_TABLE; n++) {
+        struct page_map resident = {0}, map = {0};
+        uint64_t scanned;
+        if (!(nodes >> n & 1) || !block->nr_on_node[n])
+            continue;
+        age_pages(block, n, true, &resident, &map, &scanned);
+        taken += take_pages(thread, block, n, &resident, &map, STANDBY_ARMED);
+    }
     return taken;
 }

@@ -11,6 +11,8 @@ static void start_anew(struct block *block)
     __atomic_store_n(&block->ra_next, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&block->ra_window, 0, __ATOMIC_RELAXED);
     block->small &= block->vm->host->ops->keeps_tables;
+    block->armed = false;
+    block->note = (struct page_note){0};
 }
 
 /* Pages of each node that were @before in a guest and are not any more are not charged any more. */
@@ -94,7 +96,7 @@ void drop_table_if_same(struct block *block)
 static void split_leaf(struct mm_host *host, struct block *block, const struct s2_entry *entry)
 {
     if (entry->state == S2_STANDBY) {
-        lru_split_standby(host, block, (fn_t)entry->payload, false);
+        lru_split_standby(host, block, (fn_t)entry->payload, STANDBY_YOUNG);
         return;
     }
     block_split(block);

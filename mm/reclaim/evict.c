@@ -137,33 +137,49 @@ uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old)
     return age_from_store(old->age, old->stamp, epoch);
 }
 
+static void count_stolen(struct mm_host *host, struct mm_node *from, enum reclaimer who, uint32_t pages)
+{
+    event_add(host, who == RECLAIM_KSWAPD ? EV_pgsteal_kswapd : EV_pgsteal_direct, pages);
+    counter_add(&from->nr_stolen, pages);
+}
+
 uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, enum reclaimer who)
 {
     struct mm_host *host = thread->host;
     struct mm_node *from = &host->node[node];
     bool zram_full = !host->zram, swap = swap_nr_free(host->swap) > 0, writable = swap_is_writable(host->swap);
+    bool slower = demote_target(host, node) >= 0;
     uint32_t freed = 0;
     /* one round over the list: what no store takes goes to the head and is not met again */
     uint64_t left = counter_read(&from->nr_standby), refused = counter_read(&from->nr_refused);
     if (!writable)
         left -= MIN_OF(left, refused);
-    while (freed < pages && left > 0 && (!zram_full || swap)) {
+    while (freed < pages && left > 0 && (!zram_full || swap || slower)) {
         fn_t fn[EVICT_BATCH];
         uint8_t flags[EVICT_BATCH];
+        uint32_t huge = slower ? demote_huge_tail(thread, node, who) : 0;
+        if (huge) {
+            count_stolen(host, from, who, huge);
+            left -= MIN_OF(left, (uint64_t)huge);
+            freed += huge;
+            continue;
+        }
         unsigned want = (unsigned)MIN_OF((uint64_t)MIN_OF(EVICT_BATCH, pages - freed), left);
         unsigned isolated = lru_isolate(thread, node, writable, fn, flags, want), nr = isolated;
         if (!nr)
             break;
         uint32_t stored = 0;
         left -= nr;
-        if (!zram_full)
-            stored = store_zram(thread, fn, flags, &nr, &zram_full);
+        if (slower)
+            stored += demote(thread, node, fn, flags, &nr, who);
+        slower = slower && nr == 0; /* else no room there, or too fast */
+        if (nr > 0 && !zram_full)
+            stored += store_zram(thread, fn, flags, &nr, &zram_full);
         if (nr > 0)
             stored += store_swap(thread, fn, flags, &nr);
         for (unsigned i = 0; i < nr; i++)
             lru_putback(thread, fn[i], flags[i]);
-        event_add(host, who == RECLAIM_KSWAPD ? EV_pgsteal_kswapd : EV_pgsteal_direct, stored);
-        counter_add(&from->nr_stolen, stored);
+        count_stolen(host, from, who, stored);
         lru_isolate_done(host, isolated);
         advance_epoch(host, stored);
         freed += stored;
@@ -185,7 +201,7 @@ uint32_t reclaim_round(struct mm_thread *thread, unsigned node, uint32_t pages, 
     /* standby full of pages that can go nowhere: a few others have their try */
     if (!swap_is_writable(host->swap) && usable < pages)
         take = MAX_OF(take, pages - usable);
-    if (take > 0 && (host->zram || swap))
+    if (take > 0 && (host->zram || swap || demote_target(host, node) >= 0))
         lru_deactivate(thread, node, (uint32_t)take, force, &scanned);
     event_add(host, who == RECLAIM_KSWAPD ? EV_pgscan_kswapd : EV_pgscan_direct, scanned);
     return evict_standby(thread, node, pages, who);

@@ -47,7 +47,7 @@ static void count_states(struct mm_vm *vm, uint8_t from, uint8_t to, unsigned pa
 /* Node that @entry of a table (level 1) or block (2) names; it is RESIDENT. */
 static unsigned resident_node(const struct mm_host *host, const struct s2_entry *entry, unsigned level)
 {
-    return level == 1 ? (unsigned)entry->payload : node_of(host, (fn_t)entry->payload);
+    return level == 1 ? resident_payload_node(entry->payload) : node_of(host, (fn_t)entry->payload);
 }
 
 static void count_change(struct block *block, const struct s2_entry *from, const struct s2_entry *to, unsigned level)

@@ -19,6 +19,8 @@
 #include "mm/frame/pool.h"
 #include "mm/map/stage2.h"
 #include "mm/mm.h"
+#include "mm/base/rate.h"
+#include "mm/reclaim/note.h"
 
 #define MM_MAX_VMS 4096
 /* Pages a thread's buffer holds; the largest readahead and fault-around. */
@@ -40,8 +42,12 @@ struct block {
     uint8_t nr_scans[MM_MAX_NODES];    /* times reclaim of a node looked at it, modulo 256; see age.h */
     uint16_t ra_next;                  /* readahead: index in the block at which a sequence would go on */
     uint8_t ra_window;                 /* pages brought in last */
-    bool small;   /* the guest side may have a page table: no 2 MiB frame until it is dropped as a whole */
-    bool closing; /* about to be unplugged or not: pins wait */
+    bool small;            /* the guest side may have a page table: no 2 MiB frame until it is dropped as a whole */
+    bool closing;          /* about to be unplugged or not: pins wait */
+    bool armed;            /* STANDBY 2 MiB: taken home to see who touches it next */
+    struct page_note note; /* of a 2 MiB frame */
+    uint8_t numa_skip;     /* passes of the scan for who touches what that leave it alone */
+    uint16_t numa_moves;   /* pages that were migrated lately */
     /* guarded by lru.lock */
     bool on_lru;
     struct block *lru_prev, *lru_next;
@@ -51,6 +57,12 @@ struct block {
 struct place {
     gfn_t start, end;
     struct mm_policy policy;
+};
+
+/* What is known of a vCPU from its faults. Atomic. */
+struct vcpu_touches {
+    uint8_t node; /* where it ran at its last fault */
+    uint64_t hint_faults, hint_faults_local;
 };
 
 struct mm_vm {
@@ -65,6 +77,7 @@ struct mm_vm {
     uint64_t nr_pages[S2_TABLE]; /* by state; atomic */
     uint32_t nr_users;           /* evictions, moves, swapoffs that name this VM; raised under lru.lock; atomic */
     struct hist minor, major;
+    struct vcpu_touches touches[NOTE_MAX_VCPUS];
 };
 
 struct mm_lru {
@@ -96,6 +109,7 @@ struct mm_node {
     struct frame_list standby;       /* head youngest; entries are pages or 2 MiB frames */
     struct frame_list refused;       /* standby pages that zram refused: FRAME_F_INCOMPRESSIBLE; same order */
     uint64_t nr_standby, nr_refused; /* pages, those refused included in both; read racily */
+    uint32_t headroom;               /* pages that kswapd keeps free for what is to come from a slower node; constant */
     /* kswapd's own */
     uint64_t kswapd_stalls; /* direct reclaims when it began last */
     /* atomic */
@@ -127,9 +141,11 @@ struct mm_host {
     void *zeros;              /* MM_BUFFER_PAGES pages of zeros, never written: no memory behind them */
     uint64_t metadata_bytes;  /* slab pages; atomic */
     uint64_t event[NR_VM_EVENTS];
-    uint32_t nr_swapoffs; /* under way; atomic */
-    bool swapoff_yield;   /* a fault needs the room of the area that one empties: it gives up; atomic */
-    bool work_stopped;    /* mm_stop_work; atomic */
+    struct rate demote, promote;
+    struct numa_scan *numa; /* mm/policy/numa.c; NULL: off */
+    uint32_t nr_swapoffs;   /* under way; atomic */
+    bool swapoff_yield;     /* a fault needs the room of the area that one empties: it gives up; atomic */
+    bool work_stopped;      /* mm_stop_work; atomic */
     struct mm_lock vms_lock;
     /* guarded by vms_lock for writing, and by lru.lock too */
     struct mm_vm *vms[MM_MAX_VMS];
@@ -232,6 +248,8 @@ void thread_free_page(struct mm_thread *thread, fn_t fn);
 void thread_forget_entry(struct mm_thread *thread, const struct s2_entry *entry);
 /* A set of nodes, bit i for node i. */
 typedef uint8_t nodemask_t;
+/* thread_charge_above - the same of this node only, if it has more than @mark free; reclaims nothing. */
+must_check bool thread_charge_above(struct mm_thread *thread, unsigned node, enum watermark mark);
 /*
  * thread_charge - a batch of pages of one node is charged to the thread, or at least one where no more can be had: of
  * @node, or else of the nearest of @allowed that has room; reclaims when none has. *out: the node.

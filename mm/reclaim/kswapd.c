@@ -62,6 +62,7 @@ static void adapt_boost(struct mm_node *node)
     uint64_t stalls = counter_read(&node->nr_stalls);
     uint32_t boost = __atomic_load_n(&node->boost_pages, __ATOMIC_RELAXED);
     boost = stalls != node->kswapd_stalls ? 2 * boost + BOOST_STEP : boost - (boost + 7) / 8;
+    boost = MAX_OF(boost, node->headroom);
     __atomic_store_n(&node->boost_pages, MIN_OF(boost, node->pool.budget_pages / BOOST_SHARE), __ATOMIC_RELAXED);
     node->kswapd_stalls = stalls;
 }
@@ -160,8 +161,7 @@ static void wake_kswapd(struct mm_host *host, unsigned which, uint32_t free_page
         host->ops->kick(host->ops_ctx, MM_KSWAPD(which));
 }
 
-/* The thread has pages of the node, which has more than @mark left. */
-static bool charge_above(struct mm_thread *thread, unsigned which, enum watermark mark)
+bool thread_charge_above(struct mm_thread *thread, unsigned which, enum watermark mark)
 {
     struct mm_host *host = thread->host;
     const struct pool *pool = &host->node[which].pool;
@@ -213,7 +213,7 @@ int thread_charge(struct mm_thread *thread, unsigned node, nodemask_t allowed, u
     static const enum watermark marks[] = {WMARK_LOW, WMARK_MIN};
     for (unsigned m = 0; choice && m < ARRAY_LEN(marks); m++)
         for (unsigned i = 0; i < host->nr_nodes; i++)
-            if (allowed >> nearest[i] & 1 && charge_above(thread, nearest[i], marks[m])) {
+            if (allowed >> nearest[i] & 1 && thread_charge_above(thread, nearest[i], marks[m])) {
                 *out = nearest[i];
                 return 0;
             }

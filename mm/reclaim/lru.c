@@ -143,7 +143,7 @@ void lru_enter_standby_huge(struct mm_host *host, fn_t fn)
     lock_release(&host->lru.lock);
 }
 
-void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, bool to_tail)
+void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, enum standby_end end)
 {
     struct page_map all;
     memset(&all, 0xff, sizeof(all));
@@ -153,7 +153,8 @@ void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, bool 
     (void)mine;
     zone_split(&pool_of(host, fn)->zones[POOL_HUGE], fn, BLOCK_ORDER);
     block_split(block);
-    lru_enter_standby(host, block, &all, 0, fn, BLOCK_PAGES, to_tail);
+    lru_enter_standby(host, block, &all, 0, fn, BLOCK_PAGES, end);
+    block->armed = false;
     event_add(host, EV_thp_split_page, 1);
 }
 
@@ -184,7 +185,7 @@ static void split_tail_locked(struct mm_host *host, fn_t fn)
     lock_acquire(&block->lock);
     struct s2_entry entry = pmd_read(block);
     if (entry.state == S2_STANDBY && entry.payload == fn)
-        lru_split_standby(host, block, fn, true);
+        lru_split_standby(host, block, fn, STANDBY_OLD);
     lock_release(&block->lock);
     vm_put(vm);
     lock_acquire(&lru->lock);

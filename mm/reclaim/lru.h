@@ -48,23 +48,27 @@ static inline void map_set_range(struct page_map *map, unsigned start, unsigned 
         map_set(map, i);
 }
 
+/* Where pages come to on the list: young at the head, old at the tail, or at the head to see who touches them next. */
+enum standby_end { STANDBY_YOUNG, STANDBY_OLD, STANDBY_ARMED };
 /*
- * lru_enter_standby - pages [start, start + nr) of the block that are in @map are home in [fn, ...): their entries and
- * frames say so and they stand on the list, young at the head or old at the tail. Caller holds block.lock and has
- * split the block. Returns pages entered.
+ * lru_enter_standby - pages [start, start + nr) of the block that are in @map are home in [fn, ...), and stand on the
+ * list: their entries and frames say so. Caller holds block.lock and has split the block. Returns pages entered.
  */
 uint32_t lru_enter_standby(struct mm_host *host, struct block *block, const struct page_map *map, unsigned start,
-                           fn_t fn, uint32_t nr, bool to_tail);
+                           fn_t fn, uint32_t nr, enum standby_end end);
 /* The 2 MiB frame @fn, named by its vm and gfn, is home. The entry is the caller's. */
 void lru_enter_standby_huge(struct mm_host *host, fn_t fn);
+
+/* The block's 2 MiB standby frame is copied to @to, a filled block of any node, and stands there. Caller holds block.lock. */
+void lru_rehome_huge(struct mm_host *host, struct block *block, fn_t to);
 
 /*
  * lru_forget_standby - frame @fn of the guest page that its caller (block.lock held) has just taken out of standby.
  * True: the frame is the caller's. False: it is being written back, and its writer frees it.
  */
 must_check bool lru_forget_standby(struct mm_host *host, fn_t fn);
-/* A 2 MiB standby frame becomes 512 pages, at the tail or at the head. Caller holds block.lock. */
-void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, bool to_tail);
+/* A 2 MiB standby frame becomes 512 pages. Caller holds block.lock. */
+void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, enum standby_end end);
 
 /*
  * lru_deactivate_block - of the block's pages on @node what is cold goes to standby, nothing while it is pinned. @force:
@@ -72,6 +76,11 @@ void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, bool 
  */
 uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, unsigned node, bool force,
                               uint64_t *scanned);
+/*
+ * lru_arm_block - of the block's pages, those on @nodes go home to show who touches them next, whatever their age; a
+ * 2 MiB frame as one. Nothing while it is pinned. Caller holds block.lock. Returns pages taken.
+ */
+uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t nodes);
 /* lru_deactivate - @pages of @node from where its hand is, or as many as one round gives. Returns pages taken. */
 uint32_t lru_deactivate(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, uint64_t *scanned);
 

@@ -189,7 +189,8 @@ static uint32_t plan(struct fake_host *fh, enum fake_op op, uint32_t nr, int *er
     fh->stat.nr_calls[op]++;
     if (failure->nth < 1 || (failure->op != FAKE_ANY && failure->op != op) || --failure->nth > 0)
         return nr;
-    failure->nth = -1;
+    failure->nth = failure->again ? 1 : -1;
+    failure->again -= failure->again > 0;
     fh->failed = true;
     *err = -failure->err;
     return MIN_OF(failure->after_pages, nr - 1);

@@ -45,6 +45,7 @@ struct fake_failure {
     long nth;             /* 1 is the next one; -1 for none */
     int err;              /* positive errno: the call returns -err */
     uint32_t after_pages; /* pages done before it fails (populate: always none); at most nr - 1 */
+    unsigned again;       /* so many calls after it fail in the same way */
 };
 /* Arms one failure, replaces the one before, starts counting anew. */
 void fake_host_fail(struct fake_host *fh, const struct fake_failure *failure);

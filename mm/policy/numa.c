@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See numa.h. The scan goes over all VMs in passes: 256 MiB a second at most, as Linux does (mm/sched/fair.c,
+ * sysctl numa_balancing_scan_size), and less often while nobody touches what is on another node.
+ */
+#include "mm/policy/numa.h"
+#include "mm/reclaim/evict.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define ROUND_MS 100u
+#define ROUND_PAGES 6400u /* 250 MiB/s */
+#define PASS_MIN_MS 1000u
+#define PASS_MAX_MS 16000u
+#define PASS_MAX_TIERS_MS (NUMA_HOT_S * 1000 / 2) /* two touches within NUMA_HOT_S are to be seen */
+/* A block of which so many times its pages moved lately is one that its users quarrel over. */
+#define QUARREL_MOVES 2u
+#define SKIP_MAX 64u
+
+struct numa_scan {
+    bool balancing;
+    nodemask_t slow; /* nodes that have a faster one */
+    /* the scan's own */
+    vmid_t id;
+    unsigned region;
+    uint64_t block;
+    uint64_t pass_ns;    /* when this pass began */
+    unsigned pass_ms;    /* at least so long until the next */
+    uint64_t remote;     /* touches from another node when the pass began */
+    uint64_t promotions; /* candidates, those that failed included */
+};
+
+int numa_create(struct mm_host *host)
+{
+    struct numa_scan numa = {.balancing = host->config.numa_balancing && host->nr_nodes > 1, .pass_ms = PASS_MIN_MS};
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        for (unsigned k = 0; k < host->nr_nodes; k++)
+            if (host->node[k].config.rank < host->node[n].config.rank)
+                numa.slow |= (nodemask_t)(1u << n);
+    if (!numa.balancing && !numa.slow)
+        return 0;
+    host->numa = malloc(sizeof(*host->numa));
+    if (!host->numa)
+        return -ENOMEM;
+    *host->numa = numa;
+    return 0;
+}
+
+void numa_destroy(struct mm_host *host)
+{
+    free(host->numa);
+}
+
+/* ---- where to ---- */
+
+static unsigned rank_of(const struct mm_host *host, unsigned node)
+{
+    return host->node[node].config.rank;
+}
+
+/* The nearest to @from of those that are faster than @node; of the next rank up, as demotion goes one down. */
+static unsigned faster_node(const struct mm_host *host, unsigned node, unsigned from, nodemask_t allowed)
+{
+    const uint8_t *nearest = host->node[from].nearest;
+    unsigned best = node;
+    for (unsigned i = 0; i < host->nr_nodes; i++) {
+        unsigned n = nearest[i];
+        if (allowed >> n & 1 && rank_of(host, n) < rank_of(host, node) &&
+            (best == node || rank_of(host, n) > rank_of(host, best)))
+            best = n;
+    }
+    return best;
+}
+
+static bool touched_lately(const struct numa_touch *touch)
+{
+    uint16_t since = (uint16_t)(note_clock(touch->now_ns) - touch->note.when) & NOTE_WHEN_MAX;
+    return touch->note.vcpu && since <= NUMA_HOT_S;
+}
+
+static unsigned choose_faster(const struct mm_host *host, const struct numa_touch *touch)
+{
+    unsigned from = touch->wish->knows_toucher ? touch->wish->toucher : touch->home;
+    return touched_lately(touch) ? faster_node(host, touch->home, from, touch->wish->allowed) : touch->home;
+}
+
+/* The one who touched it before this touch ran on the same node. */
+static bool second_from(const struct mm_vm *vm, const struct numa_touch *touch, unsigned node)
+{
+    unsigned vcpu = touch->note.vcpu;
+    return vcpu && __atomic_load_n(&vm->touches[vcpu - 1].node, __ATOMIC_RELAXED) == node;
+}
+
+static void count_touch(struct mm_host *host, const struct numa_touch *touch)
+{
+    bool local = touch->wish->toucher == touch->home;
+    event_add(host, EV_numa_hint_faults, 1);
+    event_add(host, EV_numa_hint_faults_local, local);
+    if (!touch->vcpu)
+        return;
+    struct vcpu_touches *by = &touch->block->vm->touches[touch->vcpu - 1];
+    counter_add(&by->hint_faults, 1);
+    counter_add(&by->hint_faults_local, local);
+}
+
+unsigned numa_choose(struct mm_host *host, const struct numa_touch *touch)
+{
+    const struct numa_scan *numa = host->numa;
+    const struct wish *wish = touch->wish;
+    if (touch->armed && wish->knows_toucher)
+        count_touch(host, touch);
+    if (numa->slow >> touch->home & 1)
+        return choose_faster(host, touch);
+    bool there = wish->knows_toucher && wish->toucher != touch->home && wish->allowed >> wish->toucher & 1 &&
+                 rank_of(host, wish->toucher) == rank_of(host, touch->home);
+    if (!numa->balancing || wish->interleaved || !there || !second_from(touch->block->vm, touch, wish->toucher))
+        return touch->home;
+    return wish->toucher;
+}
+
+bool numa_allow(struct mm_host *host, unsigned from, unsigned to, uint32_t pages)
+{
+    if (rank_of(host, to) >= rank_of(host, from))
+        return true;
+    event_add(host, EV_pgpromote_candidate, pages);
+    return rate_take(&host->promote, pages * PAGE_BYTES, host->ops->clock_ns(host->ops_ctx));
+}
+
+void numa_moved(struct mm_host *host, struct block *block, unsigned from, unsigned to, uint32_t pages)
+{
+    if (!pages) {
+        event_add(host, EV_pgmigrate_fail, 1);
+        return;
+    }
+    event_add(host, EV_pgmigrate_success, pages);
+    if (rank_of(host, to) < rank_of(host, from)) {
+        event_add(host, EV_pgpromote_success, pages);
+        return;
+    }
+    event_add(host, EV_numa_pages_migrated, pages);
+    uint32_t moves = block->numa_moves + pages;
+    block->numa_moves = (uint16_t)MIN_OF(moves, UINT16_MAX);
+}
+
+/* ---- who touches what ---- */
+
+/*
+ * Whether this pass leaves the block alone. A block whose pages went to and fro is looked at less and less often: after
+ * two moves of each page every other pass, then every fourth ...; and it is forgiven as slowly.
+ */
+static bool skip_block(struct block *block)
+{
+    if (block->numa_skip > 0) {
+        block->numa_skip--;
+        return true;
+    }
+    unsigned quarrel = block->numa_moves / (QUARREL_MOVES * BLOCK_PAGES);
+    block->numa_skip = (uint8_t)MIN_OF((1u << MIN_OF(quarrel, 6u)) - 1, SKIP_MAX);
+    block->numa_moves = (uint16_t)(block->numa_moves - block->numa_moves / 16);
+    return false;
+}
+
+static uint32_t arm(struct mm_thread *thread, struct block *block)
+{
+    const struct numa_scan *numa = thread->host->numa;
+    nodemask_t nodes = numa->balancing ? (nodemask_t)~0u : numa->slow;
+    uint32_t taken = 0;
+    lock_acquire(&block->lock);
+    if (block->nr_resident && !skip_block(block))
+        taken = lru_arm_block(thread, block, nodes);
+    if (block->nr_resident == 0)
+        lru_del_block(thread->host, block);
+    lock_release(&block->lock);
+    event_add(thread->host, EV_numa_pte_updates, taken);
+    return taken;
+}
+
+/* The cursor stands before the first block of VM @id. */
+static void go_to(struct numa_scan *numa, unsigned id)
+{
+    numa->id = (vmid_t)id;
+    numa->region = 0;
+    numa->block = 0;
+}
+
+/* The VM under the cursor, held, or the next one. NULL: the pass is over. */
+static struct mm_vm *scanned_vm(struct mm_host *host, struct numa_scan *numa)
+{
+    struct mm_vm *vm = NULL;
+    lock_acquire(&host->lru.lock);
+    while (numa->id < MM_MAX_VMS && !(vm = host->vms[numa->id]))
+        go_to(numa, numa->id + 1u);
+    if (vm)
+        vm_get(vm);
+    lock_release(&host->lru.lock);
+    return vm;
+}
+
+/* The next block of @vm, NULL after the last. */
+static struct block *next_block(struct mm_vm *vm, struct numa_scan *numa)
+{
+    for (; numa->region < vm->nr_regions; numa->region++, numa->block = 0)
+        if (numa->block < vm->regions[numa->region].bytes >> BLOCK_SHIFT)
+            return &vm->blocks[numa->region][numa->block++];
+    return NULL;
+}
+
+static uint64_t nr_remote(struct mm_host *host)
+{
+    return counter_read(&host->event[EV_numa_hint_faults]) - counter_read(&host->event[EV_numa_hint_faults_local]);
+}
+
+/* A pass is over: the next one comes soon if this one found something to move. */
+static void end_pass(struct mm_host *host, struct numa_scan *numa, uint64_t now_ns)
+{
+    uint64_t remote = nr_remote(host), candidates = counter_read(&host->event[EV_pgpromote_candidate]);
+    bool found = remote != numa->remote || candidates != numa->promotions;
+    numa->pass_ms = found ? PASS_MIN_MS : MIN_OF(2 * numa->pass_ms, numa->slow ? PASS_MAX_TIERS_MS : PASS_MAX_MS);
+    numa->remote = remote;
+    numa->promotions = candidates;
+    numa->pass_ns = now_ns;
+    go_to(numa, 0);
+}
+
+unsigned numa_scan(struct mm_thread *thread)
+{
+    struct mm_host *host = thread->host;
+    struct numa_scan *numa = host->numa;
+    if (!numa)
+        return 0;
+    uint64_t now_ns = host->ops->clock_ns(host->ops_ctx);
+    if (numa->id == 0) {
+        if (now_ns - numa->pass_ns < numa->pass_ms * UINT64_C(1000000))
+            return ROUND_MS;
+        go_to(numa, 1);
+    }
+    for (uint32_t pages = 0; pages < ROUND_PAGES;) {
+        struct mm_vm *vm = scanned_vm(host, numa);
+        if (!vm) {
+            end_pass(host, numa, now_ns);
+            break;
+        }
+        struct block *block = next_block(vm, numa);
+        if (block)
+            pages += arm(thread, block);
+        else
+            go_to(numa, numa->id + 1u);
+        vm_put(vm);
+    }
+    return ROUND_MS;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where a page belongs: balancing between nodes, promotion from slower ones. mm/ sees no accessed bits, so pages are
+ * taken home ("armed") at a limited rate, and the fault that follows says who touched them when.
+ *
+ *   balancing   a page that was touched twice in a row from one other node of its rank moves there
+ *   promotion   a page of a slow node that was touched twice within NUMA_HOT_S moves to the nearest faster node
+ *
+ * A page that faults is at home, so moving it is to give the guest a copy that is made on the other node.
+ */
+#ifndef MM_POLICY_NUMA_H
+#define MM_POLICY_NUMA_H
+
+#include "mm/reclaim/lru.h"
+#include "mm/reclaim/place.h"
+
+#define NUMA_HOT_S 10u
+
+/* A page that is about to come back to its guest from standby. */
+struct numa_touch {
+    struct block *block;
+    unsigned home;         /* node it is on */
+    struct page_note note; /* of the touch before this one */
+    bool armed, huge;
+    const struct wish *wish;
+    unsigned vcpu; /* + 1; 0: nobody known */
+    uint64_t now_ns;
+};
+
+/* numa_create - as the configuration wants it; -ENOMEM. numa_destroy: also of NULL. */
+must_check int numa_create(struct mm_host *host);
+void numa_destroy(struct mm_host *host);
+
+/* numa_choose - counts the touch; returns the node on which the page should be from now on. Caller holds block.lock. */
+unsigned numa_choose(struct mm_host *host, const struct numa_touch *touch);
+/* numa_allow - may @pages move from @from to @to now? Counts what is to be promoted, and its bytes against the rate. */
+must_check bool numa_allow(struct mm_host *host, unsigned from, unsigned to, uint32_t pages);
+/* numa_moved - @pages of @block came from node @from to @to; 0: they could not. Caller holds block.lock. */
+void numa_moved(struct mm_host *host, struct block *block, unsigned from, unsigned to, uint32_t pages);
+/* One round of the scan; as mm_scan. */
+unsigned numa_scan(struct mm_thread *thread);
+
+#endif

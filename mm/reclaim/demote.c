@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Demotion: a page that would leave a fast node for a store goes to standby on the next slower one first. It is copied,
+ * for it cannot change while it is standby; then its entry names the new frame and the old one is free. So it is in one
+ * place at a time, and a copy that finds no room leaves it where it was.
+ */
+#include "mm/reclaim/evict.h"
+
+#include <string.h>
+
+int demote_target(const struct mm_host *host, unsigned node)
+{
+    const uint8_t *nearest = host->node[node].nearest;
+    int best = -1;
+    for (unsigned i = 0; i < host->nr_nodes; i++) {
+        uint8_t rank = host->node[nearest[i]].config.rank;
+        if (rank > host->node[node].config.rank && (best < 0 || rank < host->node[best].config.rank))
+            best = nearest[i];
+    }
+    return best;
+}
+
+/* Whether @pages fit on @to above its low watermark; makes room there where they do not. */
+static bool has_room(struct mm_thread *thread, unsigned to, uint32_t pages, enum reclaimer who)
+{
+    const struct pool *pool = &thread->host->node[to].pool;
+    uint32_t need = pool->wmark[WMARK_LOW] + pages, have;
+    while ((have = pool_nr_free(pool)) < need)
+        if (!reclaim_round(thread, to, need - have, false, who))
+            return false;
+    return true;
+}
+
+static void count(struct mm_host *host, enum reclaimer who, uint32_t pages)
+{
+    event_add(host, who == RECLAIM_KSWAPD ? EV_pgdemote_kswapd : EV_pgdemote_direct, pages);
+    event_add(host, EV_pgmigrate_success, pages);
+}
+
+/* Isolated frame @from has its content in @to now. */
+static void commit(struct mm_host *host, fn_t from, fn_t to)
+{
+    const struct frame *frame = &host->frames[from];
+    struct mm_vm *vm = lru_frame_vm(host, from);
+    struct block *block = vm_block(vm, frame->gfn);
+    lock_acquire(&block->lock);
+    bool orphan = frame->flags & FRAME_F_ORPHAN;
+    if (!orphan) {
+        unsigned index = frame->gfn & (BLOCK_PAGES - 1);
+        struct page_map map = {0};
+        map_set(&map, index);
+        lru_enter_standby(host, block, &map, index, to, 1, STANDBY_YOUNG);
+    }
+    lock_release(&block->lock);
+    vm_put(vm);
+    pool_free_filled(pool_of(host, from), from, 1);
+    if (orphan)
+        pool_free_filled(pool_of(host, to), to, 1);
+}
+
+static bool demote_one(struct mm_host *host, unsigned to, fn_t fn)
+{
+    fn_t new;
+    if (!rate_take(&host->demote, PAGE_BYTES, host->ops->clock_ns(host->ops_ctx)))
+        return false;
+    if (pool_alloc_filled(&host->node[to].pool, 0, true, &new)) {
+        event_add(host, EV_pgmigrate_fail, 1);
+        return false;
+    }
+    memcpy(host_page(host, new), host_page(host, fn), PAGE_BYTES);
+    commit(host, fn, new);
+    return true;
+}
+
+uint32_t demote(struct mm_thread *thread, unsigned node, fn_t fn[], uint8_t flags[], unsigned *nr, enum reclaimer who)
+{
+    struct mm_host *host = thread->host;
+    int to = demote_target(host, node);
+    uint32_t done = 0;
+    if (to < 0 || !has_room(thread, (unsigned)to, *nr, who))
+        return 0;
+    while (done < *nr && demote_one(host, (unsigned)to, fn[done]))
+        done++;
+    count(host, who, done);
+    memmove(fn, fn + done, (*nr - done) * sizeof(fn[0]));
+    memmove(flags, flags + done, *nr - done);
+    *nr -= done;
+    return done;
+}
+
+/* The block, its VM held, of the 2 MiB frame at the tail of @node's standby. NULL: the tail is no such frame. */
+static struct block *huge_tail(struct mm_host *host, unsigned node, fn_t *fn)
+{
+    struct block *block = NULL;
+    lock_acquire(&host->lru.lock);
+    *fn = host->node[node].standby.tail;
+    if (*fn != FN_NONE && host->frames[*fn].flags & FRAME_F_HUGE) {
+        struct mm_vm *vm = lru_frame_vm(host, *fn);
+        vm_get(vm);
+        block = vm_block(vm, host->frames[*fn].gfn);
+    }
+    lock_release(&host->lru.lock);
+    return block;
+}
+
+void lru_rehome_huge(struct mm_host *host, struct block *block, fn_t to)
+{
+    struct s2_entry entry = pmd_read(block);
+    fn_t from = (fn_t)entry.payload;
+    memcpy(host_page(host, to), host_page(host, from), BLOCK_BYTES);
+    bool mine = lru_forget_standby(host, from);
+    (void)mine; /* a 2 MiB frame is never isolated */
+    struct s2_entry new = entry;
+    new.payload = to;
+    pmd_write(block, &entry, &new);
+    host->frames[to].gfn = block->start;
+    host->frames[to].vm = block->vm->id;
+    host->frames[to].order = BLOCK_ORDER;
+    lru_enter_standby_huge(host, to);
+    pool_free_filled(pool_of(host, from), from, BLOCK_PAGES);
+}
+
+uint32_t demote_huge_tail(struct mm_thread *thread, unsigned node, enum reclaimer who)
+{
+    struct mm_host *host = thread->host;
+    int to = demote_target(host, node);
+    fn_t fn, new;
+    struct block *block = to < 0 ? NULL : huge_tail(host, node, &fn);
+    if (!block)
+        return 0;
+    uint32_t done = 0;
+    if (has_room(thread, (unsigned)to, BLOCK_PAGES, who) &&
+        rate_take(&host->demote, BLOCK_BYTES, host->ops->clock_ns(host->ops_ctx)) &&
+        !pool_alloc_block(&host->node[to].pool, true, &new)) {
+        lock_acquire(&block->lock);
+        struct s2_entry entry = pmd_read(block);
+        if (entry.state == S2_STANDBY && (fn_t)entry.payload == fn) {
+            lru_rehome_huge(host, block, new);
+            done = BLOCK_PAGES;
+        }
+        lock_release(&block->lock);
+        if (!done)
+            pool_free_filled(&host->node[to].pool, new, BLOCK_PAGES);
+    }
+    vm_put(block->vm);
+    count(host, who, done);
+    return done;
+}

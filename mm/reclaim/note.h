@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the entry of a page says of who touched it last. 2 MiB frames have theirs in struct block.
+ *
+ *   RESIDENT 4 KiB   payload = node (3 bits) | vcpu (7) | when (9)
+ *   STANDBY 4 KiB    payload = fn (32 bits)  | armed (1) | vcpu (7) | when (9)
+ *
+ * Armed: the page was taken home to see who touches it next, not because it was cold.
+ */
+#ifndef MM_RECLAIM_NOTE_H
+#define MM_RECLAIM_NOTE_H
+
+#include "mm/map/stage2.h"
+
+#define NOTE_MAX_VCPUS 126u
+#define NOTE_WHEN_MAX 511u
+/* A step of the clock in a note: 2^30 ns. It wraps after nine minutes: a page forgotten for so long may look touched. */
+#define NOTE_WHEN_SHIFT 30
+
+#define NOTE_NODE_BITS 3
+#define NOTE_VCPU_BITS 7
+#define NOTE_STANDBY_SHIFT 32
+
+struct page_note {
+    uint8_t vcpu;  /* who touched it last, + 1; 0: nobody known */
+    uint16_t when; /* note_clock() then; without a vcpu it means nothing */
+};
+
+static inline uint16_t note_clock(uint64_t now_ns)
+{
+    return (uint16_t)(now_ns >> NOTE_WHEN_SHIFT & NOTE_WHEN_MAX);
+}
+
+static inline uint64_t note_pack(struct page_note note)
+{
+    return note.vcpu | (uint64_t)note.when << NOTE_VCPU_BITS;
+}
+
+static inline struct page_note note_unpack(uint64_t bits)
+{
+    return (struct page_note){.vcpu = (uint8_t)(bits & ((1u << NOTE_VCPU_BITS) - 1)),
+                              .when = (uint16_t)(bits >> NOTE_VCPU_BITS & NOTE_WHEN_MAX)};
+}
+
+static inline uint64_t resident_payload(unsigned node, struct page_note note)
+{
+    return node | note_pack(note) << NOTE_NODE_BITS;
+}
+
+static inline unsigned resident_payload_node(uint64_t payload)
+{
+    return payload & (MM_MAX_NODES - 1);
+}
+
+static inline uint64_t standby_payload(fn_t fn, bool armed, struct page_note note)
+{
+    return fn | (uint64_t)armed << NOTE_STANDBY_SHIFT | note_pack(note) << (NOTE_STANDBY_SHIFT + 1);
+}
+
+static inline bool standby_is_armed(uint64_t payload)
+{
+    return payload >> NOTE_STANDBY_SHIFT & 1;
+}
+
+/* The note of a single page, RESIDENT or STANDBY. */
+static inline struct page_note note_of(const struct s2_entry *entry)
+{
+    if (entry->state == S2_RESIDENT)
+        return note_unpack(entry->payload >> NOTE_NODE_BITS);
+    if (entry->state == S2_STANDBY)
+        return note_unpack(entry->payload >> (NOTE_STANDBY_SHIFT + 1));
+    return (struct page_note){0};
+}
+
+_Static_assert(NOTE_STANDBY_SHIFT + 1 + NOTE_VCPU_BITS + 9 == S2_PAYLOAD_BITS, "a note fits beside a frame number");
+_Static_assert(MM_MAX_NODES == 1 << NOTE_NODE_BITS, "a node fits");
+
+#endif

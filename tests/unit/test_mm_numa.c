@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pages that follow their user, and tiers: demotion before the stores, promotion of what is touched twice. */
+#include "tests/unit/mm_rig.h"
+
+#include <errno.h>
+
+#define NODE_BYTES (16 * MIB)
+#define NODE_PAGES ((uint32_t)(NODE_BYTES / PAGE_BYTES))
+#define VM_BYTES (64 * MIB)
+#define MS UINT64_C(1000000)
+#define SET_PAGES (2 * BLOCK_PAGES)
+
+static struct mm_config config_of(unsigned nr_nodes, bool thp)
+{
+    struct mm_config config = {.budget_bytes = nr_nodes * NODE_BYTES, .thp = thp, .nr_nodes = nr_nodes};
+    for (unsigned n = 0; n < nr_nodes; n++) {
+        config.nodes[n] = (struct mm_node_config){.id = (int)n, .budget_bytes = NODE_BYTES};
+        for (unsigned k = 0; k < nr_nodes; k++)
+            config.nodes[n].distance[k] = n == k ? 10 : 20;
+    }
+    return config;
+}
+
+static struct mm_config balancing(bool thp)
+{
+    struct mm_config config = config_of(3, thp);
+    config.numa_balancing = true;
+    return config;
+}
+
+/* Node 0 is fast, node 1 slow. */
+static struct mm_config tiers(bool thp)
+{
+    struct mm_config config = config_of(2, thp);
+    config.nodes[1].rank = 1;
+    return config;
+}
+
+static uint64_t event(struct mm_rig *rig, enum vm_event which)
+{
+    return __atomic_load_n(&rig->host->event[which], __ATOMIC_RELAXED);
+}
+
+static uint64_t now_ns(struct mm_rig *rig)
+{
+    return rig->host->ops->clock_ns(rig->fh);
+}
+
+/* What a vCPU that runs on @node does: pages that are mapped are not seen. */
+static void touch(struct mm_rig *rig, gfn_t start, gfn_t end, unsigned node)
+{
+    for (gfn_t gfn = start; gfn < end; gfn++)
+        while (!mm_rig_is_present(rig, gfn))
+            ck_assert_int_eq(mm_fault(rig->thread[0], rig->vm, gpa_of(gfn), MM_FAULT_WRITE | MM_FAULT_FROM(node, node)),
+                             0);
+}
+
+static void fill_from(struct mm_rig *rig, gfn_t start, gfn_t end, unsigned node)
+{
+    for (gfn_t gfn = start; gfn < end; gfn++) {
+        touch(rig, gfn, gfn + 1, node);
+        ck_assert_int_eq(mm_rig_write(rig, 0, gfn, TEXT), 0);
+    }
+}
+
+/* The scan goes over everything once, and arms what it may. At most two pauses of it, 100 ms a round. */
+static void scan_pass(struct mm_rig *rig)
+{
+    uint64_t start = event(rig, EV_numa_pte_updates), before;
+    unsigned rounds = 0;
+    do {
+        before = event(rig, EV_numa_pte_updates);
+        fake_host_advance_ns(rig->fh, 100 * MS);
+        ck_assert_uint_gt(mm_scan(rig->thread[0]), 0);
+    } while ((event(rig, EV_numa_pte_updates) == start || event(rig, EV_numa_pte_updates) != before) && ++rounds < 400);
+    mm_rig_check(rig);
+}
+
+static uint64_t pages_on(struct mm_rig *rig, unsigned node)
+{
+    uint64_t pages[MM_MAX_NODES];
+    fake_host_count_nodes(rig->fh, mm_vm_id(rig->vm), pages);
+    return pages[node];
+}
+
+static void verify(struct mm_rig *rig, gfn_t start, gfn_t end)
+{
+    for (gfn_t gfn = start; gfn < end; gfn++)
+        mm_rig_verify(rig, 0, gfn);
+}
+
+/* ---- balancing ---- */
+
+START_TEST(test_mm_numa_working_set_on_the_wrong_node_follows_its_user)
+{
+    const struct mm_config config = balancing(_i);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    fill_from(rig, 0, SET_PAGES, 0);
+    ck_assert_uint_eq(pages_on(rig, 0), SET_PAGES);
+    for (unsigned pass = 0; pass < 10; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, 2);
+    }
+    ck_assert_uint_ge(pages_on(rig, 2), SET_PAGES * 95 / 100);
+    ck_assert_uint_ge(event(rig, EV_numa_pages_migrated), SET_PAGES * 95 / 100);
+    ck_assert_uint_eq(event(rig, EV_numa_pages_migrated), event(rig, EV_pgmigrate_success));
+    uint64_t moved = event(rig, EV_numa_pages_migrated), local = event(rig, EV_numa_hint_faults_local);
+    for (unsigned pass = 0; pass < 10; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, 2);
+    }
+    ck_assert_uint_eq(event(rig, EV_numa_pages_migrated), moved);
+    ck_assert_uint_gt(event(rig, EV_numa_hint_faults_local), local);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_numa_two_megabytes_move_as_one)
+{
+    const struct mm_config config = balancing(true);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct fake_host_stat stat;
+    fill_from(rig, 0, SET_PAGES, 0);
+    for (unsigned pass = 0; pass < 4; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, 1);
+    }
+    struct mm_vm_stat vm;
+    mm_vm_stat(rig->vm, &vm);
+    ck_assert_uint_eq(vm.nr_huge_blocks, 2);
+    fake_host_stat(rig->fh, &stat);
+    ck_assert_uint_eq(stat.nr_splits, 0);
+    ck_assert_uint_eq(pages_on(rig, 1), SET_PAGES);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_numa_one_touch_from_afar_moves_nothing)
+{
+    const struct mm_config config = balancing(_i);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    fill_from(rig, 0, SET_PAGES, 0);
+    for (unsigned pass = 0; pass < 8; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, pass % 2 ? 0 : 1); /* never twice in a row from node 1 */
+    }
+    ck_assert_uint_eq(event(rig, EV_numa_pages_migrated), 0);
+    ck_assert_uint_gt(event(rig, EV_numa_hint_faults), event(rig, EV_numa_hint_faults_local));
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* Two users, each twice in a row: the worst there is. */
+START_TEST(test_mm_numa_pages_that_bounce_are_left_alone_longer_and_longer)
+{
+    const struct mm_config config = balancing(_i);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    uint64_t first = 0, second = 0;
+    fill_from(rig, 0, SET_PAGES, 0);
+    for (unsigned pass = 0; pass < 80; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, pass / 2 % 2);
+        if (pass == 19)
+            first = event(rig, EV_numa_pages_migrated);
+        if (pass == 59)
+            second = event(rig, EV_numa_pages_migrated);
+    }
+    ck_assert_uint_gt(first, 0);
+    ck_assert_uint_lt(event(rig, EV_numa_pages_migrated) - second, first);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_numa_strict_and_interleaved_pages_stay_where_they_belong)
+{
+    static const struct mm_policy policy[] = {
+        {MM_POLICY_BIND, 1}, {MM_POLICY_INTERLEAVE, 3}, {MM_POLICY_INTERLEAVE_PAGES, 3}};
+    const struct mm_config config = balancing(false);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &policy[_i]), 0);
+    fill_from(rig, 0, SET_PAGES, 0);
+    uint64_t before = pages_on(rig, 0);
+    for (unsigned pass = 0; pass < 5; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, 2);
+    }
+    ck_assert_uint_eq(pages_on(rig, 0), before);
+    ck_assert_uint_eq(event(rig, EV_numa_pages_migrated), 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_numa_a_full_node_takes_nothing_and_nothing_is_lost)
+{
+    const struct mm_config config = balancing(_i);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    fill_from(rig, 0, SET_PAGES, 0);
+    touch(rig, 2 * NODE_PAGES, 3 * NODE_PAGES - 64, 1);
+    for (unsigned pass = 0; pass < 4; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, 1);
+    }
+    ck_assert_uint_gt(event(rig, EV_pgmigrate_fail), 0);
+    ck_assert_uint_ge(pages_on(rig, 0), SET_PAGES - BLOCK_PAGES);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* The kernel refuses: each call of one migration fails once, then all of them fail. */
+START_TEST(test_mm_numa_a_refused_migration_leaves_the_page_where_it_was)
+{
+    const struct mm_config config = balancing(false);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    fill_from(rig, 0, BLOCK_PAGES, 0);
+    for (unsigned pass = 0; pass < 2; pass++) {
+        scan_pass(rig);
+        if (pass == 0)
+            touch(rig, 0, BLOCK_PAGES, 1);
+    }
+    fake_host_fail(rig->fh, &(struct fake_failure){.op = FAKE_PLACE_COPY, .nth = 1, .err = ENOMEM});
+    ck_assert(!mm_rig_is_present(rig, 7));
+    touch(rig, 7, 8, 1);
+    ck_assert(fake_host_failed(rig->fh));
+    ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), 7), 1); /* tried again */
+    fake_host_fail(rig->fh, &(struct fake_failure){.op = FAKE_PLACE_COPY, .nth = 1, .err = ENOMEM, .again = 2});
+    touch(rig, 9, 10, 1);
+    ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), 9), 0);
+    ck_assert_uint_eq(event(rig, EV_pgmigrate_fail), 1);
+    mm_rig_check(rig);
+    touch(rig, 0, BLOCK_PAGES, 1);
+    verify(rig, 0, BLOCK_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_numa_touches_are_counted_by_vcpu)
+{
+    const struct mm_config config = balancing(false);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_vcpu_stat stat;
+    fill_from(rig, 0, SET_PAGES, 0);
+    scan_pass(rig);
+    touch(rig, 0, BLOCK_PAGES, 0);
+    touch(rig, BLOCK_PAGES, SET_PAGES, 2);
+    ck_assert(mm_vcpu_stat(rig->vm, 0, &stat));
+    uint64_t local = stat.numa_hint_faults;
+    ck_assert_uint_gt(local, 0);
+    ck_assert_uint_eq(stat.numa_hint_faults_local, local);
+    ck_assert(mm_vcpu_stat(rig->vm, 2, &stat));
+    ck_assert_uint_eq(stat.node, 2);
+    ck_assert_uint_gt(stat.numa_hint_faults, 0);
+    ck_assert_uint_eq(stat.numa_hint_faults_local, 0);
+    ck_assert_uint_eq(event(rig, EV_numa_hint_faults), local + stat.numa_hint_faults);
+    ck_assert_uint_eq(event(rig, EV_numa_hint_faults_local), local);
+    ck_assert(!mm_vcpu_stat(rig->vm, 1, &stat));
+    ck_assert(!mm_vcpu_stat(rig->vm, 4000, &stat));
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_numa_scan_has_nothing_to_do_without_nodes_or_wishes)
+{
+    struct mm_config config =
+        _i ? config_of(3, true) : (struct mm_config){.budget_bytes = 16 * MIB, .numa_balancing = true};
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    ck_assert_uint_eq(mm_scan(rig->thread[0]), 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* A page that was armed and comes back is not hotter than before: it was not taken because it was cold. */
+START_TEST(test_mm_numa_arming_does_not_age)
+{
+    const struct mm_config config = balancing(_i);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_page_info info;
+    fill_from(rig, 0, SET_PAGES, 0);
+    for (unsigned pass = 0; pass < 3; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, 0);
+    }
+    ck_assert_int_eq(mm_page_info(rig->vm, (gpa_t){0}, &info), 0);
+    ck_assert_uint_eq(info.age, 0);
+    ck_assert_uint_gt(event(rig, EV_numa_hint_faults), 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* ---- tiers ---- */
+
+START_TEST(test_mm_tiers_cold_pages_go_to_the_slower_node_before_any_store)
+{
+    struct mm_config config = tiers(_i);
+    config.zram.limit_bytes = 8 * MIB;
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    const struct mm_policy fast = {.mode = MM_POLICY_BIND, .nodes = 1};
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &fast), 0);
+    fill_from(rig, 0, NODE_PAGES + NODE_PAGES / 2, 0);
+    mm_kswapd(rig->thread[0], 0);
+    ck_assert_uint_gt(event(rig, EV_pgdemote_kswapd) + event(rig, EV_pgdemote_direct), NODE_PAGES / 3);
+    ck_assert_uint_eq(event(rig, EV_zswpout), 0);
+    ck_assert_uint_gt(rig->host->node[1].nr_standby, NODE_PAGES / 3);
+    mm_rig_check(rig);
+    verify(rig, 0, NODE_PAGES + NODE_PAGES / 2);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_tiers_the_slower_node_demotes_to_the_stores)
+{
+    struct mm_config config = tiers(_i);
+    config.zram.limit_bytes = 16 * MIB;
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    fill_from(rig, 0, 3 * NODE_PAGES, 0);
+    ck_assert_uint_gt(event(rig, EV_zswpout), 0);
+    ck_assert_uint_gt(event(rig, EV_pgdemote_kswapd) + event(rig, EV_pgdemote_direct), 0);
+    mm_rig_check(rig);
+    verify(rig, 0, 3 * NODE_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* Pages [0, SET_PAGES) on the slow node, resident, with room on the fast one. */
+static struct mm_rig *rig_with_slow_set(const struct mm_config *config)
+{
+    struct mm_rig *rig = mm_rig_create(config, VM_BYTES, 1);
+    const struct mm_policy slow = {.mode = MM_POLICY_PREFERRED, .nodes = 2};
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &slow), 0);
+    fill_from(rig, 0, SET_PAGES, 0);
+    ck_assert_uint_eq(pages_on(rig, 1), SET_PAGES);
+    return rig;
+}
+
+START_TEST(test_mm_tiers_a_page_touched_twice_soon_is_promoted)
+{
+    const struct mm_config config = tiers(_i);
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    for (unsigned pass = 0; pass < 3; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, BLOCK_PAGES, 0);
+    }
+    ck_assert_uint_eq(pages_on(rig, 0), BLOCK_PAGES);
+    ck_assert_uint_eq(event(rig, EV_pgpromote_success), BLOCK_PAGES);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_tiers_pages_touched_now_and_then_stay)
+{
+    const struct mm_config config = tiers(_i);
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    for (unsigned pass = 0; pass < 4; pass++) {
+        fake_host_advance_ns(rig->fh, 30000 * MS);
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, 0);
+    }
+    ck_assert_uint_eq(event(rig, EV_pgpromote_success), 0);
+    ck_assert_uint_eq(pages_on(rig, 1), SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_tiers_promotion_keeps_to_its_rate)
+{
+    struct mm_config config = tiers(false);
+    config.promote_bytes_per_s = 256 * PAGE_BYTES;
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    uint64_t start_ns = now_ns(rig);
+    for (unsigned pass = 0; pass < 3; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, 0);
+    }
+    uint64_t allowed = (now_ns(rig) - start_ns) * 256 / (1000 * MS);
+    ck_assert_uint_gt(event(rig, EV_pgpromote_success), 0);
+    ck_assert_uint_le(event(rig, EV_pgpromote_success), allowed + 2 * MM_BUFFER_PAGES);
+    ck_assert_uint_lt(event(rig, EV_pgpromote_success), SET_PAGES);
+    ck_assert_uint_ge(event(rig, EV_pgpromote_candidate), SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored)
+{
+    struct mm_config config = tiers(_i);
+    config.demote_bytes_per_s = 64 * PAGE_BYTES;
+    config.zram.limit_bytes = 8 * MIB;
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    const struct mm_policy fast = {.mode = MM_POLICY_BIND, .nodes = 1};
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &fast), 0);
+    fill_from(rig, 0, NODE_PAGES + NODE_PAGES / 2, 0);
+    ck_assert_uint_le(event(rig, EV_pgdemote_kswapd) + event(rig, EV_pgdemote_direct), 2 * BLOCK_PAGES);
+    ck_assert_uint_gt(event(rig, EV_zswpout), NODE_PAGES / 4);
+    verify(rig, 0, NODE_PAGES + NODE_PAGES / 2);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_tiers_without_room_there_is_no_promotion_and_nothing_is_lost)
+{
+    const struct mm_config config = tiers(_i);
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    const struct mm_policy fast = {.mode = MM_POLICY_BIND, .nodes = 1};
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(2 * NODE_PAGES), 2 * NODE_BYTES, &fast), 0);
+    gfn_t gfn = 2 * NODE_PAGES;
+    while (pool_nr_free(&rig->host->node[0].pool) >= rig->host->node[0].pool.wmark[WMARK_LOW])
+        touch(rig, gfn, gfn + 1, 0), gfn++;
+    for (unsigned pass = 0; pass < 3; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, 0);
+    }
+    ck_assert_uint_eq(event(rig, EV_pgpromote_success), 0);
+    ck_assert_uint_gt(event(rig, EV_pgmigrate_fail), 0);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("mm_numa");
+    TCase *cases = tcase_create("balancing");
+    tcase_add_loop_test(cases, test_mm_numa_working_set_on_the_wrong_node_follows_its_user, 0, 2);
+    tcase_add_test(cases, test_mm_numa_two_megabytes_move_as_one);
+    tcase_add_loop_test(cases, test_mm_numa_one_touch_from_afar_moves_nothing, 0, 2);
+    tcase_add_loop_test(cases, test_mm_numa_pages_that_bounce_are_left_alone_longer_and_longer, 0, 2);
+    tcase_add_loop_test(cases, test_mm_numa_strict_and_interleaved_pages_stay_where_they_belong, 0, 3);
+    tcase_add_loop_test(cases, test_mm_numa_a_full_node_takes_nothing_and_nothing_is_lost, 0, 2);
+    tcase_add_test(cases, test_mm_numa_a_refused_migration_leaves_the_page_where_it_was);
+    tcase_add_test(cases, test_mm_numa_touches_are_counted_by_vcpu);
+    tcase_add_loop_test(cases, test_mm_numa_scan_has_nothing_to_do_without_nodes_or_wishes, 0, 2);
+    tcase_add_loop_test(cases, test_mm_numa_arming_does_not_age, 0, 2);
+    suite_add_tcase(suite, cases);
+    TCase *tier = tcase_create("tiers");
+    tcase_add_loop_test(tier, test_mm_tiers_cold_pages_go_to_the_slower_node_before_any_store, 0, 2);
+    tcase_add_loop_test(tier, test_mm_tiers_the_slower_node_demotes_to_the_stores, 0, 2);
+    tcase_add_loop_test(tier, test_mm_tiers_a_page_touched_twice_soon_is_promoted, 0, 2);
+    tcase_add_loop_test(tier, test_mm_tiers_pages_touched_now_and_then_stay, 0, 2);
+    tcase_add_test(tier, test_mm_tiers_promotion_keeps_to_its_rate);
+    tcase_add_loop_test(tier, test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored, 0, 2);
+    tcase_add_loop_test(tier, test_mm_tiers_without_room_there_is_no_promotion_and_nothing_is_lost, 0, 2);
+    suite_add_tcase(suite, tier);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
