@@ -88,7 +88,7 @@ run_variant() {
         sources+=(tests/vm/vm_{memhost,vcpu,machine}.c)
         ;;
     # Not vm_run: a sanitizer's own memory counts in the process's peak.
-    asan) sources+=(tests/vm/vm_{memhost,vcpu,machine,cli,hostile}.c) ;;
+    asan) sources+=(tests/vm/vm_{memhost,vcpu,machine,guest_numa,cli,hostile}.c) ;;
     *) targets=unit ;;
     esac
     case $variant in release | asan) targets="all tests" ;; esac

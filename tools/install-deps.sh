@@ -35,6 +35,7 @@ xz-utils           !xz
 zstd               !zstd
 e2fsprogs          !mke2fs
 memtester          !memtester
+numactl            !numactl
 "
 
 # Some commands stand where only root looks.

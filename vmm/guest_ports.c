@@ -27,6 +27,30 @@ static uint64_t now_ns(void)
 
 /* --- set-up ---------------------------------------------------------------------------------------- */
 
+_Static_assert(GUEST_NUMA_MAX_NODES == EBB_MAX_NODES, "each has room");
+
+/* Without nodes of its own the guest has one, of all that there is. */
+static void fill_nodes(struct ebb_shared *shared, const struct guest_ports_config *config)
+{
+    struct guest_numa one = {.nr_nodes = 1,
+                             .node[0] = {.cpus = UINT64_MAX >> (GUEST_NUMA_MAX_CPUS - config->nr_cpus),
+                                         .memory_bytes = config->low_bytes + config->high_bytes}};
+    const struct guest_numa *numa = config->numa && config->numa->nr_nodes > 0 ? config->numa : &one;
+
+    shared->nr_nodes = numa->nr_nodes;
+    for (unsigned i = 0; i < numa->nr_nodes; i++) {
+        struct guest_numa_range range[2];
+        unsigned nr = guest_numa_range(numa, i, config->low_bytes, range);
+
+        for (unsigned j = 0; j < nr; j++) {
+            shared->nodes[i].range[j].start = range[j].start.v;
+            shared->nodes[i].range[j].bytes = range[j].bytes;
+        }
+        shared->nodes[i].cpus = numa->node[i].cpus;
+        guest_numa_order(numa, i, shared->nodes[i].order);
+    }
+}
+
 static void fill_parameters(struct ebb_shared *shared, const struct guest_ports_config *config)
 {
     shared->magic = EBB_MAGIC;
@@ -36,6 +60,7 @@ static void fill_parameters(struct ebb_shared *shared, const struct guest_ports_
     shared->nr_cpus = config->nr_cpus;
     shared->nr_steps = config->workload->nr_steps;
     memcpy(shared->steps, config->workload->steps, sizeof(shared->steps));
+    fill_nodes(shared, config);
 }
 
 /* Identity: the first GiB, where vCPU areas are, and the fourth, where shared pages and ROM are. */
@@ -59,6 +84,7 @@ int guest_ports_init(struct guest_ports *ports, const struct guest_ports_config 
     memset(ports, 0, sizeof(*ports));
     ports->config = *config;
     ports->config.workload = NULL;
+    ports->config.numa = NULL;
     ports->shared_bytes = sizeof(*ports->shared);
     void *map = mmap(NULL, ports->shared_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED)

@@ -9,6 +9,7 @@
 #define VMM_GUEST_PORTS_H
 
 #include "vmm/bus.h"
+#include "vmm/guest_numa.h"
 #include "vmm/workload.h"
 
 #include <pthread.h>
@@ -18,6 +19,7 @@ struct guest_ports_config {
     const struct workload *workload; /* copied */
     uint64_t seed;                   /* of all content */
     uint64_t low_bytes, high_bytes;  /* memory from 0, and from EBB_HIGH_GPA */
+    const struct guest_numa *numa;   /* copied; NULL or empty: one node */
     void (*on_line)(void *line_ctx, const char *line);
     void *line_ctx;
     /* The guest has ended; @error: NULL or one line why that is not good. From a vCPU thread, without locks. */
@@ -32,7 +34,7 @@ struct guest_counts {
 };
 
 struct guest_ports {
-    struct guest_ports_config config; /* without workload */
+    struct guest_ports_config config; /* without workload and nodes */
     unsigned nr_steps;
     struct ebb_step steps[WORKLOAD_MAX_STEPS]; /* the guest can change those in its pages */
     struct ebb_shared *shared;                 /* map of its own; what the guest sees at EBB_SHARED_GPA */

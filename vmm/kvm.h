@@ -23,6 +23,7 @@ struct kvm {
     size_t run_bytes;          /* of a vCPU's shared page */
     bool has_irqchip;          /* in the kernel */
     unsigned nr_platform_cpus; /* kvm_add_platform: vCPUs that a PC kernel finds; 0: the embedded guest's */
+    unsigned package_cpus;     /* vCPUs of one processor package of a PC, a power of two; 0: all of them are in one */
     unsigned nr_slots, max_slots;
     struct kvm_userspace_memory_region slot[KVM_OWN_SLOTS];
     struct kvm_cpuid2 *cpuid; /* what this host can give to a guest; heap */

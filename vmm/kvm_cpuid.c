@@ -2,8 +2,9 @@
 /*
  * What a vCPU says of itself: what the host's KVM supports, with this VM's facts in it.
  *
- *   topology   one package, one thread a core, one core a vCPU; APIC number = vCPU number. Leaves 1, 4, 0xb (Intel),
- *              0x80000001, 0x80000008, 0x8000001d, 0x8000001e (AMD). 0x1f is left out: kernels then read 0xb
+ *   topology   one thread a core, one core a vCPU; APIC number = vCPU number. One package, but for a guest with NUMA
+ *              nodes: then as many vCPUs as kvm.package_cpus says are one, with their own last-level cache. Leaves 1, 4,
+ *              0xb (Intel), 0x80000001, 0x80000008, 0x8000001d, 0x8000001e (AMD). 0x1f is left out: kernels then read 0xb
  *   clocks     the TSC's frequency by leaf 0x40000010, where the TSC never changes its own; kvmclock says it anyway.
  *              Not leaf 0x15: its crystal would also be taken for the APIC timer's clock, which KVM runs at 1 GHz
  *
@@ -28,14 +29,20 @@
 #define APIC_BUS_KHZ 1000000u /* KVM's APIC timer counts ns */
 #define INVARIANT_TSC 0x100u  /* edx of 0x80000007 */
 
-/* Bits of an APIC number that tell the cores of the package apart. */
-static unsigned core_bits(unsigned nr_cpus)
-{
-    unsigned bits = 0;
+/* The processor package that a vCPU is in. */
+struct package {
+    unsigned number, nr_cpus;
+    unsigned bits; /* of an APIC number, that tell its cores apart */
+};
 
-    while (1u << bits < nr_cpus)
+static struct package package_of(const struct kvm *kvm, unsigned index)
+{
+    unsigned most = kvm->package_cpus ? kvm->package_cpus : kvm->nr_platform_cpus, bits = 0;
+
+    while (1u << bits < most)
         bits++;
-    return bits;
+    unsigned number = index >> bits;
+    return (struct package){number, MIN_OF(most, kvm->nr_platform_cpus - (number << bits)), bits};
 }
 
 static void put_bits(uint32_t *word, unsigned shift, unsigned width, uint32_t value)
@@ -55,33 +62,35 @@ static void set_cache(struct kvm_cpuid_entry2 *leaf, unsigned nr_cpus)
     put_bits(&leaf->eax, 14, 12, level >= 3 ? nr_cpus - 1 : 0);
 }
 
-static void set_leaf(struct kvm_cpuid_entry2 *leaf, unsigned index, unsigned nr_cpus, bool tsc_deadline)
+static void set_leaf(struct kvm_cpuid_entry2 *leaf, unsigned index, const struct package *package, bool tsc_deadline)
 {
+    unsigned nr_cpus = package->nr_cpus;
+
     switch (leaf->function) {
     case 1:
         put_bits(&leaf->ebx, 24, 8, index);
-        put_bits(&leaf->ebx, 16, 8, 1u << core_bits(nr_cpus));
+        put_bits(&leaf->ebx, 16, 8, 1u << package->bits);
         leaf->ecx |= LEAF1_ECX_HYPERVISOR | (tsc_deadline ? LEAF1_ECX_TSC_DEADLINE : 0);
         leaf->edx = nr_cpus > 1 ? leaf->edx | LEAF1_EDX_HTT : leaf->edx & ~LEAF1_EDX_HTT;
         break;
     case 4:
         set_cache(leaf, nr_cpus);
         if (leaf->eax & 0x1f)
-            put_bits(&leaf->eax, 26, 6, (1u << core_bits(nr_cpus)) - 1);
+            put_bits(&leaf->eax, 26, 6, (1u << package->bits) - 1);
         break;
     case 0x80000001:
         leaf->ecx = nr_cpus > 1 ? leaf->ecx | AMD1_ECX_CMP_LEGACY : leaf->ecx & ~AMD1_ECX_CMP_LEGACY;
         break;
     case 0x80000008:
-        leaf->ecx = core_bits(nr_cpus) << 12 | (nr_cpus - 1);
+        leaf->ecx = package->bits << 12 | (nr_cpus - 1);
         break;
     case 0x8000001d:
         set_cache(leaf, nr_cpus);
         break;
     case 0x8000001e:
         leaf->eax = index;
-        leaf->ebx = index; /* core number; bits 8-15: one thread */
-        leaf->ecx = 0;     /* one node */
+        leaf->ebx = index;                  /* core number; bits 8-15: one thread */
+        leaf->ecx = package->number & 0xff; /* its node: one a package */
         break;
     default:
         break;
@@ -93,11 +102,11 @@ static bool is_intel(const struct kvm_cpuid2 *cpuid)
     return cpuid->entries[0].function == 0 && cpuid->entries[0].ebx == 0x756e6547; /* "Genu" */
 }
 
-static void add_levels(struct kvm_cpuid2 *cpuid, unsigned index, unsigned nr_cpus)
+static void add_levels(struct kvm_cpuid2 *cpuid, unsigned index, const struct package *package)
 {
     const struct kvm_cpuid_entry2 levels[] = {
         {.ebx = 1, .ecx = LEVEL_SMT << 8},
-        {.index = 1, .eax = core_bits(nr_cpus), .ebx = nr_cpus, .ecx = LEVEL_CORE << 8 | 1},
+        {.index = 1, .eax = package->bits, .ebx = package->nr_cpus, .ecx = LEVEL_CORE << 8 | 1},
         {.index = 2, .ecx = 2},
     };
 
@@ -126,6 +135,7 @@ static void set_platform(const struct kvm *kvm, struct kvm_cpuid2 *cpuid, unsign
     bool has_levels = false, steady_tsc = false;
     /* It comes with the local APIC in the kernel, which the list of supported features does not know of. */
     bool tsc_deadline = ioctl(kvm->system_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+    struct package package = package_of(kvm, index);
     unsigned kept = 0;
 
     for (unsigned i = 0; i < cpuid->nent; i++) {
@@ -139,12 +149,12 @@ static void set_platform(const struct kvm *kvm, struct kvm_cpuid2 *cpuid, unsign
             continue;
         /* Intel's 0x80000001 and 0x80000008 have nothing to say of cores. */
         if (!(is_intel(cpuid) && leaf.function > 0x80000000u))
-            set_leaf(&leaf, index, kvm->nr_platform_cpus, tsc_deadline);
+            set_leaf(&leaf, index, &package, tsc_deadline);
         cpuid->entries[kept++] = leaf;
     }
     cpuid->nent = kept;
     if (has_levels)
-        add_levels(cpuid, index, kvm->nr_platform_cpus);
+        add_levels(cpuid, index, &package);
     if (steady_tsc && tsc_khz)
         add_timing(cpuid, tsc_khz);
 }

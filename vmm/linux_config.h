@@ -49,6 +49,8 @@ struct linux_config {
     char vsock_path[LINUX_SOCKET_BYTES];
     struct linux_balloon balloon;
     uint64_t hotplug_bytes; /* of virtio-mem's region; 0: none */
+    bool has_hotplug_node;  /* the guest is told of which node it is */
+    unsigned hotplug_node;
 };
 
 #endif

@@ -280,6 +280,8 @@ static int build(struct machine *m, struct memhost *mh, const struct machine_con
     m->has_kvm = true;
     if (m->linux && kvm_add_platform(&m->kvm, config->nr_cpus, diag))
         return -1;
+    if (m->numa.nr_nodes > 0)
+        m->kvm.package_cpus = guest_numa_package_cpus(&m->numa, config->nr_cpus);
     if (map_memory(m, diag) || add_devices(m, mh, config, diag))
         return -1;
     if (m->linux && linux_load(m, config, diag))
@@ -316,6 +318,8 @@ int machine_create(struct memhost *mh, const struct machine_config *config, stru
     m->done_fd = -1;
     snprintf(m->name, sizeof(m->name), "%s", config->name);
     workload_split_memory(config->memory_bytes, &m->low_bytes, &m->high_bytes);
+    if (config->numa)
+        m->numa = *config->numa;
     m->env = (struct vcpu_env){
         .bus = &m->bus,
         .stop = &m->stop,

@@ -7,6 +7,7 @@
 #ifndef VMM_MACHINE_H
 #define VMM_MACHINE_H
 
+#include "vmm/guest_numa.h"
 #include "vmm/linux_config.h"
 #include "vmm/memhost.h"
 #include "vmm/workload.h"
@@ -19,6 +20,7 @@ struct machine_config {
                               EBB_MAX_MEMORY_BYTES */
     unsigned nr_cpus;      /* 1..EBB_MAX_CPUS */
     const int *cpus;       /* CPU of each vCPU thread and of the fault thread that serves it, or NULL: not bound */
+    const struct guest_numa *numa; /* for memory_bytes and nr_cpus; copied. NULL: the guest is told of no nodes */
     /* One of the two; copied. */
     const struct workload *workload;
     const struct linux_config *linux;

@@ -27,6 +27,7 @@ int ebbguest_add_ports(struct machine *m, const struct machine_config *config, s
         .seed = name_seed(config->name),
         .low_bytes = m->low_bytes,
         .high_bytes = m->high_bytes,
+        .numa = &m->numa,
         .on_line = config->on_line,
         .line_ctx = config->ctx,
         .on_exit = on_guest_exit,

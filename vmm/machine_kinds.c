@@ -325,7 +325,7 @@ static int create_mem(struct machine_devices *devices, const struct machine_devi
         .name = "mem0",
         .start = config->hotplug_gpa,
         .region_bytes = config->want->hotplug_bytes,
-        .node = MEM_NO_NODE,
+        .node = config->want->has_hotplug_node ? (int)config->want->hotplug_node : MEM_NO_NODE,
     };
     int err = mem_create(&mem, &devices->env, &devices->mem);
 

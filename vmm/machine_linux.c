@@ -183,12 +183,21 @@ int linux_load(struct machine *m, const struct machine_config *config, struct di
     char reason[sizeof(m->result.reason)];
     int error;
     struct guest_mem ram = m->mem; /* what virtio-mem may plug is not memory yet */
+    const struct acpi_numa numa = {
+        .nodes = &m->numa,
+        .nr_cpus = config->nr_cpus,
+        .low_bytes = m->low_bytes,
+        .hotplug_gpa = m->hotplug_gpa,
+        .hotplug_bytes = m->linux->has_hotplug_node ? m->hotplug_bytes : 0,
+        .hotplug_node = m->linux->hotplug_node,
+    };
     const struct boot_config boot = {
         .kernel_path = m->linux->kernel_path,
         .initrd_path = m->linux->initrd_path[0] ? m->linux->initrd_path : NULL,
         .cmdline = m->linux->cmdline,
         .mem = &ram,
         .nr_cpus = config->nr_cpus,
+        .numa = m->numa.nr_nodes > 0 ? &numa : NULL,
         .nr_devices = m->devices ? machine_devices_nr(m->devices) : 0,
         .forget = forget,
         .ctx = m,

@@ -23,7 +23,8 @@
 struct machine {
     char name[MACHINE_NAME_BYTES];
     uint64_t low_bytes, high_bytes;
-    gpa_t hotplug_gpa; /* of virtio-mem's region */
+    struct guest_numa numa; /* no nodes: the guest is told of none */
+    gpa_t hotplug_gpa;      /* of virtio-mem's region */
     uint64_t hotplug_bytes;
     struct memhost_vm *memory;
     struct guest_mem mem; /* all regions, for devices */

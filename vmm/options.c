@@ -5,6 +5,7 @@
  */
 #include "vmm/options.h"
 
+#include "vmm/options_guest_numa.h"
 #include "vmm/options_linux.h"
 #include "vmm/size.h"
 #include "vmm/suggest.h"
@@ -143,6 +144,16 @@ static int opt_budget(struct parse *p, const char *value)
 static int opt_cpus(struct parse *p, const char *value)
 {
     return parse_count(p, value, OPTIONS_MAX_CPUS, &p->out->nr_cpus);
+}
+
+static int opt_guest_numa(struct parse *p, const char *value)
+{
+    return options_parse_guest_numa(value, &p->out->guest_numa, p->diag);
+}
+
+static int opt_guest_distance(struct parse *p, const char *value)
+{
+    return options_parse_guest_distance(value, &p->out->guest_numa, p->diag);
 }
 
 static int opt_vms(struct parse *p, const char *value)
@@ -425,6 +436,8 @@ struct option_row {
 static const struct option_row rows[] = {
     {"memory", HAS_VALUE, opt_memory},
     {"cpus", HAS_VALUE, opt_cpus},
+    {"guest-numa", HAS_VALUE, opt_guest_numa},
+    {"guest-distance", HAS_VALUE, opt_guest_distance},
     {"vms", HAS_VALUE, opt_vms},
     {"budget", HAS_VALUE, opt_budget},
     {"zram", HAS_VALUE, opt_zram},
@@ -590,12 +603,27 @@ static int check_linux(const struct parse *p)
     return options_check_linux(&o->linux, o->nr_vms, p->diag);
 }
 
+/* The guest's nodes, and of which of them virtio-mem's region is: the first, unless it is said. */
+static int check_guest_numa(const struct parse *p)
+{
+    struct run_options *o = p->out;
+    struct linux_config *linux = &o->linux;
+
+    if (guest_numa_finish(&o->guest_numa, o->memory_bytes, o->nr_cpus, p->diag))
+        return -1;
+    if (linux->has_hotplug_node && linux->hotplug_node >= o->guest_numa.nr_nodes)
+        return diag_set(p->diag, EXIT_USAGE, "--hotplug-memory node=%u: there is no guest node %u; give --guest-numa",
+                        linux->hotplug_node, linux->hotplug_node);
+    linux->has_hotplug_node = o->guest_numa.nr_nodes > 0 && linux->hotplug_bytes > 0;
+    return 0;
+}
+
 static int finish(struct parse *p)
 {
     struct run_options *o = p->out;
     char text[128];
 
-    if (check_linux(p))
+    if (check_linux(p) || check_guest_numa(p))
         return -1;
     if (!o->has_kernel && !p->has_budget && !p->has_memory && !p->has_zram && !o->nr_swaps && !p->has_workload &&
         o->nr_vms == 1)

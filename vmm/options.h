@@ -3,6 +3,7 @@
 #ifndef VMM_OPTIONS_H
 #define VMM_OPTIONS_H
 
+#include "vmm/guest_numa.h"
 #include "vmm/linux_config.h"
 #include "vmm/memhost.h"
 #include "vmm/workload.h"
@@ -23,6 +24,7 @@ struct run_options {
     uint64_t memory_bytes; /* of each VM */
     unsigned nr_cpus;      /* of each VM */
     unsigned nr_vms;
+    struct guest_numa guest_numa; /* of each VM; its host nodes are not checked yet: guest_numa_check_hosts */
     enum backend backend;
     enum transport transport;
     struct mm_config mm;

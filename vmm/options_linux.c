@@ -3,6 +3,7 @@
 
 #include "devices/blk/blk.h"
 #include "guest-images/ebbguest/abi.h"
+#include "vmm/options_guest_numa.h"
 #include "vmm/size.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@
 #define PORT_FORM "write --console-port name=NAME,path=SOCKET"
 #define VSOCK_FORM "write --vsock cid=N,path=SOCKET"
 #define BALLOON_FORM "write --balloon [reporting=on|off][,hinting=on|off][,deflate-on-oom=on|off][,stats=SECONDS]"
+#define HOTPLUG_FORM "write --hotplug-memory SIZE[,node=N], as in 512M"
 
 /* Copies @text where it fits with its end. False: too long, nothing is copied. */
 static bool fits(char *out, size_t out_bytes, const char *text)
@@ -293,21 +295,40 @@ int options_parse_balloon(const char *text, struct linux_config *linux, struct d
     return for_parts(text, BALLOON_FORM, &linux->balloon, balloon_part, diag);
 }
 
-int options_parse_hotplug(const char *text, struct linux_config *linux, struct diag *diag)
+static int hotplug_part(const char *part, void *out, struct diag *diag)
 {
-    uint64_t bytes;
+    struct linux_config *linux = out;
+    const char *value = value_of(part, "node");
     char next[SIZE_TEXT];
+    uint64_t bytes;
 
-    if (size_parse(text, &bytes) || bytes == 0)
-        return diag_set(diag, EXIT_USAGE, "--hotplug-memory %.80s: is not a size; write it as 512M", text);
+    if (value) {
+        linux->has_hotplug_node = options_read_guest_node(value, &linux->hotplug_node);
+        return linux->has_hotplug_node
+                   ? 0
+                   : diag_set(diag, EXIT_USAGE, "--hotplug-memory node=%.40s: must be the number of a guest node",
+                              value);
+    }
+    if (linux->hotplug_bytes > 0 || size_parse(part, &bytes) || bytes == 0)
+        return diag_set(diag, EXIT_USAGE, "--hotplug-memory: %.80s is not a size; " HOTPLUG_FORM, part);
     if (bytes > EBB_MAX_MEMORY_BYTES)
-        return diag_set(diag, EXIT_USAGE, "--hotplug-memory %.80s: is more than a guest can have; the most is %s", text,
+        return diag_set(diag, EXIT_USAGE, "--hotplug-memory %.80s: is more than a guest can have; the most is %s", part,
                         size_text(next, EBB_MAX_MEMORY_BYTES));
     if (bytes % BLOCK_BYTES)
-        return diag_set(diag, EXIT_USAGE, "--hotplug-memory %.80s: must be a multiple of 2M; the next one is %s", text,
+        return diag_set(diag, EXIT_USAGE, "--hotplug-memory %.80s: must be a multiple of 2M; the next one is %s", part,
                         size_option(next, (bytes / BLOCK_BYTES + 1) * BLOCK_BYTES));
     linux->hotplug_bytes = bytes;
     return 0;
+}
+
+int options_parse_hotplug(const char *text, struct linux_config *linux, struct diag *diag)
+{
+    linux->hotplug_bytes = 0;
+    linux->has_hotplug_node = false;
+    linux->hotplug_node = 0;
+    if (for_parts(text, HOTPLUG_FORM, linux, hotplug_part, diag))
+        return -1;
+    return linux->hotplug_bytes > 0 ? 0 : diag_set(diag, EXIT_USAGE, "--hotplug-memory needs a size; " HOTPLUG_FORM);
 }
 
 /* --- several VMs ----------------------------------------------------------------------------------------- */

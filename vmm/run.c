@@ -151,6 +151,7 @@ static int make_machine(struct run *run, struct run_vm *vm, struct linux_config 
         .memory_bytes = run->options.memory_bytes,
         .nr_cpus = run->options.nr_cpus,
         .cpus = choose_cpus(run, index, vm->cpus) ? vm->cpus : NULL,
+        .numa = run->options.guest_numa.nr_nodes > 0 ? &run->options.guest_numa : NULL,
         .workload = run->options.has_kernel ? NULL : &run->options.workload,
         .linux = run->options.has_kernel ? linux : NULL,
         .devices = run->options.has_kernel || !run->options.devices ? NULL : linux,

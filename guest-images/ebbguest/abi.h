@@ -31,6 +31,7 @@
 #define EBB_MAX_DEVICES 18
 #define EBB_MAX_CPUS 64
 #define EBB_MAX_STEPS 32
+#define EBB_MAX_NODES 8
 
 /* Ports. All take 32 bits except the byte ports of the serial line at 0x3f8. */
 #define EBB_PORT_LINE 0xeb0    /* value: vCPU. vcpu[].line holds one console line */
@@ -144,6 +145,15 @@ struct ebb_vcpu_shared {
 _Static_assert(sizeof(struct ebb_vcpu_shared) == 4096, "one page a vCPU");
 _Static_assert(__builtin_offsetof(struct ebb_vcpu_shared, trap) == EBB_TRAP_OFFSET, "entry.S stores there");
 
+/* A node of the guest's memory and vCPUs. */
+struct ebb_node {
+    struct {
+        uint64_t start, bytes; /* whole 2 MiB; 0 bytes: none */
+    } range[2];
+    uint64_t cpus;                /* bit i: vCPU i */
+    uint8_t order[EBB_MAX_NODES]; /* all nodes, the nearest first, which is itself */
+};
+
 #define EBB_MAGIC UINT64_C(0x31747365756762be)
 
 struct ebb_shared {
@@ -153,7 +163,9 @@ struct ebb_shared {
     uint64_t seed;                  /* of all content */
     uint32_t nr_cpus, nr_steps;
     struct ebb_step steps[EBB_MAX_STEPS];
-    uint8_t unused[4096 - 40 - EBB_MAX_STEPS * sizeof(struct ebb_step)];
+    uint64_t nr_nodes; /* 1..EBB_MAX_NODES: together all memory and all vCPUs */
+    struct ebb_node nodes[EBB_MAX_NODES];
+    uint8_t unused[4096 - 48 - EBB_MAX_STEPS * sizeof(struct ebb_step) - EBB_MAX_NODES * sizeof(struct ebb_node)];
     struct ebb_vcpu_shared vcpu[EBB_MAX_CPUS];
     /* written by the host before the machine starts: of level 4, 3, and for each GiB of level 2 */
     uint64_t boot_tables[EBB_NR_BOOT_TABLES][512];

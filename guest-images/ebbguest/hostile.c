@@ -52,12 +52,13 @@ int hostile_prepare(struct kernel *k)
 {
     fn_t head;
 
-    for (unsigned i = 0; i < k->node.nr_zones; i++) {
-        if (zone_alloc(&k->node.zones[i], BLOCK_ORDER, PLANE_FILLED, &head))
-            continue;
-        k->scratch = (uint64_t)head << PAGE_SHIFT;
-        return 0;
-    }
+    for (unsigned i = 0; i < k->nr_nodes; i++)
+        for (unsigned j = 0; j < k->nodes[i].nr_zones; j++) {
+            if (zone_alloc(&k->nodes[i].zones[j], BLOCK_ORDER, PLANE_FILLED, &head))
+                continue;
+            k->scratch = (uint64_t)head << PAGE_SHIFT;
+            return 0;
+        }
     return -ENOMEM;
 }
 

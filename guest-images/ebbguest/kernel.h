@@ -23,7 +23,8 @@ struct page_slot {
 _Static_assert(sizeof(struct page_slot) + sizeof(struct frame) == EBB_META_PAGE_BYTES, "abi.h counts with it");
 
 struct kernel {
-    struct node node;
+    uint32_t nr_nodes;
+    struct node nodes[EBB_MAX_NODES];
     struct frame *frames;
     struct page_slot *slots;
     uint32_t nr_slots, nr_filled; /* pages of the workload: possible, and filled: [0, nr_filled) */
@@ -38,6 +39,7 @@ _Static_assert(sizeof(struct kernel) <= EBB_META_FIXED_BYTES, "abi.h counts with
 /* One vCPU. On its stack. */
 struct cpu {
     uint32_t number;
+    uint32_t node;
     uint32_t step;
     uint64_t rng;
     struct kernel *k;
@@ -53,12 +55,17 @@ static inline uint64_t *page_address(uint32_t gfn)
 
 /* Zones, frames, slots and page tables for the memory that the host gave. vCPU 0, before the others start. */
 void memory_init(struct kernel *k);
-/* Pages for the slots [from, to) out of the zones, highest zone and largest blocks first. 0 or -ENOMEM. */
-must_check int memory_take(struct kernel *k, uint32_t from, uint32_t to);
+/* The node of vCPU @number. */
+uint32_t memory_node_of(const struct kernel *k, uint32_t number);
+/*
+ * Pages for the slots [from, to): of @node first, then of the nearest others; of each the highest zone and the largest
+ * blocks first. 0 or -ENOMEM, and the slots are without.
+ */
+must_check int memory_take(struct kernel *k, uint32_t node, uint32_t from, uint32_t to);
 /* The pages of the slots [from, to) go back to their zones. */
 void memory_give(struct kernel *k, uint32_t from, uint32_t to);
-/* Single pages for the slots [from, to), any vCPU. As many pages must be free. */
-void memory_refill(struct kernel *k, uint32_t from, uint32_t to);
+/* Single pages for the slots [from, to), of @node first; any vCPU. As many pages must be free. */
+void memory_refill(struct kernel *k, uint32_t node, uint32_t from, uint32_t to);
 
 /* steps.c */
 

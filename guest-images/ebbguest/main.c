@@ -16,14 +16,25 @@ static void say_hello(void)
         gate(GATE_OUT_BYTE, EBB_PORT_SERIAL, (uint8_t)*text);
 }
 
-static void print_zones(struct cpu *cpu)
+static void print_zones(struct cpu *cpu, const struct node *node)
 {
-    for (unsigned i = 0; i < cpu->k->node.nr_zones; i++) {
-        const struct zone *zone = &cpu->k->node.zones[i];
+    for (unsigned i = 0; i < node->nr_zones; i++) {
+        const struct zone *zone = &node->zones[i];
 
         print_line(cpu, "zone %s: from 0x%lx, %u pages, %u free, watermarks %u %u %u", zone->name,
                    (uint64_t)zone->start_fn << PAGE_SHIFT, zone->nr_frames, zone_nr_free(zone, PLANE_FILLED),
                    zone->wmark[WMARK_MIN], zone->wmark[WMARK_LOW], zone->wmark[WMARK_HIGH]);
+    }
+}
+
+/* A line for each node, where there are several, before those of its zones. */
+static void print_nodes(struct cpu *cpu, const struct ebb_node *nodes)
+{
+    for (uint32_t i = 0; i < cpu->k->nr_nodes; i++) {
+        if (cpu->k->nr_nodes > 1)
+            print_line(cpu, "node %u: vCPUs 0x%lx, %lu MiB", i, nodes[i].cpus,
+                       (nodes[i].range[0].bytes + nodes[i].range[1].bytes) >> 20);
+        print_zones(cpu, &cpu->k->nodes[i]);
     }
 }
 
@@ -54,8 +65,9 @@ void kernel_main(uint32_t number)
         gate(GATE_OUT, EBB_PORT_BARRIER, number); /* k is not there yet */
     }
     gate(GATE_CR3, 0, k->page_tables);
+    cpu.node = memory_node_of(k, number);
     if (number == 0) {
-        print_zones(&cpu);
+        print_nodes(&cpu, host->nodes);
         barrier(&cpu);
     }
     for (cpu.step = 0; cpu.step < host->nr_steps; cpu.step++)

@@ -43,12 +43,18 @@ static uint64_t share_start(const struct cpu *cpu, uint32_t number, uint64_t nr)
     return nr * number / cpu->k->nr_cpus;
 }
 
-static struct range page_share(const struct cpu *cpu, const struct ebb_step *step)
+/* That of vCPU @number. */
+static struct range page_share_of(const struct cpu *cpu, uint32_t number, const struct ebb_step *step)
 {
     return (struct range){
-        step->start_pages + (uint32_t)share_start(cpu, cpu->number, step->size_pages),
-        step->start_pages + (uint32_t)share_start(cpu, cpu->number + 1, step->size_pages),
+        step->start_pages + (uint32_t)share_start(cpu, number, step->size_pages),
+        step->start_pages + (uint32_t)share_start(cpu, number + 1, step->size_pages),
     };
+}
+
+static struct range page_share(const struct cpu *cpu, const struct ebb_step *step)
+{
+    return page_share_of(cpu, cpu->number, step);
 }
 
 static uint64_t op_share(const struct cpu *cpu, uint64_t ops)
@@ -238,7 +244,7 @@ static void run_free(struct cpu *cpu, const struct ebb_step *step)
 
 static void refill(struct cpu *cpu, struct range run)
 {
-    memory_refill(cpu->k, run.from, run.to);
+    memory_refill(cpu->k, cpu->node, run.from, run.to);
     for (uint32_t i = run.from; i < run.to; i++)
         write_slot(cpu, &cpu->k->slots[i]);
     count(&cpu->shared->nr_pages, run.to - run.from);
@@ -293,6 +299,36 @@ static void run_hostile(struct cpu *cpu, const struct ebb_step *step)
     count(&cpu->shared->nr_ops, ops);
 }
 
+/* Pages for what @step adds. With several nodes each vCPU's share is of its own node, as far as that has some. */
+static int take_pages(struct cpu *cpu, const struct ebb_step *step)
+{
+    struct kernel *k = cpu->k;
+
+    if (k->nr_nodes == 1)
+        return memory_take(k, 0, k->nr_filled, step->start_pages + step->size_pages);
+    for (uint32_t number = 0; number < k->nr_cpus; number++) {
+        struct range share = page_share_of(cpu, number, step);
+        uint32_t from = MAX_OF(share.from, k->nr_filled);
+
+        if (from < share.to && memory_take(k, memory_node_of(k, number), from, share.to))
+            return -1;
+    }
+    return 0;
+}
+
+/* What each node has left, where there are several. */
+static void print_free(struct cpu *cpu)
+{
+    for (uint32_t i = 0; i < cpu->k->nr_nodes && cpu->k->nr_nodes > 1; i++) {
+        const struct node *node = &cpu->k->nodes[i];
+        uint32_t free = 0;
+
+        for (unsigned j = 0; j < node->nr_zones; j++)
+            free += zone_nr_free(&node->zones[j], PLANE_FILLED);
+        print_line(cpu, "node %u: %u pages free", i, free);
+    }
+}
+
 void step_prepare(struct cpu *cpu, const struct ebb_step *step)
 {
     struct kernel *k = cpu->k;
@@ -303,9 +339,10 @@ void step_prepare(struct cpu *cpu, const struct ebb_step *step)
     if (step->kind == EBB_STEP_FILL) {
         if (end > k->nr_slots || step->start_pages > k->nr_filled)
             leave(EBB_EXIT_NO_MEMORY);
-        if (end > k->nr_filled && memory_take(k, k->nr_filled, (uint32_t)end))
+        if (end > k->nr_filled && take_pages(cpu, step))
             leave(EBB_EXIT_NO_MEMORY);
         k->nr_filled = MAX_OF(k->nr_filled, (uint32_t)end);
+        print_free(cpu);
         return;
     }
     if (end > k->nr_filled)

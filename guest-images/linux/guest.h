@@ -92,7 +92,7 @@ workload_fn work_fill, work_verify, work_rewrite, work_free, work_touch, work_oo
 workload_fn work_disk_sum, work_disk_flush, work_disk_check;                                       /* disk.c */
 workload_fn work_boot, work_meminfo, work_numa, work_memtester, work_sleep, work_spin, work_wait;  /* system.c */
 workload_fn work_write, work_rng, work_shell, work_panic, work_reboot, work_poweroff, work_triple; /* system.c */
-workload_fn work_balloon;                                                                          /* system.c */
+workload_fn work_balloon, work_numactl;                                                            /* system.c */
 workload_fn work_net, work_vsock, work_vsock_listen, work_port;                                    /* links.c */
 
 #endif

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # The Linux guest of the tests: build/linux/guest.cpio, an initramfs with init (guest.h), the modules that Ebb's devices
-# want, and memtester with its libraries. The kernel beside it is build/linux/vmlinuz or vmlinux; see fetch.sh.
+# want, memtester and numactl with their libraries. The kernel beside it is build/linux/vmlinuz or vmlinux; see fetch.sh.
 
 LINUX_DIR := guest-images/linux
 LINUX_MODULES := virtio_mmio virtio_balloon virtio_blk virtio_mem virtio_net virtio_console virtio-rng \
@@ -20,4 +20,4 @@ build/linux/guest.cpio: build/linux/version build/linux/init $(LINUX_DIR)/module
 	@mkdir -p build/linux/root/dev
 	@strip -o build/linux/root/init build/linux/init
 	@$(LINUX_DIR)/modules.sh build/linux/modules build/linux/root/modules $(LINUX_MODULES)
-	@$(LINUX_DIR)/initramfs.sh build/linux/root $@ memtester
+	@$(LINUX_DIR)/initramfs.sh build/linux/root $@ memtester numactl

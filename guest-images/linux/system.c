@@ -49,21 +49,79 @@ int work_meminfo(struct guest *guest, const struct words *words)
         (unsigned long long)number_in("/proc/vmstat", "oom_kill "));
 }
 
-int work_numa(struct guest *guest, const struct words *words)
+/* What the firmware said (HMAT) of the nearest nodes with CPUs, and of the way from them; nothing where it did not. */
+static void say_access(unsigned node)
 {
-    unsigned nr_nodes = 0;
+    static const char *const words[] = {"read_latency", "write_latency", "read_bandwidth", "write_bandwidth"};
+    char folder[64], path[96], line[256] = "";
+    size_t used = 0;
+
+    snprintf(folder, sizeof(folder), "/sys/devices/system/node/node%u/access0/initiators", node);
+    if (access(folder, R_OK) != 0)
+        return;
+    for (unsigned i = 0; i < MAX_NODES; i++) {
+        snprintf(path, sizeof(path), "%s/node%u", folder, i);
+        if (access(path, F_OK) == 0)
+            used += (size_t)snprintf(line + used, sizeof(line) - used, "%s%u", used ? "," : " from=", i);
+    }
+    for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
+        snprintf(path, sizeof(path), "%s/%s", folder, words[i]);
+        used += (size_t)snprintf(line + used, sizeof(line) - used, " %s=%llu", words[i],
+                                 (unsigned long long)number_in(path, ""));
+    }
+    say("numa node=%u access0%s", node, line);
+}
+
+static uint64_t node_kib(unsigned node)
+{
     char path[64], key[32];
 
+    snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/meminfo", node);
+    snprintf(key, sizeof(key), "Node %u MemTotal:", node);
+    return number_in(path, key);
+}
+
+/* With NODE and MIB: first waits until that node has so much. Memory that was plugged is in use a moment later. */
+int work_numa(struct guest *guest, const struct words *words)
+{
+    const struct timespec nap = {.tv_nsec = 5000000};
+    unsigned nr_nodes = 0;
+    uint64_t wanted, mib;
+    char path[64];
+
     (void)guest;
+    if (!number_arg(words, 1, MAX_NODES - 1, 0, &wanted) || !number_arg(words, 2, UINT64_C(1) << 24, 0, &mib))
+        return failed(words, "it takes a node and a number of MiB");
+    while (node_kib((unsigned)wanted) < mib << 10)
+        nanosleep(&nap, NULL);
     for (unsigned node = 0; node < MAX_NODES; node++) {
         snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/meminfo", node);
-        snprintf(key, sizeof(key), "Node %u MemTotal:", node);
         if (access(path, R_OK) != 0)
             continue;
-        say("numa node=%u memory_kib=%llu", node, (unsigned long long)number_in(path, key));
+        say("numa node=%u memory_kib=%llu", node, (unsigned long long)node_kib(node));
+        say_access(node);
         nr_nodes++;
     }
     return passed(words, "nodes=%u", nr_nodes);
+}
+
+/* What numactl says of the machine stands on the console as it is. */
+int work_numactl(struct guest *guest, const struct words *words)
+{
+    int status = 0;
+    pid_t child = fork();
+
+    (void)guest;
+    if (child == 0) {
+        execl("/bin/numactl", "numactl", "-H", (char *)NULL);
+        perror("/bin/numactl");
+        _exit(127);
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child)
+        return failed(words, "no child process: %s", strerror(errno));
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        return failed(words, "numactl ended with status 0x%x", (unsigned)status);
+    return passed(words, NULL);
 }
 
 static uint64_t balloon_pages(void)

@@ -157,7 +157,7 @@ run_lab() {
 mkdir -p $out
 exec 9>$out/lock
 flock -n 9 || usage "a lab runs already in $PWD/$out"
-for tool in qemu-system-x86_64 busybox cpio mke2fs xz memtester; do
+for tool in qemu-system-x86_64 busybox cpio mke2fs xz memtester numactl; do
     PATH=$PATH:/usr/sbin:/sbin command -v $tool >/dev/null || {
         echo "ebb: no $tool here; tools/install-deps.sh test installs what the lab needs" >&2
         exit 3

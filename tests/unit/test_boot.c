@@ -477,6 +477,39 @@ START_TEST(test_boot_both_ways_name_the_acpi_tables)
 }
 END_TEST
 
+/* Names of the tables that the XSDT lists, in its order, one after the other. */
+static void list_tables(char out[64])
+{
+    const uint8_t *rsdp = rig_at(&rig, start_info()->rsdp, 36);
+    uint64_t xsdt, at;
+    uint32_t bytes;
+
+    out[0] = '\0';
+    memcpy(&xsdt, rsdp + 24, sizeof(xsdt));
+    memcpy(&bytes, (const uint8_t *)rig_at(&rig, xsdt, 36) + 4, sizeof(bytes));
+    for (uint32_t i = 36; i < bytes; i += 8) {
+        memcpy(&at, (const uint8_t *)rig_at(&rig, xsdt + i, 8), sizeof(at));
+        snprintf(out + strlen(out), 64 - strlen(out), "%.4s ", (const char *)rig_at(&rig, at, 4));
+    }
+}
+
+START_TEST(test_boot_tables_of_nodes_are_there_only_when_asked_for)
+{
+    const struct guest_numa nodes = {.nr_nodes = 1, .node = {{3, 32 * RIG_MIB, -1}}, .distance = {{10}}};
+    const struct acpi_numa numa = {.nodes = &nodes, .nr_cpus = 2, .low_bytes = 32 * RIG_MIB};
+    char tables[64];
+
+    write_kernel();
+    rig_load_ok(&rig);
+    list_tables(tables);
+    ck_assert_str_eq(tables, "FACP APIC ");
+    rig.config.numa = &numa;
+    rig_load_ok(&rig);
+    list_tables(tables);
+    ck_assert_str_eq(tables, "FACP APIC SRAT SLIT HMAT ");
+}
+END_TEST
+
 /* --- wrong use --------------------------------------------------------------------------------------- */
 
 START_TEST(test_boot_files_that_are_no_kernels_are_named_for_what_they_are)
@@ -689,6 +722,7 @@ int main(void)
     tcase_add_test(tcase, test_boot_tables_of_the_64_bit_entry_map_four_gigabytes_one_to_one);
     tcase_add_test(tcase, test_boot_gdt_has_the_segments_of_each_mode);
     tcase_add_test(tcase, test_boot_both_ways_name_the_acpi_tables);
+    tcase_add_test(tcase, test_boot_tables_of_nodes_are_there_only_when_asked_for);
     tcase_add_test(tcase, test_boot_files_that_are_no_kernels_are_named_for_what_they_are);
     tcase_add_test(tcase, test_boot_files_that_cannot_be_opened_are_refused);
     tcase_add_test(tcase, test_boot_file_that_becomes_shorter_cannot_be_read);

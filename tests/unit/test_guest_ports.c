@@ -282,6 +282,47 @@ START_TEST(test_guest_ports_stop_ends_every_wait)
 }
 END_TEST
 
+START_TEST(test_guest_ports_nodes_are_written)
+{
+    struct guest_numa numa = {
+        .nr_nodes = 2, .node = {{2, 62 * MIB, -1}, {1, 6 * MIB, 0}}, .distance = {{10, 20}, {20, 10}}};
+    struct workload workload;
+    struct diag diag = {0};
+    struct guest_ports_config config = {
+        .nr_cpus = 2, .workload = &workload, .low_bytes = 64 * MIB, .high_bytes = 4 * MIB, .numa = &numa};
+    struct guest_ports ports;
+
+    ck_assert_int_eq(workload_parse("fill:1M", 64 * MIB, &workload, &diag), 0);
+    ck_assert_int_eq(guest_ports_init(&ports, &config), 0);
+    ck_assert_uint_eq(ports.shared->nr_nodes, 2);
+    ck_assert_uint_eq(ports.shared->nodes[0].cpus, 2);
+    ck_assert_uint_eq(ports.shared->nodes[0].range[0].bytes, 62 * MIB);
+    ck_assert_uint_eq(ports.shared->nodes[0].range[1].bytes, 0);
+    ck_assert_uint_eq(ports.shared->nodes[1].cpus, 1);
+    ck_assert_uint_eq(ports.shared->nodes[1].range[0].start, 62 * MIB);
+    ck_assert_uint_eq(ports.shared->nodes[1].range[0].bytes, 2 * MIB);
+    ck_assert_uint_eq(ports.shared->nodes[1].range[1].start, EBB_HIGH_GPA);
+    ck_assert_uint_eq(ports.shared->nodes[1].range[1].bytes, 4 * MIB);
+    ck_assert_mem_eq(ports.shared->nodes[1].order, "\1\0", 2);
+    guest_ports_fini(&ports);
+}
+END_TEST
+
+START_TEST(test_guest_ports_without_nodes_is_one_of_all)
+{
+    struct rig rig;
+
+    rig_init(&rig, 64);
+    ck_assert_uint_eq(rig.ports.shared->nr_nodes, 1);
+    ck_assert_uint_eq(rig.ports.shared->nodes[0].cpus, UINT64_MAX);
+    ck_assert_uint_eq(rig.ports.shared->nodes[0].range[0].start, 0);
+    ck_assert_uint_eq(rig.ports.shared->nodes[0].range[0].bytes, 64 * MIB);
+    ck_assert_uint_eq(rig.ports.shared->nodes[0].range[1].bytes, 0);
+    ck_assert_uint_eq(rig.ports.shared->nodes[0].order[0], 0);
+    guest_ports_fini(&rig.ports);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("guest_ports");
@@ -290,6 +331,8 @@ int main(void)
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, test_guest_ports_first_page_tables_map_what_the_guest_starts_with);
     tcase_add_test(tcase, test_guest_ports_parameters_are_written);
+    tcase_add_test(tcase, test_guest_ports_nodes_are_written);
+    tcase_add_test(tcase, test_guest_ports_without_nodes_is_one_of_all);
     tcase_add_test(tcase, test_guest_ports_steps_are_measured_in_order);
     tcase_add_test(tcase, test_guest_ports_step_out_of_order_is_not_heard);
     tcase_add_test(tcase, test_guest_ports_progress_never_passes_the_total);

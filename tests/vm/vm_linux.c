@@ -4,6 +4,7 @@
  * How a guest ends, its console in both directions, pause, the dirty log, its devices, and what is refused. A whole Linux
  * boots in the lab (tests/lab/steps/linux-boot.sh).
  */
+#include "devices/mem/mem.h"
 #include "tests/fake/fail_alloc.h"
 #include "tests/fake/program.h"
 #include "vmm/machine.h"
@@ -497,6 +498,28 @@ START_TEST(test_linux_devices_are_those_asked_for)
 }
 END_TEST
 
+START_TEST(test_linux_plugged_memory_is_of_the_node_that_was_said)
+{
+    const struct guest_numa numa = {.nr_nodes = 2,
+                                    .node = {{1, MEMORY_BYTES / 2, -1}, {0, MEMORY_BYTES / 2, -1}},
+                                    .distance = {{10, 20}, {20, 10}}};
+    struct rig *rig = rig_new();
+    struct mem_info info;
+
+    rig->linux.hotplug_bytes = 64 * MIB;
+    rig->linux.has_hotplug_node = true;
+    rig->linux.hotplug_node = 1;
+    rig->config.numa = &numa;
+    add(rig, POWEROFF);
+    write_kernel(rig);
+    rig_start(rig);
+    mem_info(machine_mem(rig->machine), &info);
+    ck_assert_int_eq(info.node, 1);
+    ck_assert_int_eq(machine_join(rig->machine)->state, MACHINE_DONE);
+    rig_free(rig);
+}
+END_TEST
+
 START_TEST(test_linux_bad_config_is_refused_and_leaves_nothing)
 {
     static const struct {
@@ -655,6 +678,7 @@ int main(void)
     tcase_add_test(tcase, test_linux_paused_guest_does_nothing_until_resumed);
     tcase_add_test(tcase, test_linux_dirty_log_has_the_pages_written);
     tcase_add_test(tcase, test_linux_devices_are_those_asked_for);
+    tcase_add_test(tcase, test_linux_plugged_memory_is_of_the_node_that_was_said);
     tcase_add_test(tcase, test_linux_bad_config_is_refused_and_leaves_nothing);
     tcase_add_test(tcase, test_linux_initrd_above_the_budget_is_refused);
     tcase_add_test(tcase, test_linux_second_initrd_above_the_budget_is_refused_and_does_not_hang);

@@ -5,8 +5,8 @@
  *   RSDP (at the start) -> XSDT -> FADT -> DSDT
  *                               -> MADT, and whatever else was added before acpi_finish
  *
- * A table is made in a struct acpi_table and then written: acpi_table_start, acpi_put..., acpi_table_finish. Tables of
- * NUMA (SRAT, SLIT, HMAT) can be added the same way between acpi_add_platform and acpi_finish.
+ * A table is made in a struct acpi_table and then written: acpi_table_start, acpi_put..., acpi_table_finish. Others, as
+ * those of NUMA (vmm/boot/acpi_numa.h), are added the same way between acpi_add_platform and acpi_finish.
  * Source: ACPI specification 6.4, chapters 4 and 5.
  */
 #ifndef VMM_BOOT_ACPI_H

@@ -205,6 +205,8 @@ static int put_acpi(const struct boot_config *config, struct placed *placed, str
 
     acpi_start(&tables, config->mem, (gpa_t){BOOT_ACPI_GPA}, (gpa_t){BOOT_KERNEL_GPA});
     int err = acpi_add_platform(&tables, config->nr_cpus, config->nr_devices);
+    if (!err && config->numa)
+        err = acpi_add_numa(&tables, config->numa);
     if (!err)
         err = acpi_finish(&tables);
     if (err)

@@ -9,6 +9,7 @@
 #define VMM_BOOT_BOOT_H
 
 #include "mm/map/guest_mem.h"
+#include "vmm/boot/acpi_numa.h"
 #include "vmm/diag.h"
 
 #include <stdatomic.h>
@@ -24,7 +25,9 @@ struct boot_config {
     /* Region 0 starts at 0 and ends at PLATFORM_HOLE_GPA or below; region 1, if any, starts at 4 GiB. All of it is RAM,
      * and new: zeros. What virtio-mem may plug is left out. */
     const struct guest_mem *mem;
-    unsigned nr_cpus;    /* APIC ids 0 .. nr_cpus - 1 */
+    unsigned nr_cpus; /* APIC ids 0 .. nr_cpus - 1 */
+    /* The guest's nodes, for nr_cpus and mem. NULL: it is told of none. */
+    const struct acpi_numa *numa;
     unsigned nr_devices; /* virtio-mmio devices 0 .. nr_devices - 1, as vmm/platform.h places them */
     /* [gpa, gpa + bytes), whole pages, is to be zeros again and to take no memory. NULL: zeros are written. */
     void (*forget)(void *ctx, gpa_t gpa, uint64_t bytes);
