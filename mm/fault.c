@@ -33,6 +33,7 @@ struct fault {
     unsigned index;  /* of the page in its block */
     unsigned node;   /* where its thread has charged pages */
     unsigned target; /* where a page at home on @node should be from now on */
+    uint8_t heat;    /* of the page, with this touch */
     unsigned vcpu;   /* who touched the page, + 1; 0: nobody known */
     uint64_t start_ns;
     struct wish wish;
@@ -45,7 +46,7 @@ struct fault {
 /* This touch, for the next one to know. */
 static struct page_note touch_note(const struct fault *f)
 {
-    return (struct page_note){.vcpu = (uint8_t)f->vcpu, .when = note_clock(f->start_ns)};
+    return (struct page_note){.vcpu = (uint8_t)f->vcpu, .when = note_clock(f->start_ns), .heat = f->heat};
 }
 
 /* Pages [index, index + nr) are in the guest now, on @node. */
@@ -379,8 +380,11 @@ static int come_back_moved(struct fault *f, uint32_t window, fn_t run, uint32_t 
 }
 
 /* Pages to bring in from the fault on. */
-static uint32_t readahead_window(struct fault *f)
+static uint32_t readahead_window(struct fault *f, const struct s2_entry *entry)
 {
+    if (entry->state == S2_STANDBY && standby_is_armed(entry->payload) &&
+        numa_is_slow(f->host, node_of(f->host, (fn_t)entry->payload)))
+        return 1;
     uint32_t window = sequence_window(f);
     if (window == 0 || f->wish.single)
         return 1;
@@ -435,7 +439,7 @@ static bool migrate_back(struct fault *f, struct s2_entry entry, uint32_t window
 static int come_back(struct fault *f, struct s2_entry entry)
 {
     struct mm_host *host = f->host;
-    uint32_t window = readahead_window(f), nr = 1, done;
+    uint32_t window = readahead_window(f, &entry), nr = 1, done;
     const void *src = f->thread->buffer;
     unsigned order = (unsigned)(31 - __builtin_clz(window));
     fn_t run;
@@ -517,16 +521,18 @@ static void find_home(struct fault *f)
         f->wish.node = node_of(f->host, (fn_t)entry.payload);
     f->target = f->wish.node;
     if (entry.state == S2_STANDBY && f->host->numa)
-        f->target = numa_choose(f->host, &(struct numa_touch){
-                                             .block = block,
-                                             .home = f->wish.node,
-                                             .note = huge ? block->note : note_of(&entry),
-                                             .armed = huge ? block->armed : standby_is_armed(entry.payload),
-                                             .huge = huge,
-                                             .wish = &f->wish,
-                                             .vcpu = f->vcpu,
-                                             .now_ns = f->start_ns,
-                                         });
+        f->target = numa_choose(f->host,
+                                &(struct numa_touch){
+                                    .block = block,
+                                    .home = f->wish.node,
+                                    .note = huge ? block->note : note_of(&entry),
+                                    .armed = huge ? block->armed : standby_is_armed(entry.payload),
+                                    .huge = huge,
+                                    .wish = &f->wish,
+                                    .vcpu = f->vcpu,
+                                    .now_ns = f->start_ns,
+                                },
+                                &f->heat);
     lock_release(&block->lock);
     if (f->vcpu)
         __atomic_store_n(&block->vm->touches[f->vcpu - 1].node, (uint8_t)f->wish.toucher, __ATOMIC_RELAXED);

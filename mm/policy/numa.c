@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define NS_PER_MS UINT64_C(1000000)
 #define ROUND_MS 100u
 #define ROUND_PAGES 6400u /* 250 MiB/s */
 #define PASS_MIN_MS 1000u
@@ -17,6 +18,9 @@
 /* A block of which so many times its pages moved lately is one that its users quarrel over. */
 #define QUARREL_MOVES 2u
 #define SKIP_MAX 64u
+#define HOT_FIRST 8u
+/* Of the fast nodes, promoted in a second at most. */
+#define HOT_SHARE 32u
 
 struct numa_scan {
     bool balancing;
@@ -28,16 +32,22 @@ struct numa_scan {
     uint64_t pass_ns;    /* when this pass began */
     unsigned pass_ms;    /* at least so long until the next */
     uint64_t remote;     /* touches from another node when the pass began */
-    uint64_t promotions; /* candidates, those that failed included */
+    uint64_t candidates; /* for promotion, when the pass began */
+    uint64_t fast_pages; /* of all nodes that are not slow */
+    unsigned hot;        /* heat from which on a page is promoted; atomic */
 };
 
 int numa_create(struct mm_host *host)
 {
-    struct numa_scan numa = {.balancing = host->config.numa_balancing && host->nr_nodes > 1, .pass_ms = PASS_MIN_MS};
+    struct numa_scan numa = {
+        .balancing = host->config.numa_balancing && host->nr_nodes > 1, .pass_ms = PASS_MIN_MS, .hot = HOT_FIRST};
     for (unsigned n = 0; n < host->nr_nodes; n++)
         for (unsigned k = 0; k < host->nr_nodes; k++)
             if (host->node[k].config.rank < host->node[n].config.rank)
                 numa.slow |= (nodemask_t)(1u << n);
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        if (!(numa.slow >> n & 1))
+            numa.fast_pages += host->node[n].pool.budget_pages;
     if (!numa.balancing && !numa.slow)
         return 0;
     host->numa = malloc(sizeof(*host->numa));
@@ -73,16 +83,30 @@ static unsigned faster_node(const struct mm_host *host, unsigned node, unsigned 
     return best;
 }
 
-static bool touched_lately(const struct numa_touch *touch)
+/*
+ * How hot a page is after this touch: the shorter the time from arming it to the touch, the more often it is touched.
+ * One such time says little; half of what was known before goes in.
+ */
+static uint8_t heat_after(const struct numa_touch *touch)
 {
-    uint16_t since = (uint16_t)(note_clock(touch->now_ns) - touch->note.when) & NOTE_WHEN_MAX;
-    return touch->note.vcpu && since <= NUMA_HOT_S;
+    uint32_t waited_ms = (uint32_t)(touch->now_ns / NS_PER_MS) - touch->block->armed_ms;
+    unsigned log = 32u - (unsigned)__builtin_clz(waited_ms | 1);
+    unsigned now = NOTE_HEAT_MAX - MIN_OF(log, NOTE_HEAT_MAX);
+    return (uint8_t)((touch->note.heat + now + 1) / 2);
 }
 
-static unsigned choose_faster(const struct mm_host *host, const struct numa_touch *touch)
+/* Touched twice within the window, and as hot as what is to be promoted. */
+static bool is_hot(const struct mm_host *host, const struct numa_touch *touch, unsigned heat)
+{
+    uint8_t since = (uint8_t)(note_clock(touch->now_ns) - touch->note.when) & NOTE_WHEN_MAX;
+    return touch->note.vcpu && (uint64_t)since << NOTE_WHEN_SHIFT <= NUMA_HOT_S * RATE_NS_PER_S &&
+           heat >= __atomic_load_n(&host->numa->hot, __ATOMIC_RELAXED);
+}
+
+static unsigned choose_faster(const struct mm_host *host, const struct numa_touch *touch, unsigned heat)
 {
     unsigned from = touch->wish->knows_toucher ? touch->wish->toucher : touch->home;
-    return touched_lately(touch) ? faster_node(host, touch->home, from, touch->wish->allowed) : touch->home;
+    return is_hot(host, touch, heat) ? faster_node(host, touch->home, from, touch->wish->allowed) : touch->home;
 }
 
 /* The one who touched it before this touch ran on the same node. */
@@ -104,19 +128,25 @@ static void count_touch(struct mm_host *host, const struct numa_touch *touch)
     counter_add(&by->hint_faults_local, local);
 }
 
-unsigned numa_choose(struct mm_host *host, const struct numa_touch *touch)
+unsigned numa_choose(struct mm_host *host, const struct numa_touch *touch, uint8_t *heat)
 {
+    *heat = touch->armed ? heat_after(touch) : touch->note.heat;
     const struct numa_scan *numa = host->numa;
     const struct wish *wish = touch->wish;
     if (touch->armed && wish->knows_toucher)
         count_touch(host, touch);
     if (numa->slow >> touch->home & 1)
-        return choose_faster(host, touch);
+        return choose_faster(host, touch, *heat);
     bool there = wish->knows_toucher && wish->toucher != touch->home && wish->allowed >> wish->toucher & 1 &&
                  rank_of(host, wish->toucher) == rank_of(host, touch->home);
     if (!numa->balancing || wish->interleaved || !there || !second_from(touch->block->vm, touch, wish->toucher))
         return touch->home;
     return wish->toucher;
+}
+
+bool numa_is_slow(const struct mm_host *host, unsigned node)
+{
+    return host->numa && host->numa->slow >> node & 1;
 }
 
 bool numa_allow(struct mm_host *host, unsigned from, unsigned to, uint32_t pages)
@@ -169,6 +199,8 @@ static uint32_t arm(struct mm_thread *thread, struct block *block)
     lock_acquire(&block->lock);
     if (block->nr_resident && !skip_block(block))
         taken = lru_arm_block(thread, block, nodes);
+    if (taken)
+        block->armed_ms = (uint32_t)(thread->host->ops->clock_ns(thread->host->ops_ctx) / NS_PER_MS);
     if (block->nr_resident == 0)
         lru_del_block(thread->host, block);
     lock_release(&block->lock);
@@ -211,14 +243,33 @@ static uint64_t nr_remote(struct mm_host *host)
     return counter_read(&host->event[EV_numa_hint_faults]) - counter_read(&host->event[EV_numa_hint_faults_local]);
 }
 
+/*
+ * As many candidates as there is any use in promoting: what the rate allows, and at most a share of the fast nodes in a
+ * second, so that what was promoted has time to be of use. More of them: only hotter ones, and the other way round.
+ */
+static void adapt_hot(struct mm_host *host, struct numa_scan *numa, uint64_t candidates, uint64_t passed_ns)
+{
+    double rate = (double)numa->fast_pages / HOT_SHARE, limit = (double)host->promote.bytes_per_s / PAGE_BYTES;
+    if (host->promote.bytes_per_s && limit < rate)
+        rate = limit;
+    double goal = rate * (double)passed_ns / RATE_NS_PER_S;
+    unsigned hot = numa->hot;
+    if ((double)candidates > goal && hot < NOTE_HEAT_MAX)
+        hot++;
+    else if ((double)candidates < goal / 2 && hot > 1)
+        hot--;
+    __atomic_store_n(&numa->hot, hot, __ATOMIC_RELAXED);
+}
+
 /* A pass is over: the next one comes soon if this one found something to move. */
 static void end_pass(struct mm_host *host, struct numa_scan *numa, uint64_t now_ns)
 {
     uint64_t remote = nr_remote(host), candidates = counter_read(&host->event[EV_pgpromote_candidate]);
-    bool found = remote != numa->remote || candidates != numa->promotions;
+    bool found = remote != numa->remote || candidates != numa->candidates;
+    adapt_hot(host, numa, candidates - numa->candidates, now_ns - numa->pass_ns);
     numa->pass_ms = found ? PASS_MIN_MS : MIN_OF(2 * numa->pass_ms, numa->slow ? PASS_MAX_TIERS_MS : PASS_MAX_MS);
     numa->remote = remote;
-    numa->promotions = candidates;
+    numa->candidates = candidates;
     numa->pass_ns = now_ns;
     go_to(numa, 0);
 }
@@ -231,7 +282,7 @@ unsigned numa_scan(struct mm_thread *thread)
         return 0;
     uint64_t now_ns = host->ops->clock_ns(host->ops_ctx);
     if (numa->id == 0) {
-        if (now_ns - numa->pass_ns < numa->pass_ms * UINT64_C(1000000))
+        if (now_ns - numa->pass_ns < numa->pass_ms * NS_PER_MS)
             return ROUND_MS;
         go_to(numa, 1);
     }

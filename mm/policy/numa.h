@@ -31,8 +31,10 @@ struct numa_touch {
 must_check int numa_create(struct mm_host *host);
 void numa_destroy(struct mm_host *host);
 
-/* numa_choose - counts the touch; returns the node on which the page should be from now on. Caller holds block.lock. */
-unsigned numa_choose(struct mm_host *host, const struct numa_touch *touch);
+/* numa_choose - counts the touch; returns the node on which the page should be from now on, and in *heat what its note is to say. Caller holds block.lock. */
+unsigned numa_choose(struct mm_host *host, const struct numa_touch *touch, uint8_t *heat);
+/* Each touch of an armed page of @node counts: its neighbours do not come along with it. */
+bool numa_is_slow(const struct mm_host *host, unsigned node);
 /* numa_allow - may @pages move from @from to @to now? Counts what is to be promoted, and its bytes against the rate. */
 must_check bool numa_allow(struct mm_host *host, unsigned from, unsigned to, uint32_t pages);
 /* numa_moved - @pages of @block came from node @from to @to; 0: they could not. Caller holds block.lock. */

@@ -48,6 +48,7 @@ struct block {
     struct page_note note; /* of a 2 MiB frame */
     uint8_t numa_skip;     /* passes of the scan for who touches what that leave it alone */
     uint16_t numa_moves;   /* pages that were migrated lately */
+    uint32_t armed_ms;     /* of the clock, modulo 2^32: when pages of it were taken home to be seen */
     /* guarded by lru.lock */
     bool on_lru;
     struct block *lru_prev, *lru_next;

@@ -2,8 +2,8 @@
 /*
  * What the entry of a page says of who touched it last. 2 MiB frames have theirs in struct block.
  *
- *   RESIDENT 4 KiB   payload = node (3 bits) | vcpu (7) | when (9)
- *   STANDBY 4 KiB    payload = fn (32 bits)  | armed (1) | vcpu (7) | when (9)
+ *   RESIDENT 4 KiB   payload = node (3 bits) | vcpu (7) | when (5) | heat (4)
+ *   STANDBY 4 KiB    payload = fn (32 bits)  | armed (1) | vcpu (7) | when (5) | heat (4)
  *
  * Armed: the page was taken home to see who touches it next, not because it was cold.
  */
@@ -13,33 +13,38 @@
 #include "mm/map/stage2.h"
 
 #define NOTE_MAX_VCPUS 126u
-#define NOTE_WHEN_MAX 511u
-/* A step of the clock in a note: 2^30 ns. It wraps after nine minutes: a page forgotten for so long may look touched. */
-#define NOTE_WHEN_SHIFT 30
+#define NOTE_WHEN_MAX 31u
+/* A step of the clock in a note: 2^31 ns. It wraps after a minute: a page forgotten for so long may look touched. */
+#define NOTE_WHEN_SHIFT 31
+#define NOTE_HEAT_MAX 15u
 
 #define NOTE_NODE_BITS 3
 #define NOTE_VCPU_BITS 7
+#define NOTE_WHEN_BITS 5
+#define NOTE_HEAT_BITS 4
 #define NOTE_STANDBY_SHIFT 32
 
 struct page_note {
-    uint8_t vcpu;  /* who touched it last, + 1; 0: nobody known */
-    uint16_t when; /* note_clock() then; without a vcpu it means nothing */
+    uint8_t vcpu; /* who touched it last, + 1; 0: nobody known */
+    uint8_t when; /* note_clock() then; without a vcpu it means nothing */
+    uint8_t heat; /* 0..NOTE_HEAT_MAX: how soon it is touched after it was armed, over several times; numa.c */
 };
 
-static inline uint16_t note_clock(uint64_t now_ns)
+static inline uint8_t note_clock(uint64_t now_ns)
 {
-    return (uint16_t)(now_ns >> NOTE_WHEN_SHIFT & NOTE_WHEN_MAX);
+    return (uint8_t)(now_ns >> NOTE_WHEN_SHIFT & NOTE_WHEN_MAX);
 }
 
 static inline uint64_t note_pack(struct page_note note)
 {
-    return note.vcpu | (uint64_t)note.when << NOTE_VCPU_BITS;
+    return note.vcpu | (uint64_t)note.when << NOTE_VCPU_BITS | (uint64_t)note.heat << (NOTE_VCPU_BITS + NOTE_WHEN_BITS);
 }
 
 static inline struct page_note note_unpack(uint64_t bits)
 {
     return (struct page_note){.vcpu = (uint8_t)(bits & ((1u << NOTE_VCPU_BITS) - 1)),
-                              .when = (uint16_t)(bits >> NOTE_VCPU_BITS & NOTE_WHEN_MAX)};
+                              .when = (uint8_t)(bits >> NOTE_VCPU_BITS & NOTE_WHEN_MAX),
+                              .heat = (uint8_t)(bits >> (NOTE_VCPU_BITS + NOTE_WHEN_BITS) & NOTE_HEAT_MAX)};
 }
 
 static inline uint64_t resident_payload(unsigned node, struct page_note note)
@@ -72,7 +77,8 @@ static inline struct page_note note_of(const struct s2_entry *entry)
     return (struct page_note){0};
 }
 
-_Static_assert(NOTE_STANDBY_SHIFT + 1 + NOTE_VCPU_BITS + 9 == S2_PAYLOAD_BITS, "a note fits beside a frame number");
+_Static_assert(NOTE_STANDBY_SHIFT + 1 + NOTE_VCPU_BITS + NOTE_WHEN_BITS + NOTE_HEAT_BITS <= S2_PAYLOAD_BITS,
+               "a note fits beside a frame number");
 _Static_assert(MM_MAX_NODES == 1 << NOTE_NODE_BITS, "a node fits");
 
 #endif
