@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "vmm/faultd.h"
 #include "vmm/hostmem.h"
@@ -310,6 +311,12 @@ int memhost_vm_add(struct memhost *mh, const struct memhost_vm_config *config, s
     }
     *out = vm;
     return 0;
+}
+
+void memhost_vm_add_vcpu(struct memhost_vm *vm, unsigned index, int cpu)
+{
+    if (vm->faultd)
+        faultd_add_vcpu(vm->faultd, index, gettid(), cpu);
 }
 
 static const struct guest_range *vm_range(const struct memhost_vm *vm)

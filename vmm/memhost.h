@@ -59,6 +59,11 @@ struct memhost_vm_config {
 };
 must_check int memhost_vm_add(struct memhost *mh, const struct memhost_vm_config *config, struct memhost_vm **out,
                               struct diag *diag);
+/*
+ * memhost_vm_add_vcpu - the calling thread is vCPU @index of the VM; @cpu: the only one it runs on, or THREAD_ANY_CPU
+ * (-1). Its faults are told from those of others then. Does nothing for BACKEND_KERNEL.
+ */
+void memhost_vm_add_vcpu(struct memhost_vm *vm, unsigned index, int cpu);
 /* Address of [gpa, gpa + bytes) in this process; NULL when not inside one region. */
 void *memhost_vm_hva(struct memhost_vm *vm, gpa_t gpa, uint64_t bytes);
 /* NULL for BACKEND_KERNEL. */
