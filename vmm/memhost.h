@@ -12,14 +12,18 @@
 #include "mm/mm.h"
 #include "vmm/diag.h"
 
+struct numa_host;
+
 enum backend { BACKEND_EBB, BACKEND_KERNEL };
 enum transport { TRANSPORT_AUTO, TRANSPORT_MOVE, TRANSPORT_COPY };
 
 struct memhost_config {
     enum backend backend;
     enum transport transport;
-    struct mm_config mm; /* BACKEND_KERNEL uses budget_bytes and zram */
-    bool no_workers;     /* tests: no kswapd and housekeeper threads */
+    struct mm_config mm;          /* BACKEND_KERNEL uses budget_bytes and zram */
+    bool no_workers;              /* tests: no kswapd and housekeeper threads */
+    struct mm_policy policy;      /* of all VMs' memory, until mm_vm_place says more; without nodes: mm/'s default */
+    const struct numa_host *numa; /* the nodes that mm.nodes are of; NULL: as the kernel tells */
 };
 
 struct memhost;
