@@ -196,21 +196,42 @@ int numa_set_parse(const char *text, uint64_t *out)
     return 0;
 }
 
-char *numa_set_text(char *out, uint64_t set)
+/* @nr members, of which is_set says which are in the set, as ranges; @comma between them. */
+static char *ranges_text(char *out, size_t bytes, unsigned nr, bool (*is_set)(const void *set, unsigned i),
+                         const void *set, char comma)
 {
     size_t used = 0;
-    out[0] = '\0';
-    if (!set)
-        snprintf(out, NUMA_SET_TEXT, "none");
-    for (unsigned id = 0, last; id < NUMA_MAX_NODES; id = last + 1) {
-        last = id;
-        if (!(set >> id & 1))
+    snprintf(out, bytes, "none");
+    for (unsigned i = 0, last; i < nr && used < bytes; i = last + 1) {
+        last = i;
+        if (!is_set(set, i))
             continue;
-        while (last + 1 < NUMA_MAX_NODES && set >> (last + 1) & 1)
+        while (last + 1 < nr && is_set(set, last + 1))
             last++;
-        used += (size_t)snprintf(out + used, NUMA_SET_TEXT - used, used ? "+%u" : "%u", id);
-        if (last > id)
-            used += (size_t)snprintf(out + used, NUMA_SET_TEXT - used, "-%u", last);
+        if (used)
+            used += (size_t)snprintf(out + used, bytes - used, "%c", comma);
+        if (used < bytes)
+            used += (size_t)snprintf(out + used, bytes - used, last > i ? "%u-%u" : "%u", i, last);
     }
     return out;
+}
+
+static bool node_is_set(const void *set, unsigned i)
+{
+    return *(const uint64_t *)set >> i & 1;
+}
+
+static bool cpu_is_set(const void *set, unsigned i)
+{
+    return CPU_ISSET(i, (const cpu_set_t *)set);
+}
+
+char *numa_set_text(char *out, uint64_t set)
+{
+    return ranges_text(out, NUMA_SET_TEXT, NUMA_MAX_NODES, node_is_set, &set, '+');
+}
+
+char *numa_cpus_text(char *out, size_t bytes, const cpu_set_t *cpus)
+{
+    return ranges_text(out, bytes, CPU_SETSIZE, cpu_is_set, cpus, ',');
 }

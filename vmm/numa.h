@@ -45,6 +45,8 @@ uint64_t numa_host_with_cpus(const struct numa_host *host);
  * numa_set_parse: 0; -EINVAL: not such a text, or empty; -ERANGE: a number of NUMA_MAX_NODES or more.
  */
 must_check int numa_set_parse(const char *text, uint64_t *out);
+/* CPUs as Linux lists them: "0-3,8". Returns @out, cut off where @bytes end; "none" for the empty set. */
+char *numa_cpus_text(char *out, size_t bytes, const cpu_set_t *cpus);
 /* Fills @out with the shortest such text and returns it; "none" for the empty set. */
 #define NUMA_SET_TEXT 200
 char *numa_set_text(char *out, uint64_t set);

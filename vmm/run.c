@@ -193,6 +193,8 @@ static int make_machines(struct run *run)
     run->report = report_create(o);
     if (!run->vms || !run->report || source_init(&run->source, memhost_mm(run->mh), algo, o->nr_vms))
         return diag_set(run->diag, EXIT_HOST, "out of memory; take fewer --vms");
+    run->source.numa = &o->numa;
+    run->source.policy = run->policy;
     struct linux_config *linux = malloc(sizeof(*linux));
     if (!linux)
         return diag_set(run->diag, EXIT_HOST, "out of memory");
