@@ -279,7 +279,7 @@ static int build(struct machine *m, struct memhost *mh, const struct machine_con
     m->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (m->done_fd < 0)
         return diag_host(diag, errno, "eventfd");
-    if (add_memory(m, mh, config, diag))
+    if (add_memory(m, mh, config, diag) || machine_bind_nodes(m, diag))
         return -1;
     if (m->linux ? linux_add_ports(m, config, diag) : ebbguest_add_ports(m, config, diag))
         return -1;

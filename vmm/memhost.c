@@ -326,6 +326,13 @@ int memhost_vm_add(struct memhost *mh, const struct memhost_vm_config *config, s
     return 0;
 }
 
+int memhost_vm_bind(struct memhost_vm *vm, gpa_t gpa, uint64_t bytes, int node, struct diag *diag)
+{
+    if (!vm->mm)
+        return diag_set(diag, EXIT_USAGE, "node %d: with --backend kernel memory is not bound to nodes", node);
+    return memhost_numa_bind(vm->mh->mm, vm->mm, gpa, bytes, node, diag);
+}
+
 void memhost_vm_add_vcpu(struct memhost_vm *vm, unsigned index, int cpu)
 {
     if (vm->faultd)

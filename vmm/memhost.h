@@ -68,6 +68,11 @@ must_check int memhost_vm_add(struct memhost *mh, const struct memhost_vm_config
  * (-1). Its faults are told from those of others then. Does nothing for BACKEND_KERNEL.
  */
 void memhost_vm_add_vcpu(struct memhost_vm *vm, unsigned index, int cpu);
+/*
+ * memhost_vm_bind - [gpa, gpa + bytes), whole blocks of one region, is on this node of the host and nowhere else. Before
+ * the VM runs. 0, or -1 with diag: no such node is in the configuration.
+ */
+must_check int memhost_vm_bind(struct memhost_vm *vm, gpa_t gpa, uint64_t bytes, int node, struct diag *diag);
 /* Address of [gpa, gpa + bytes) in this process; NULL when not inside one region. */
 void *memhost_vm_hva(struct memhost_vm *vm, gpa_t gpa, uint64_t bytes);
 /* NULL for BACKEND_KERNEL. */

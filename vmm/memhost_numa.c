@@ -65,3 +65,17 @@ int memhost_numa_place(struct mm_vm *vm, const struct mm_region *regions, unsign
     }
     return 0;
 }
+
+int memhost_numa_bind(struct mm_host *host, struct mm_vm *vm, gpa_t gpa, uint64_t bytes, int node, struct diag *diag)
+{
+    for (unsigned i = 0; i < mm_nr_nodes(host); i++) {
+        struct mm_node_stat stat;
+        mm_node_stat(host, i, &stat);
+        if (stat.id != node)
+            continue;
+        const struct mm_region part = {.start = gpa, .bytes = bytes};
+        const struct mm_policy policy = {.mode = MM_POLICY_BIND, .nodes = (uint8_t)(1u << i)};
+        return memhost_numa_place(vm, &part, 1, &policy, diag);
+    }
+    return diag_set(diag, EXIT_USAGE, "no part of the budget is on node %d of this host; see --numa", node);
+}

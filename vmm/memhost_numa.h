@@ -20,5 +20,8 @@ void memhost_numa_arena(const struct mm_config *config, struct hostmem_config *o
 /* @policy for all of the VM's memory; one without nodes changes nothing. 0, or -1 with diag. */
 must_check int memhost_numa_place(struct mm_vm *vm, const struct mm_region *regions, unsigned nr,
                                   const struct mm_policy *policy, struct diag *diag);
+/* As memhost_vm_bind. */
+must_check int memhost_numa_bind(struct mm_host *host, struct mm_vm *vm, gpa_t gpa, uint64_t bytes, int node,
+                                 struct diag *diag);
 
 #endif

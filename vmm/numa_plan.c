@@ -14,7 +14,8 @@ struct plan_node {
     const struct numa_node *host;
     unsigned level; /* the lower ones are filled first */
     uint64_t budget;
-    bool fixed; /* by --node-budget */
+    uint64_t weight; /* among those of its level */
+    bool fixed;      /* by --node-budget */
 };
 
 struct plan {
@@ -56,15 +57,19 @@ static int check_sets(const struct plan *p)
 {
     const struct numa_options *o = p->options;
     char text[NUMA_SET_TEXT];
-    uint64_t tiers = 0;
+    uint64_t tiers = 0, guest = options_numa_guest(o);
 
     for (unsigned i = 0; i < o->nr_tiers; i++)
         tiers |= o->tiers[i].nodes;
     for (unsigned i = 0; i < o->nr_budgets; i++)
         if (check_set(p, "node-budget", UINT64_C(1) << o->budgets[i].node))
             return -1;
-    if (check_set(p, "numa", o->nodes) || check_set(p, "tiers", tiers))
+    if (check_set(p, "numa", o->nodes) || check_set(p, "tiers", tiers) || check_set(p, "guest-numa", guest))
         return -1;
+    uint64_t usable = tiers ? tiers : o->has_policy && o->mode != MM_POLICY_PREFERRED && o->nodes ? o->nodes : guest;
+    if (guest & ~usable)
+        return diag_set(p->diag, EXIT_USAGE, "--guest-numa: host=%d is not among the nodes of %s, %s",
+                        __builtin_ctzll(guest & ~usable), tiers ? "--tiers" : "--numa", numa_set_text(text, usable));
     if (tiers && o->nodes & ~tiers)
         return diag_set(p->diag, EXIT_USAGE, "--numa: node %d is in no tier; --tiers has %s",
                         __builtin_ctzll(o->nodes & ~tiers), numa_set_text(text, tiers));
@@ -75,7 +80,7 @@ static void add_nodes(struct plan *p, uint64_t set, unsigned level)
 {
     for (unsigned i = 0; i < p->host->nr; i++)
         if (has(set, p->host->nodes[i].id))
-            p->nodes[p->nr++] = (struct plan_node){.host = &p->host->nodes[i], .level = level};
+            p->nodes[p->nr++] = (struct plan_node){.host = &p->host->nodes[i], .level = level, .weight = 1};
     p->nr_levels = MAX_OF(p->nr_levels, level + 1);
 }
 
@@ -103,13 +108,23 @@ static uint64_t local_nodes(const struct plan *p)
 
     for (unsigned i = 0; i < p->options->nr_budgets; i++)
         set |= UINT64_C(1) << p->options->budgets[i].node;
+    set |= options_numa_guest(p->options);
     return set ? set : memory;
+}
+
+/* By how much guest memory is to be on each node; what may be on any of them counts for all alike. */
+static void weigh_nodes(struct plan *p)
+{
+    uint64_t other = p->options->guest_other_bytes / p->nr;
+
+    for (unsigned i = 0; i < p->nr; i++)
+        p->nodes[i].weight = MAX_OF((p->options->guest_bytes[p->nodes[i].host->id] + other) / BLOCK_BYTES, 1u);
 }
 
 static void choose_nodes(struct plan *p)
 {
     const struct numa_options *o = p->options;
-    uint64_t budgets = 0;
+    uint64_t budgets = 0, guest = options_numa_guest(o);
 
     for (unsigned i = 0; i < o->nr_budgets; i++)
         budgets |= UINT64_C(1) << o->budgets[i].node;
@@ -117,14 +132,16 @@ static void choose_nodes(struct plan *p)
         add_nodes(p, o->tiers[i].nodes, i);
     if (o->nr_tiers)
         return;
-    if (!o->has_policy && budgets)
-        add_nodes(p, budgets, 0);
+    if (!o->has_policy && (budgets || (guest && !o->guest_other_bytes)))
+        add_nodes(p, budgets | guest, 0);
     else if (!o->has_policy || (o->mode == MM_POLICY_LOCAL && !o->nodes))
         add_nodes(p, local_nodes(p), 0);
     else if (o->mode == MM_POLICY_PREFERRED)
         add_by_distance(p, o->nodes);
     else
         add_nodes(p, o->nodes, 0);
+    if (guest && (!o->has_policy || o->mode != MM_POLICY_PREFERRED))
+        weigh_nodes(p);
     p->strict = o->has_policy && o->mode != MM_POLICY_LOCAL && o->mode != MM_POLICY_PREFERRED;
 }
 
@@ -186,22 +203,23 @@ static void give_least(struct plan *p)
     }
 }
 
-/* Whole blocks to the nodes of @level in equal parts; who has no room leaves its part to the others. */
+/* Whole blocks to the nodes of @level, by their weights; who has no room leaves its part to the others. */
 static void fill_level(struct plan *p, unsigned level)
 {
     for (;;) {
-        unsigned nr = 0;
+        uint64_t all = 0, blocks = p->rest / BLOCK_BYTES;
         for (unsigned i = 0; i < p->nr; i++)
-            nr += takes(p, &p->nodes[i], level);
-        if (!nr || p->rest < BLOCK_BYTES)
+            all += takes(p, &p->nodes[i], level) ? p->nodes[i].weight : 0;
+        if (!all || !blocks)
             return;
-        /* 0: fewer blocks than nodes, the first ones get one each */
-        uint64_t part = MAX_OF(p->rest / BLOCK_BYTES / nr * BLOCK_BYTES, BLOCK_BYTES);
         for (unsigned i = 0; i < p->nr && p->rest >= BLOCK_BYTES; i++) {
             struct plan_node *node = &p->nodes[i];
             if (!takes(p, node, level))
                 continue;
-            uint64_t bytes = p->strict ? part : MIN_OF(part, room_of(node));
+            /* 0: fewer blocks than nodes, the first ones get one each */
+            uint64_t part = MAX_OF(blocks * node->weight / all, 1u) * BLOCK_BYTES;
+            uint64_t bytes = MIN_OF(part, p->strict ? p->rest : room_of(node));
+            bytes = MIN_OF(bytes, p->rest / BLOCK_BYTES * BLOCK_BYTES);
             node->budget += bytes;
             p->rest -= bytes;
         }
@@ -253,7 +271,8 @@ static int check_parts(const struct plan *p)
     for (unsigned i = 0; i < p->nr; i++) {
         const struct plan_node *node = &p->nodes[i];
         /* Where the budget is divided as there is room, a node that gets nothing is not used. */
-        bool named = p->strict || p->options->nr_tiers || has(p->options->nodes, node->host->id);
+        bool named = p->strict || p->options->nr_tiers ||
+                     has(p->options->nodes | options_numa_guest(p->options), node->host->id);
         if (node->budget < MM_MIN_NODE_BUDGET && (node->budget || named))
             return diag_set(p->diag, EXIT_USAGE,
                             "node %d would have %s of the budget, too little to work with; the least is 2M: give a "
@@ -318,7 +337,8 @@ static void fill_policy(const struct plan *p, const struct mm_config *config, st
 static int check_balancing(const struct plan *p)
 {
     unsigned nr = 0;
-    bool asked = p->options->has_policy || p->options->nr_tiers || p->options->nr_budgets;
+    bool asked =
+        p->options->has_policy || p->options->nr_tiers || p->options->nr_budgets || options_numa_guest(p->options);
 
     for (unsigned i = 0; i < p->nr; i++)
         nr += p->nodes[i].budget && p->nodes[i].host->nr_cpus;
@@ -343,7 +363,8 @@ int numa_plan(const struct numa_options *options, const struct numa_host *host, 
 
     config->nr_nodes = 0;
     *policy = (struct mm_policy){.mode = MM_POLICY_LOCAL};
-    if (!options->has_policy && !options->nr_tiers && !options->nr_budgets && !balancing)
+    if (!options->has_policy && !options->nr_tiers && !options->nr_budgets && !balancing &&
+        !options_numa_guest(options))
         return 0;
     if (check_sets(&p))
         return -1;
@@ -351,6 +372,9 @@ int numa_plan(const struct numa_options *options, const struct numa_host *host, 
     if (fix_budgets(&p) || spread(&p) || check_parts(&p) || check_balancing(&p) || fill_config(&p, config))
         return -1;
     fill_policy(&p, config, policy);
+    config->numa_balancing = options->balancing && config->nr_nodes > 1;
+    config->demote_bytes_per_s = options->demote_bytes_per_s;
+    config->promote_bytes_per_s = options->promote_bytes_per_s;
     return 0;
 }
 

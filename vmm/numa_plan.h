@@ -10,6 +10,7 @@
  *   --tiers                   those of the tiers             as much as there is room on the faster ones; a sixteenth
  *                                                            at least on each
  *   --node-budget alone       those that have one            nothing is left over
+ *   --guest-numa, host=       those of guest nodes           by how much guest memory is to be on each
  *   nothing                   none: the kernel places pages as it likes
  *
  *   the nodes' budgets sum up to the budget; each is at most what its node has available
@@ -21,8 +22,8 @@
 #include "vmm/options_numa.h"
 
 /*
- * numa_plan - @config: budget_bytes is set; fills in nr_nodes and nodes, in the order of the host's numbers. *policy: for
- * all memory of all VMs; it names no nodes where nr_nodes is 0.
+ * numa_plan - @config: budget_bytes is set; fills in nr_nodes and nodes, in the order of the host's numbers, balancing
+ * and rates. *policy: for all memory of all VMs; it names no nodes where nr_nodes is 0.
  * Returns 0, or -1 with diag (EXIT_USAGE).
  */
 must_check int numa_plan(const struct numa_options *options, const struct numa_host *host, struct mm_config *config,

@@ -458,10 +458,11 @@ static int check_backend(const struct parse *p)
                         "--swap is Ebb's own; with --backend kernel leave it out and use swapon(8), or --zram");
     if (o->transport != TRANSPORT_AUTO)
         return diag_set(p->diag, EXIT_USAGE, "--transport is how Ebb moves pages; with --backend kernel leave it out");
-    if (o->numa.has_policy || o->numa.nr_budgets || o->numa.nr_tiers || o->numa.balancing)
+    if (o->numa.has_policy || o->numa.nr_budgets || o->numa.nr_tiers || o->numa.balancing ||
+        options_numa_guest(&o->numa))
         return diag_set(p->diag, EXIT_USAGE,
-                        "--numa, --node-budget, --tiers and --numa-balancing are for Ebb's own frames; with --backend "
-                        "kernel leave them out and use numactl(8)");
+                        "--numa, --node-budget, --tiers, --numa-balancing and host= of --guest-numa are for Ebb's own "
+                        "frames; with --backend kernel leave them out and use numactl(8)");
     return 0;
 }
 
@@ -540,27 +541,12 @@ static int check_linux(const struct parse *p)
     return options_check_linux(&o->linux, o->nr_vms, p->diag);
 }
 
-/* The guest's nodes, and of which of them virtio-mem's region is: the first, unless it is said. */
-static int check_guest_numa(const struct parse *p)
-{
-    struct run_options *o = p->out;
-    struct linux_config *linux = &o->linux;
-
-    if (guest_numa_finish(&o->guest_numa, o->memory_bytes, o->nr_cpus, p->diag))
-        return -1;
-    if (linux->has_hotplug_node && linux->hotplug_node >= o->guest_numa.nr_nodes)
-        return diag_set(p->diag, EXIT_USAGE, "--hotplug-memory node=%u: there is no guest node %u; give --guest-numa",
-                        linux->hotplug_node, linux->hotplug_node);
-    linux->has_hotplug_node = o->guest_numa.nr_nodes > 0 && linux->hotplug_bytes > 0;
-    return 0;
-}
-
 static int finish(struct parse *p)
 {
     struct run_options *o = p->out;
     char text[128];
 
-    if (check_linux(p) || check_guest_numa(p))
+    if (check_linux(p) || options_check_guest_numa(o, p->diag))
         return -1;
     if (!o->has_kernel && !p->has_budget && !p->has_memory && !p->has_zram && !o->nr_swaps && !p->has_workload &&
         o->nr_vms == 1)

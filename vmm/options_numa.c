@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/numa.h"
 #include "vmm/size.h"
 #include "vmm/suggest.h"
 
@@ -245,6 +244,16 @@ int options_numa_read(const char *name, const char *value, struct numa_options *
     if (strcmp(name, "promote-rate") == 0)
         return read_rate(name, value, &out->promote_bytes_per_s, diag);
     return read_balancing(value, out, diag);
+}
+
+uint64_t options_numa_guest(const struct numa_options *options)
+{
+    uint64_t set = 0;
+
+    for (unsigned id = 0; id < NUMA_MAX_NODES; id++)
+        if (options->guest_bytes[id])
+            set |= UINT64_C(1) << id;
+    return set;
 }
 
 int options_numa_check(struct numa_options *options, struct diag *diag)

@@ -8,6 +8,7 @@
 
 #include "mm/mm.h"
 #include "vmm/diag.h"
+#include "vmm/numa.h"
 
 /* Chosen, unmeasured: a small part of what any memory of today moves in a second. */
 #define NUMA_DEFAULT_RATE (UINT64_C(256) << 20)
@@ -30,7 +31,12 @@ struct numa_options {
     struct numa_tier tiers[MM_MAX_NODES];
     uint64_t demote_bytes_per_s, promote_bytes_per_s; /* 0: not given */
     bool balancing;
+    /* Of --guest-numa: memory of guest nodes that are to be on this node of the host, by number; and of all others. */
+    uint64_t guest_bytes[NUMA_MAX_NODES], guest_other_bytes;
 };
+
+/* Nodes of the host that guest nodes are to be on. */
+uint64_t options_numa_guest(const struct numa_options *options);
 
 /*
  * options_numa_read - @name: "numa", "node-budget", "tiers", "demote-rate", "promote-rate" or "numa-balancing".

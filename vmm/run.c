@@ -4,6 +4,7 @@
 #include "vmm/commands.h"
 #include "vmm/numa_plan.h"
 #include "vmm/options_linux.h"
+#include "vmm/pin.h"
 #include "vmm/size.h"
 #include "vmm/swapfile.h"
 
@@ -119,20 +120,14 @@ static void on_line(void *ctx, const char *line)
     screen_line(vm->screen, vm->prefix ? vm->name : "", line);
 }
 
-/* vCPU i of VM j runs on CPU (j * N + i) of those this process may use. False: leave it to the scheduler. */
+/* False: leave it to the scheduler. */
 static bool choose_cpus(const struct run *run, unsigned vm, int *cpus)
 {
-    cpu_set_t set;
-    int allowed[CPU_SETSIZE];
-    unsigned nr = 0;
+    cpu_set_t allowed;
 
-    if (run->options.pin == PIN_NONE || sched_getaffinity(0, sizeof(set), &set))
+    if (run->options.pin == PIN_NONE || sched_getaffinity(0, sizeof(allowed), &allowed))
         return false;
-    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
-        if (CPU_ISSET(cpu, &set))
-            allowed[nr++] = (int)cpu;
-    for (unsigned i = 0; i < run->options.nr_cpus; i++)
-        cpus[i] = allowed[(vm * run->options.nr_cpus + i) % nr];
+    pin_choose(&run->numa, &run->options.guest_numa, &allowed, vm, run->options.nr_cpus, cpus);
     return true;
 }
 

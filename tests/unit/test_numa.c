@@ -10,6 +10,7 @@
 #include "vmm/numa.h"
 #include "vmm/numa_plan.h"
 #include "vmm/options.h"
+#include "vmm/pin.h"
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -231,6 +232,8 @@ static const struct {
     {"--demote-rate 1M/s", "--tiers"},
     {"--promote-rate 1M/s", "--tiers"},
     {"--numa-balancing yes", "on, off"},
+    {"--guest-numa node=0,cpus=0,memory=256M,host=64", "below 64"},
+    {"--backend kernel --guest-numa node=0,cpus=0,memory=256M,host=0", "numactl"},
     {"--backend kernel --numa policy=local", "numactl"},
     {"--backend kernel --tiers a=0,b=1", "numactl"},
     {"--backend kernel --node-budget 0=64M", "numactl"},
@@ -312,6 +315,10 @@ static void expect_plan(const struct numa_host *host, const char *line, const ch
         ck_assert_uint_eq(sum, out->config.budget_bytes);
 }
 
+/* A guest of two nodes, three parts and one part of its memory; and one of which one node is to be on host node 2. */
+#define GUEST_3_1 "--memory 256M --guest-numa node=0,cpus=0,memory=192M,host=0 --guest-numa node=1,memory=64M,host=1 "
+#define GUEST_ONE "--memory 256M --guest-numa node=0,cpus=0-1,memory=190M --guest-numa node=1,memory=66M,host=2 "
+
 static const struct {
     const char *line, *nodes;
     enum mm_policy_mode mode;
@@ -346,6 +353,13 @@ static const struct {
     {"--budget 64M --tiers fast=0,slow=2 --node-budget 0=16M", "0=16 2=48", MM_POLICY_LOCAL, 3},
     {"--budget 64M --tiers fast=0,slow=2 --numa policy=bind,nodes=0", "0=60 2=4", MM_POLICY_BIND, 1},
     {"--numa policy=bind,nodes=0", "0=64", MM_POLICY_BIND, 1}, /* the demonstration */
+    /* by the memory of guest nodes that are to be there */
+    {GUEST_3_1 "--budget 256M", "0=192 1=64", MM_POLICY_LOCAL, 3},
+    {GUEST_3_1 "--budget 256M --numa policy=bind,nodes=0-1", "0=192 1=64", MM_POLICY_BIND, 3},
+    {GUEST_3_1 "--budget 256M --node-budget 1=128M", "0=128 1=128", MM_POLICY_LOCAL, 3},
+    {GUEST_3_1 "--budget 256M --numa policy=preferred,node=2", NULL, MM_POLICY_LOCAL, 0},
+    {GUEST_3_1 "--budget 64M --tiers a=0-1,b=2", "0=30 1=30 2=4", MM_POLICY_LOCAL, 7},
+    {GUEST_ONE "--budget 256M --cpus 2", "0=64 1=62 2=130", MM_POLICY_LOCAL, 7},
 };
 
 START_TEST(test_numa_plan_divides_the_budget)
@@ -442,6 +456,9 @@ static const struct {
     {"--budget 64M --numa policy=bind,nodes=0 --node-budget 1=8M", "neither --numa nor --tiers"},
     {"--budget 64M --tiers a=0,b=1 --node-budget 2=8M", "neither --numa nor --tiers"},
     {"--budget 64M --tiers a=0,b=1 --numa policy=bind,nodes=2", "node 2 is in no tier"},
+    {GUEST_3_1 "--numa policy=bind,nodes=0", "host=1 is not among the nodes of --numa, 0"},
+    {GUEST_3_1 "--tiers a=0,b=2", "host=1 is not among the nodes of --tiers, 0+2"},
+    {"--guest-numa node=0,cpus=0,memory=256M,host=5", "--guest-numa: this host has no node 5"},
     {"--budget 1025M --numa policy=bind,nodes=0", "has 1 GiB free"},
     {"--budget 2G --numa policy=interleave,nodes=0-1 --node-budget 0=8M", "node 1 is to have"},
     {"--budget 2G --node-budget 0=1500M --node-budget 1=548M", "node 0 is to have"},
@@ -483,6 +500,63 @@ START_TEST(test_numa_plan_node_without_memory_is_named)
 }
 END_TEST
 
+START_TEST(test_numa_plan_hands_on_balancing_and_rates)
+{
+    struct numa_host *host = make_lab();
+    struct planned p;
+    expect_plan(host, "--budget 64M --tiers a=0-1,b=2 --demote-rate 1M/s --promote-rate 2M/s --numa-balancing on",
+                "0=30 1=30 2=4", &p);
+    ck_assert(p.config.numa_balancing);
+    ck_assert_uint_eq(p.config.demote_bytes_per_s, MIB);
+    ck_assert_uint_eq(p.config.promote_bytes_per_s, 2 * MIB);
+    expect_plan(host, "--budget 64M --numa policy=local", "0=32 1=32", &p);
+    ck_assert(!p.config.numa_balancing);
+    ck_assert_uint_eq(p.config.demote_bytes_per_s, NUMA_DEFAULT_RATE);
+    free(host);
+}
+END_TEST
+
+/* --- vCPUs on CPUs ---------------------------------------------------------------------------------------------- */
+
+/* Nodes 0 and 1 with CPUs 0-1 and 2-3; node 2 has none. */
+static void expect_pins(const struct guest_numa *guest, unsigned vm, unsigned nr, const int *expected)
+{
+    struct numa_host *host = make_host(3, 1024);
+    cpu_set_t allowed;
+    int cpus[8];
+    CPU_ZERO(&allowed);
+    for (unsigned n = 0; n < 3; n++)
+        CPU_ZERO(&host->nodes[n].cpus);
+    for (unsigned cpu = 0; cpu < 4; cpu++) {
+        CPU_SET(cpu, &allowed);
+        CPU_SET(cpu, &host->nodes[cpu / 2].cpus);
+    }
+    pin_choose(host, guest, &allowed, vm, nr, cpus);
+    for (unsigned i = 0; i < nr; i++)
+        ck_assert_msg(cpus[i] == expected[i], "VM %u, vCPU %u: CPU %d", vm, i, cpus[i]);
+    free(host);
+}
+
+START_TEST(test_pin_vcpus_go_round_the_cpus)
+{
+    const struct guest_numa none = {0};
+    expect_pins(&none, 0, 6, (const int[]){0, 1, 2, 3, 0, 1});
+    expect_pins(&none, 1, 3, (const int[]){3, 0, 1});
+}
+END_TEST
+
+START_TEST(test_pin_vcpus_of_guest_nodes_stay_on_the_hosts_node)
+{
+    /* vCPUs 0 and 1 on node 1, 2 anywhere, 3 on node 2, which has no CPU */
+    const struct guest_numa guest = {.nr_nodes = 3, .node = {{3, 0, 1}, {4, 0, GUEST_NUMA_NO_HOST}, {8, 0, 2}}};
+    expect_pins(&guest, 0, 4, (const int[]){2, 3, 2, 3});
+    const struct guest_numa crossed = {.nr_nodes = 2, .node = {{1, 0, 1}, {2, 0, 0}}};
+    expect_pins(&crossed, 0, 2, (const int[]){2, 0});
+    expect_pins(&crossed, 1, 2, (const int[]){3, 1});
+    expect_pins(&crossed, 2, 2, (const int[]){2, 0});
+}
+END_TEST
+
 /* Numbers with a gap, as where a socket has no memory. */
 START_TEST(test_numa_plan_numbers_with_a_gap)
 {
@@ -519,6 +593,9 @@ int main(void)
     tcase_add_loop_test(tc, test_numa_plan_wrong_is_one_line_that_says_what_is_right, 0, ARRAY_LEN(wrong_plans));
     tcase_add_test(tc, test_numa_plan_node_without_memory_is_named);
     tcase_add_test(tc, test_numa_plan_numbers_with_a_gap);
+    tcase_add_test(tc, test_numa_plan_hands_on_balancing_and_rates);
+    tcase_add_test(tc, test_pin_vcpus_go_round_the_cpus);
+    tcase_add_test(tc, test_pin_vcpus_of_guest_nodes_stay_on_the_hosts_node);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

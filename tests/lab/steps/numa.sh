@@ -92,6 +92,14 @@ run_policy --budget 240M --numa policy=local,nodes=0-2
 same "pages beside node 1" $((on0 + on2)) 0
 grep -q '"local_node": 1[0-9]*,' $work/numa.json || fail "no touch is counted as local"
 
+# Nodes of the guest that stand for nodes of the host: each part of its memory is there.
+run_policy --budget 80M --guest-numa node=0,cpus=0,memory=32M,host=0 --guest-numa node=1,memory=32M,host=2
+same "pages on node 1" $on1 0
+for on in $on0 $on2; do
+    at_least "pages of a guest node" $on 4096
+    at_most "pages of a guest node" $on 8192
+done
+
 # A node that is full reclaims from itself: bound is bound, while pages come and go.
 start_ebb --memory 64M --budget 20M --zram 8M --swap $work/swap,size=64M --json $work/out.json \
     --numa policy=bind,nodes=2 --workload 'fill:32M,pattern=mixed;zipf:32M,ops=2000,write=30;verify'
@@ -126,4 +134,6 @@ refused 'no node 3' --numa policy=bind,nodes=3
 refused 'free' --numa policy=bind,nodes=2 --memory 2G --budget 2G
 refused 'must be equal' --budget 64M --node-budget 0=16M --node-budget 1=16M
 refused 'sum up' --budget 64M --numa policy=bind,nodes=0-1 --node-budget 0=65M
+refused 'no node 4' --memory 64M --guest-numa node=0,cpus=0,memory=64M,host=4
+refused 'not among' --memory 64M --guest-numa node=0,cpus=0,memory=64M,host=1 --numa policy=bind,nodes=0
 refused 'no node 7' --tiers fast=0,slow=7
