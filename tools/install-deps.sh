@@ -17,6 +17,7 @@ libxxhash-dev      xxhash.h
 liburing-dev       liburing.h
 libmicrohttpd-dev  microhttpd.h
 libjansson-dev     jansson.h
+libnuma-dev        numa.h
 "
 # What building does without: installed with it where the package is to be had, never asked for by --check.
 optional_packages="

@@ -7,6 +7,7 @@
 #include "vmm/faultd.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -20,9 +21,16 @@ struct fault_thread {
     pthread_t thread;
 };
 
+struct vcpu_thread {
+    atomic_int tid; /* 0: not known */
+    atomic_int cpu;
+};
+
 struct faultd {
     struct faultd_config config;
     atomic_bool failed;
+    atomic_uint nr_vcpus; /* all known ones are below */
+    struct vcpu_thread vcpus[FAULTD_MAX_VCPUS];
     unsigned nr_started;
     struct fault_thread threads[]; /* config.nr_threads */
 };
@@ -33,8 +41,26 @@ static void fail(struct faultd *fd, int err, gpa_t gpa)
         fd->config.on_fatal(fd->config.ctx, err, gpa);
 }
 
-static void handle_fault(struct fault_thread *self, gpa_t gpa, uint64_t event_flags)
+static unsigned node_of(const struct faultd *fd, int cpu)
 {
+    if (cpu == THREAD_ANY_CPU)
+        cpu = sched_getcpu();
+    return fd->config.node_of_cpu && cpu >= 0 && cpu < CPU_SETSIZE ? fd->config.node_of_cpu[cpu] : 0;
+}
+
+/* MM_FAULT_FROM of the thread @tid; 0 when it is no vCPU's. Racy with faultd_add_vcpu, and then not known yet. */
+static unsigned fault_from(struct faultd *fd, int tid)
+{
+    unsigned nr = atomic_load_explicit(&fd->nr_vcpus, memory_order_acquire); /* with faultd_add_vcpu */
+    for (unsigned i = 0; tid > 0 && i < nr; i++)
+        if (atomic_load_explicit(&fd->vcpus[i].tid, memory_order_acquire) == tid)
+            return MM_FAULT_FROM(node_of(fd, atomic_load_explicit(&fd->vcpus[i].cpu, memory_order_relaxed)), i);
+    return 0;
+}
+
+static void handle_fault(struct fault_thread *self, gpa_t gpa, const struct uffd_msg *msg)
+{
+    uint64_t event_flags = msg->arg.pagefault.flags;
     struct faultd *fd = self->fd;
     if (hostmem_vm_is_released(fd->config.mem)) {
         hostmem_vm_answer(fd->config.mem, gpa);
@@ -45,6 +71,8 @@ static void handle_fault(struct fault_thread *self, gpa_t gpa, uint64_t event_fl
         flags |= MM_FAULT_WRITE;
     if (event_flags & UFFD_PAGEFAULT_FLAG_WP)
         flags |= MM_FAULT_WP;
+    if (fd->config.mem->says_who)
+        flags |= fault_from(fd, (int)msg->arg.pagefault.feat.ptid);
     int err = fd->config.handle(fd->config.ctx, self->index, gpa, flags);
     if (!err)
         return;
@@ -72,7 +100,7 @@ static bool serve(struct fault_thread *self)
     char *address = (char *)(uintptr_t)msg.arg.pagefault.address;
     gpa_t gpa;
     if (guest_range_gpa(&mem->range, address, &gpa)) {
-        handle_fault(self, gpa, msg.arg.pagefault.flags);
+        handle_fault(self, gpa, &msg);
         return true;
     }
     if (uffd_zeropage(mem->uffd, mem->stop_page, PAGE_BYTES))
@@ -106,6 +134,17 @@ int faultd_start(const struct faultd_config *config, struct faultd **out, struct
     }
     *out = fd;
     return 0;
+}
+
+void faultd_add_vcpu(struct faultd *fd, unsigned vcpu, pid_t tid, int cpu)
+{
+    struct vcpu_thread *thread = &fd->vcpus[vcpu];
+    unsigned nr = atomic_load_explicit(&fd->nr_vcpus, memory_order_relaxed);
+    atomic_store_explicit(&thread->cpu, cpu, memory_order_relaxed);
+    atomic_store_explicit(&thread->tid, tid, memory_order_release); /* with fault_from */
+    while (nr <= vcpu && !atomic_compare_exchange_weak_explicit(&fd->nr_vcpus, &nr, vcpu + 1, memory_order_release,
+                                                                memory_order_relaxed)) /* with fault_from */
+        ;
 }
 
 void faultd_stop(struct faultd *fd)

@@ -180,12 +180,13 @@ static int hostmem_place(void *ctx, vmid_t id, gfn_t gfn, fn_t fn, uint32_t nr, 
 static int hostmem_place_copy(void *ctx, vmid_t id, gfn_t gfn, const void *src, uint32_t nr, unsigned node,
                               uint32_t *done)
 {
-    (void)node;
     struct hostmem_vm *vm = hostmem_vm_get(ctx, id);
     char *guest = hostmem_guest(vm, gfn, nr);
     hostmem_block_note(vm->tables, (uint64_t)(guest - vm->range.base) / PAGE_BYTES, nr);
-    uint64_t bytes;
-    int err = uffd_copy(vm->uffd, guest, src, nr * PAGE_BYTES, &bytes);
+    uint64_t bytes = 0;
+    int err = hostmem_node_use(vm->hm, node);
+    if (!err)
+        err = uffd_copy(vm->uffd, guest, src, nr * PAGE_BYTES, &bytes);
     *done = (uint32_t)(bytes / PAGE_BYTES);
     if (overtaken(vm, err)) {
         hostmem_wake(ctx, id, gfn, nr);
@@ -265,6 +266,8 @@ static int arena_open(struct hostmem *hm, struct diag *diag)
         return diag_set(diag, EXIT_HOST, "no address space for an arena of %llu MiB: use a smaller --budget",
                         (unsigned long long)(hm->arena_bytes >> 20));
     madvise(hm->zeros, HOSTMEM_COPY_PAGES * PAGE_BYTES, MADV_NOHUGEPAGE);
+    if (hostmem_nodes_open(hm, diag))
+        return -1;
     if (probe_arena(hm, diag))
         return -1;
     hm->ops.keeps_tables = hm->config.move && !hm->frees_tables;
@@ -316,6 +319,7 @@ void hostmem_destroy(struct hostmem *hm)
     if (hm->zeros != MAP_FAILED)
         munmap(hm->zeros, HOSTMEM_COPY_PAGES * PAGE_BYTES);
     block_unmap(hm->arena, hm->arena_bytes);
+    hostmem_nodes_close(hm);
     free(hm->vms);
     free((void *)hm->tables);
     free(hm);
@@ -335,14 +339,24 @@ static void advise_guest(const struct hostmem_vm *vm)
     madvise(vm->range.base, vm->range.bytes + vm->range.tail_bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
+/* With the faulting thread's number in each event, where the kernel has that. */
+static int open_guest_uffd(struct hostmem_vm *vm)
+{
+    uint64_t features = vm->hm->config.move ? UFFD_FEATURE_MOVE : UFFD_FEATURE_PAGEFAULT_FLAG_WP;
+    vm->uffd = uffd_open(features | UFFD_FEATURE_THREAD_ID);
+    vm->says_who = vm->uffd >= 0;
+    if (vm->uffd == -EINVAL)
+        vm->uffd = uffd_open(features);
+    return vm->uffd;
+}
+
 static int vm_open(struct hostmem_vm *vm, struct diag *diag)
 {
     bool move = vm->hm->config.move;
     struct guest_range *range = &vm->range;
     vm->stop_page = range->base + range->bytes;
     advise_guest(vm);
-    vm->uffd = uffd_open(move ? UFFD_FEATURE_MOVE : UFFD_FEATURE_PAGEFAULT_FLAG_WP);
-    if (vm->uffd < 0)
+    if (open_guest_uffd(vm) < 0)
         return diag_host(diag, -vm->uffd, "userfaultfd for a VM");
     int err = uffd_register(vm->uffd, range->base, range->bytes + range->tail_bytes,
                             UFFDIO_REGISTER_MODE_MISSING | (move ? 0 : UFFDIO_REGISTER_MODE_WP));

@@ -13,12 +13,14 @@
  *   hostmem.c       arena, ranges, what both transports share
  *   hostmem_move.c  UFFDIO_MOVE: the physical page itself goes over
  *   hostmem_copy.c  UFFDIO_COPY, then MADV_DONTNEED of the original; needs no Linux 6.8
+ *   hostmem_node.c  nodes: each has a part of the slots, and new pages of guests come from the one that is named
  *
  * No locks: mm/ promises that no two threads work on the same pages, and the kernel does the rest.
  */
 #ifndef VMM_HOSTMEM_H
 #define VMM_HOSTMEM_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "mm/mm.h"
@@ -28,9 +30,17 @@
 /* Pages in one step of the copying transport: for so long a page is held twice. */
 #define HOSTMEM_COPY_PAGES 64u
 
+struct hostmem_node {
+    int id;     /* the host's number of it; MM_NODE_ANY, for all of them or none: pages are where the kernel likes */
+    fn_t start; /* its slots, whole blocks, behind those of the node before */
+    uint32_t nr_slots; /* > 0 */
+};
+
 struct hostmem_config {
     uint32_t nr_slots; /* of the arena; rounded up to whole blocks */
     bool move;         /* UFFDIO_MOVE; otherwise copy */
+    unsigned nr_nodes; /* 0: one, MM_NODE_ANY */
+    struct hostmem_node nodes[MM_MAX_NODES];
     /* What host_ops.kick does; may be NULL. */
     void (*kick)(void *ctx, enum mm_worker worker);
     void *kick_ctx;
@@ -48,6 +58,7 @@ struct hostmem_vm {
     struct guest_range range; /* with the stop page as its tail */
     char *stop_page;          /* registered like guest memory; faultd.c ends its threads with it */
     int uffd;
+    bool says_who;        /* events have the number of the thread that faults: Linux 4.14 */
     vmid_t id;            /* 0: not attached */
     atomic_int state;     /* enum hostmem_vm_state */
     atomic_uint nr_takes; /* take() under way */
@@ -64,6 +75,8 @@ struct hostmem {
     int uffd;
     int pagemap;                     /* which pages of this process are present */
     atomic_uchar *tables;            /* by block of the arena */
+    bool bound;                      /* to nodes; thread_node is there */
+    pthread_key_t thread_node;       /* the node in config that the thread's policy is for */
     struct hostmem_vm *_Atomic *vms; /* by vmid_t */
 };
 
@@ -71,7 +84,11 @@ struct hostmem {
 bool hostmem_can_move(uint64_t features);
 bool hostmem_can_copy(uint64_t features);
 
-/* 0, or -1 with diag and nothing left. */
+/*
+ * hostmem_create - with nodes, the calling thread has the memory policy MPOL_LOCAL until hostmem_destroy, which is its
+ * default said aloud; start the threads that touch guest memory from it (hostmem_node.c says why).
+ * 0, or -1 with diag and nothing left.
+ */
 must_check int hostmem_create(const struct hostmem_config *config, struct hostmem **out, struct diag *diag);
 /* Every VM must have been destroyed. */
 void hostmem_destroy(struct hostmem *hm);
@@ -117,6 +134,14 @@ must_check int hostmem_present(const struct hostmem *hm, const char *start, uint
  */
 void hostmem_block_clear(char *base, atomic_uchar *tables, uint64_t page);
 void hostmem_block_note(atomic_uchar *tables, uint64_t page, uint32_t nr);
+
+/* Policies of the slots. 0, or -1 with diag; hostmem_nodes_close is needed in any case. */
+must_check int hostmem_nodes_open(struct hostmem *hm, struct diag *diag);
+void hostmem_nodes_close(struct hostmem *hm);
+/* Index in config.nodes of the node that slot @fn is of. */
+unsigned hostmem_node_of(const struct hostmem *hm, fn_t fn);
+/* New pages that the calling thread makes in guests are of this node. 0; -ENOMEM: it may not be used any more. */
+must_check int hostmem_node_use(struct hostmem *hm, unsigned node);
 
 /* Contracts as in host_ops.h; the VM is not released. */
 int hostmem_move_take(struct hostmem_vm *vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done);

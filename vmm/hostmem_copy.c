@@ -76,7 +76,7 @@ int hostmem_copy_take(struct hostmem_vm *vm, gfn_t gfn, fn_t fn, uint32_t nr, ui
 int hostmem_copy_place(struct hostmem_vm *vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done)
 {
     char *guest = hostmem_guest(vm, gfn, nr), *slot = hostmem_slot(vm->hm, fn);
-    int err = 0;
+    int err = hostmem_node_use(vm->hm, hostmem_node_of(vm->hm, fn));
     for (*done = 0; *done < nr && !err;) {
         uint64_t step = MIN_OF(nr - *done, HOSTMEM_COPY_PAGES) * PAGE_BYTES, bytes;
         err = uffd_copy(vm->uffd, guest + *done * PAGE_BYTES, slot + *done * PAGE_BYTES, step, &bytes);

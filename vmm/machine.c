@@ -56,6 +56,14 @@ void machine_end(struct machine *m, enum machine_state state, enum machine_endin
     pthread_mutex_unlock(&m->lock);
 }
 
+/* Its faults are known by its thread from now on. */
+static void on_vcpu_enter(void *ctx, const struct vcpu *vcpu)
+{
+    struct machine *m = ctx;
+
+    memhost_vm_add_vcpu(m->memory, vcpu->index, m->cpus[vcpu->index]);
+}
+
 static void on_vcpu_failure(void *ctx, const char *reason)
 {
     struct machine *m = ctx;
@@ -271,7 +279,7 @@ static int build(struct machine *m, struct memhost *mh, const struct machine_con
     m->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (m->done_fd < 0)
         return diag_host(diag, errno, "eventfd");
-    if (add_memory(m, mh, config, diag))
+    if (add_memory(m, mh, config, diag) || machine_bind_nodes(m, diag))
         return -1;
     if (m->linux ? linux_add_ports(m, config, diag) : ebbguest_add_ports(m, config, diag))
         return -1;
@@ -323,6 +331,7 @@ int machine_create(struct memhost *mh, const struct machine_config *config, stru
     m->env = (struct vcpu_env){
         .bus = &m->bus,
         .stop = &m->stop,
+        .on_enter = on_vcpu_enter,
         .on_failure = on_vcpu_failure,
         .on_leave = on_vcpu_leave,
         .ctx = m,

@@ -89,6 +89,9 @@ void linux_console_line(void *ctx, const char *line);
 void linux_failed(struct machine *m, const char *reason);
 void linux_system_event(void *ctx, uint32_t type);
 
+/* machine_numa.c: the memory of guest nodes is on the nodes of the host that they stand for. 0, or -1 with diag. */
+must_check int machine_bind_nodes(struct machine *m, struct diag *diag);
+
 /* The serial port on the bus, with the machine's line handler. */
 must_check int machine_add_serial(struct machine *m, void (*on_line)(void *ctx, const char *line), void *ctx,
                                   struct diag *diag);

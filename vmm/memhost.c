@@ -12,10 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "vmm/faultd.h"
 #include "vmm/hostmem.h"
 #include "vmm/kernel_backend.h"
+#include "vmm/memhost_numa.h"
 #include "vmm/oom.h"
 #include "vmm/uffd.h"
 #include "vmm/workers.h"
@@ -30,6 +32,8 @@ struct memhost {
     struct mm_thread *worker_threads[MM_MAX_WORKERS];
     pthread_mutex_t lock;
     struct mm_thread *caller_thread; /* guarded by lock */
+    struct memhost_numa numa;
+    struct mm_policy policy;
     struct oom oom;
     /* BACKEND_KERNEL */
     struct kernel_backend *kernel;
@@ -97,16 +101,23 @@ static int create_ebb(struct memhost *mh, const struct memhost_config *config, s
     uint64_t features;
     if (uffd_probe(&features, diag) || memhost_choose_transport(config->transport, features, &mh->move, diag))
         return -1;
+    memhost_numa_init(&mh->numa, &config->mm, config->numa);
+    mh->policy = config->policy;
     struct workers_config work = {
-        .run = run_worker, .scan = run_scanner, .nr_nodes = MAX_OF(config->mm.nr_nodes, 1u), .ctx = mh};
+        .run = run_worker,
+        .scan = run_scanner,
+        .nr_nodes = MAX_OF(config->mm.nr_nodes, 1u),
+        .node_cpus = mh->numa.node_cpus,
+        .ctx = mh,
+    };
     if (!config->no_workers && workers_create(&work, &mh->workers))
         return diag_set(diag, EXIT_HOST, "out of memory");
     struct hostmem_config mem = {
-        .nr_slots = mm_arena_slots(&config->mm),
         .move = mh->move,
         .kick = kick,
         .kick_ctx = mh,
     };
+    memhost_numa_arena(&config->mm, &mem);
     if (hostmem_create(&mem, &mh->hostmem, diag))
         return -1;
     int err = mm_host_create(&config->mm, &mh->hostmem->ops, mh->hostmem, mh->hostmem->arena, &mh->mm);
@@ -255,6 +266,8 @@ static int create_vm_mm(struct memhost_vm *vm, struct diag *diag)
     hostmem_vm_attach(vm->mem, mm_vm_id(vm->mm));
     vm->oom = (struct oom_vm){.bytes = held_bytes, .stop = stop_victim, .ctx = vm};
     oom_add(&vm->mh->oom, &vm->oom);
+    if (memhost_numa_place(vm->mm, vm->config.regions, vm->config.nr_regions, &vm->mh->policy, diag))
+        return -1;
     vm->threads = calloc(nr_threads, sizeof(struct mm_thread *));
     if (!vm->threads)
         return diag_set(diag, EXIT_HOST, "out of memory");
@@ -276,6 +289,7 @@ static int create_vm_ebb(struct memhost_vm *vm, struct diag *diag)
         .mem = vm->mem,
         .nr_threads = vm->nr_threads,
         .cpus = vm->config.fault_cpus,
+        .node_of_cpu = vm->mh->numa.node_of_cpu,
         .handle = handle_fault,
         .on_fatal = report_fatal,
         .ctx = vm,
@@ -310,6 +324,19 @@ int memhost_vm_add(struct memhost *mh, const struct memhost_vm_config *config, s
     }
     *out = vm;
     return 0;
+}
+
+int memhost_vm_bind(struct memhost_vm *vm, gpa_t gpa, uint64_t bytes, int node, struct diag *diag)
+{
+    if (!vm->mm)
+        return diag_set(diag, EXIT_USAGE, "node %d: with --backend kernel memory is not bound to nodes", node);
+    return memhost_numa_bind(vm->mh->mm, vm->mm, gpa, bytes, node, diag);
+}
+
+void memhost_vm_add_vcpu(struct memhost_vm *vm, unsigned index, int cpu)
+{
+    if (vm->faultd)
+        faultd_add_vcpu(vm->faultd, index, gettid(), cpu);
 }
 
 static const struct guest_range *vm_range(const struct memhost_vm *vm)

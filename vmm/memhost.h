@@ -12,14 +12,18 @@
 #include "mm/mm.h"
 #include "vmm/diag.h"
 
+struct numa_host;
+
 enum backend { BACKEND_EBB, BACKEND_KERNEL };
 enum transport { TRANSPORT_AUTO, TRANSPORT_MOVE, TRANSPORT_COPY };
 
 struct memhost_config {
     enum backend backend;
     enum transport transport;
-    struct mm_config mm; /* BACKEND_KERNEL uses budget_bytes and zram */
-    bool no_workers;     /* tests: no kswapd and housekeeper threads */
+    struct mm_config mm;          /* BACKEND_KERNEL uses budget_bytes and zram */
+    bool no_workers;              /* tests: no kswapd and housekeeper threads */
+    struct mm_policy policy;      /* of all VMs' memory, until mm_vm_place says more; without nodes: mm/'s default */
+    const struct numa_host *numa; /* the nodes that mm.nodes are of; NULL: as the kernel tells */
 };
 
 struct memhost;
@@ -59,6 +63,16 @@ struct memhost_vm_config {
 };
 must_check int memhost_vm_add(struct memhost *mh, const struct memhost_vm_config *config, struct memhost_vm **out,
                               struct diag *diag);
+/*
+ * memhost_vm_add_vcpu - the calling thread is vCPU @index of the VM; @cpu: the only one it runs on, or THREAD_ANY_CPU
+ * (-1). Its faults are told from those of others then. Does nothing for BACKEND_KERNEL.
+ */
+void memhost_vm_add_vcpu(struct memhost_vm *vm, unsigned index, int cpu);
+/*
+ * memhost_vm_bind - [gpa, gpa + bytes), whole blocks of one region, is on this node of the host and nowhere else. Before
+ * the VM runs. 0, or -1 with diag: no such node is in the configuration.
+ */
+must_check int memhost_vm_bind(struct memhost_vm *vm, gpa_t gpa, uint64_t bytes, int node, struct diag *diag);
 /* Address of [gpa, gpa + bytes) in this process; NULL when not inside one region. */
 void *memhost_vm_hva(struct memhost_vm *vm, gpa_t gpa, uint64_t bytes);
 /* NULL for BACKEND_KERNEL. */

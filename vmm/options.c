@@ -161,88 +161,10 @@ static int opt_vms(struct parse *p, const char *value)
     return parse_count(p, value, OPTIONS_MAX_VMS, &p->out->nr_vms);
 }
 
-static int zram_part(struct parse *p, const char *part)
-{
-    static const char *const algos[] = {"lz4", "zstd", NULL};
-    struct zram_config *zram = &p->out->mm.zram;
-    long level;
-
-    if (strncmp(part, "algo=", 5) == 0) {
-        int algo = parse_word(p, part + 5, algos);
-        if (algo < 0)
-            return -1;
-        zram->algo = algo ? ZRAM_ZSTD : ZRAM_LZ4;
-        return 0;
-    }
-    if (strncmp(part, "level=", 6) == 0) {
-        if (parse_long(part + 6, &level) || level < 1 || level > 65537)
-            return bad(p, part, "the level must be 1 to 19 for zstd, 1 to 65537 (acceleration) for lz4");
-        zram->level = (int)level;
-        return 0;
-    }
-    return bad(p, part, "is not known; write --zram SIZE[,algo=lz4|zstd][,level=N]");
-}
-
 static int opt_zram(struct parse *p, const char *value)
 {
-    char text[128], *rest = text, *part;
-
-    if (snprintf(text, sizeof(text), "%s", value) >= (int)sizeof(text))
-        return bad(p, value, "is too long; write --zram SIZE[,algo=lz4|zstd][,level=N]");
-    p->out->mm.zram = (struct zram_config){.algo = ZRAM_LZ4};
-    part = strsep(&rest, ",");
-    if (parse_size(p, part, &p->out->mm.zram.limit_bytes))
-        return -1;
-    while ((part = strsep(&rest, ",")))
-        if (zram_part(p, part))
-            return -1;
-    if (p->out->mm.zram.algo == ZRAM_ZSTD && p->out->mm.zram.level > 19)
-        return bad(p, value, "zstd's level must be 1 to 19");
     p->has_zram = true;
-    return 0;
-}
-
-static int swap_part(const char *part, struct swap_option *out, struct diag *diag)
-{
-    long number;
-
-    if (strncmp(part, "size=", 5) == 0) {
-        if (size_parse(part + 5, &out->size_bytes) || out->size_bytes == 0)
-            return diag_set(diag, EXIT_USAGE, "swap %.200s: %.40s is not a size; write it as size=512M", out->path,
-                            part + 5);
-        return 0;
-    }
-    if (strncmp(part, "prio=", 5) == 0) {
-        if (parse_long(part + 5, &number) || number < 0 || number > 32767)
-            return diag_set(diag, EXIT_USAGE, "swap %.200s: the priority must be 0 to 32767, higher is used first",
-                            out->path);
-        out->priority = (int)number;
-        return 0;
-    }
-    if (strcmp(part, "discard") == 0) {
-        out->discard = true;
-        return 0;
-    }
-    return diag_set(diag, EXIT_USAGE, "swap %.200s: %.40s is not known; write FILE[,size=SIZE][,prio=N][,discard]",
-                    out->path, part);
-}
-
-int options_parse_swap(const char *text, struct swap_option *out, struct diag *diag)
-{
-    char copy[sizeof(out->path) + 64], *rest = copy, *part;
-
-    *out = (struct swap_option){.priority = -1};
-    if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy))
-        return diag_set(diag, EXIT_USAGE, "swap %.80s...: the path is too long", text);
-    part = strsep(&rest, ",");
-    if (!*part)
-        return diag_set(diag, EXIT_USAGE, "a swap area needs a file; write FILE[,size=SIZE][,prio=N][,discard]");
-    if (snprintf(out->path, sizeof(out->path), "%s", part) >= (int)sizeof(out->path))
-        return diag_set(diag, EXIT_USAGE, "swap %.80s...: the path is too long", text);
-    while ((part = strsep(&rest, ",")))
-        if (swap_part(part, out, diag))
-            return -1;
-    return 0;
+    return options_parse_zram(value, &p->out->mm.zram, p->diag);
 }
 
 static int opt_swap(struct parse *p, const char *value)
@@ -411,6 +333,11 @@ static int opt_no_balloon(struct parse *p, const char *value)
     return 0;
 }
 
+static int opt_numa(struct parse *p, const char *value)
+{
+    return options_numa_read(p->name, value, &p->out->numa, p->diag);
+}
+
 static int opt_quiet(struct parse *p, const char *value)
 {
     (void)value;
@@ -462,6 +389,12 @@ static const struct option_row rows[] = {
     {"balloon", MAY_HAVE_VALUE, opt_balloon},
     {"no-balloon", NO_VALUE, opt_no_balloon},
     {"hotplug-memory", HAS_VALUE, opt_hotplug},
+    {"numa", HAS_VALUE, opt_numa},
+    {"node-budget", HAS_VALUE, opt_numa},
+    {"tiers", HAS_VALUE, opt_numa},
+    {"demote-rate", HAS_VALUE, opt_numa},
+    {"promote-rate", HAS_VALUE, opt_numa},
+    {"numa-balancing", HAS_VALUE, opt_numa},
     {"quiet", NO_VALUE, opt_quiet},
     {"help", NO_VALUE, opt_help},
 };
@@ -525,6 +458,11 @@ static int check_backend(const struct parse *p)
                         "--swap is Ebb's own; with --backend kernel leave it out and use swapon(8), or --zram");
     if (o->transport != TRANSPORT_AUTO)
         return diag_set(p->diag, EXIT_USAGE, "--transport is how Ebb moves pages; with --backend kernel leave it out");
+    if (o->numa.has_policy || o->numa.nr_budgets || o->numa.nr_tiers || o->numa.balancing ||
+        options_numa_guest(&o->numa))
+        return diag_set(p->diag, EXIT_USAGE,
+                        "--numa, --node-budget, --tiers, --numa-balancing and host= of --guest-numa are for Ebb's own "
+                        "frames; with --backend kernel leave them out and use numactl(8)");
     return 0;
 }
 
@@ -603,34 +541,19 @@ static int check_linux(const struct parse *p)
     return options_check_linux(&o->linux, o->nr_vms, p->diag);
 }
 
-/* The guest's nodes, and of which of them virtio-mem's region is: the first, unless it is said. */
-static int check_guest_numa(const struct parse *p)
-{
-    struct run_options *o = p->out;
-    struct linux_config *linux = &o->linux;
-
-    if (guest_numa_finish(&o->guest_numa, o->memory_bytes, o->nr_cpus, p->diag))
-        return -1;
-    if (linux->has_hotplug_node && linux->hotplug_node >= o->guest_numa.nr_nodes)
-        return diag_set(p->diag, EXIT_USAGE, "--hotplug-memory node=%u: there is no guest node %u; give --guest-numa",
-                        linux->hotplug_node, linux->hotplug_node);
-    linux->has_hotplug_node = o->guest_numa.nr_nodes > 0 && linux->hotplug_bytes > 0;
-    return 0;
-}
-
 static int finish(struct parse *p)
 {
     struct run_options *o = p->out;
     char text[128];
 
-    if (check_linux(p) || check_guest_numa(p))
+    if (check_linux(p) || options_check_guest_numa(o, p->diag))
         return -1;
     if (!o->has_kernel && !p->has_budget && !p->has_memory && !p->has_zram && !o->nr_swaps && !p->has_workload &&
         o->nr_vms == 1)
         fill_demonstration(o);
     else if (!p->has_budget)
         o->mm.budget_bytes = options_whole_budget(o->memory_bytes + o->linux.hotplug_bytes, o->nr_vms);
-    if (check_backend(p) || check_sizes(p))
+    if (check_backend(p) || check_sizes(p) || options_numa_check(&o->numa, p->diag))
         return -1;
     if (o->has_kernel && !o->linux.cmdline[0])
         return options_parse_cmdline(OPTIONS_CMDLINE, &o->linux, p->diag);

@@ -6,6 +6,7 @@
 #include "vmm/guest_numa.h"
 #include "vmm/linux_config.h"
 #include "vmm/memhost.h"
+#include "vmm/options_numa.h"
 #include "vmm/workload.h"
 
 #define OPTIONS_MAX_VMS 256
@@ -36,6 +37,7 @@ struct run_options {
     bool console;              /* the guest's console is this process's terminal, or reads its standard input */
     bool devices;              /* those of linux for the embedded guest, too */
     enum pin pin;
+    struct numa_options numa;
     const char *api_path;  /* NULL: a socket where `ebb show` looks; "none": no API */
     const char *json_path; /* NULL: none; "-": standard output */
     bool quiet;
@@ -50,6 +52,9 @@ struct run_options {
  * With --help or --workload help nothing else is checked.
  */
 int options_parse_run(int argc, char *const argv[], struct run_options *out, struct diag *diag);
+
+/* options_parse_zram - "SIZE[,algo=lz4|zstd][,level=N]". As above. */
+int options_parse_zram(const char *text, struct zram_config *out, struct diag *diag);
 
 /* options_parse_swap - "FILE[,size=SIZE][,prio=N][,discard]". As above. */
 int options_parse_swap(const char *text, struct swap_option *out, struct diag *diag);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/options_guest_numa.h"
 
+#include "vmm/options.h"
+
 #include "vmm/size.h"
 
 #include <errno.h>
@@ -192,4 +194,35 @@ int options_parse_guest_distance(const char *text, struct guest_numa *numa, stru
                         text, a, b, numa->distance[a][b]);
     numa->distance[a][b] = numa->distance[b][a] = (uint8_t)distance;
     return 0;
+}
+
+/* How much guest memory is to be on which node of the host. */
+static int count_hosts(const struct guest_numa *guest, uint64_t memory_bytes, struct numa_options *out,
+                       struct diag *diag)
+{
+    out->guest_other_bytes = memory_bytes;
+    for (unsigned i = 0; i < guest->nr_nodes; i++) {
+        int host = guest->node[i].host;
+        if (host == GUEST_NUMA_NO_HOST)
+            continue;
+        if (host >= NUMA_MAX_NODES)
+            return diag_set(diag, EXIT_USAGE, "--guest-numa: host=%d: Ebb knows nodes of this host below %d", host,
+                            NUMA_MAX_NODES);
+        out->guest_bytes[host] += guest->node[i].memory_bytes;
+        out->guest_other_bytes -= guest->node[i].memory_bytes;
+    }
+    return 0;
+}
+
+int options_check_guest_numa(struct run_options *options, struct diag *diag)
+{
+    struct linux_config *linux = &options->linux;
+
+    if (guest_numa_finish(&options->guest_numa, options->memory_bytes, options->nr_cpus, diag))
+        return -1;
+    if (linux->has_hotplug_node && linux->hotplug_node >= options->guest_numa.nr_nodes)
+        return diag_set(diag, EXIT_USAGE, "--hotplug-memory node=%u: there is no guest node %u; give --guest-numa",
+                        linux->hotplug_node, linux->hotplug_node);
+    linux->has_hotplug_node = options->guest_numa.nr_nodes > 0 && linux->hotplug_bytes > 0;
+    return count_hosts(&options->guest_numa, options->memory_bytes, &options->numa, diag);
 }

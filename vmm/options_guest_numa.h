@@ -17,4 +17,11 @@ int options_parse_guest_distance(const char *text, struct guest_numa *numa, stru
 /* The number of a guest node, 0 .. GUEST_NUMA_MAX_NODES - 1; false: @text is none. */
 bool options_read_guest_node(const char *text, unsigned *out);
 
+/*
+ * options_check_guest_numa - the guest's nodes with its memory and vCPUs; of which of them virtio-mem's region is, the
+ * first unless it is said; how much of it is to be on which node of the host. 0, or -1 with @diag (EXIT_USAGE).
+ */
+struct run_options;
+int options_check_guest_numa(struct run_options *options, struct diag *diag);
+
 #endif

@@ -1,49 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/render.h"
 
+#include "vmm/render_parts.h"
 #include "vmm/size.h"
-#include "vmm/table.h"
 #include "vmm/views.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <string.h>
-
-static uint64_t number(const json_t *object, const char *name)
-{
-    return (uint64_t)json_integer_value(json_object_get(object, name));
-}
-
-static const char *text(const json_t *object, const char *name)
-{
-    const char *value = json_string_value(json_object_get(object, name));
-
-    return value ? value : "-";
-}
-
-/* One line of column titles, words separated by single blanks. */
-static void titles(struct table *table, const char *words)
-{
-    while (*words) {
-        int nr = (int)strcspn(words, " ");
-        table_cell(table, "%.*s", nr, words);
-        words += nr + (words[nr] == ' ');
-    }
-}
-
-static void put_number(struct table *table, const json_t *object, const char *name)
-{
-    table_cell(table, "%" PRIu64, number(object, name));
-}
-
-/* Prints and frees. */
-static int finish(struct table *table, unsigned indent, FILE *out)
-{
-    int error = table_print(table, indent, out);
-
-    table_fini(table);
-    return error;
-}
 
 /* name value, as in /proc/vmstat. */
 static int render_vmstat(const json_t *json, FILE *out)
@@ -450,7 +413,8 @@ int render_view(const char *view, const json_t *json, FILE *out)
         {"slabinfo", render_slabinfo}, {"lru", render_lru},           {"zram", render_zram},
         {"swaps", render_swaps},       {"stage2", render_stage2},     {"regions", render_regions},
         {"free", render_free},         {"page", render_page},         {"pageclass", render_pageclass},
-        {"balloon", render_balloon},   {"devices", render_devices},
+        {"balloon", render_balloon},   {"devices", render_devices},   {"numa", render_numa},
+        {"tiers", render_tiers},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)

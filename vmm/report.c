@@ -3,6 +3,7 @@
 
 #include "vmm/size.h"
 #include "vmm/views.h"
+#include "vmm/views_numa.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -90,6 +91,7 @@ void report_add_vm(struct report *report, unsigned index, const char *name, stru
     if (mm) {
         mm_vm_stat(mm, &vm->stat);
         mm_fault_hist(mm, &vm->minor, &vm->major);
+        mm_vm_nodes(mm, vm->node_pages);
     }
     json_decref(vm->devices);
     vm->devices = machine_devices_json(machine);
@@ -127,6 +129,9 @@ void report_close(struct report *report, struct memhost *mh)
         return;
     }
     mm_host_stat(mm, &report->host);
+    report->nr_nodes = mm_nr_nodes(mm);
+    for (unsigned i = 0; i < report->nr_nodes; i++)
+        mm_node_stat(mm, i, &report->nodes[i]);
     report->nr_swaps = swap_stat(mm_swap_set(mm), report->swaps, MAX_SWAP_AREAS);
     if (mm_zram(mm)) {
         zram_stat(mm_zram(mm), &report->zram);
@@ -222,6 +227,9 @@ static json_t *vm_json(const struct report *report, const struct report_vm *vm)
         view_put(o, "untouched_bytes", vm->stat.untouched_bytes);
         view_put(o, "balloon_bytes", vm->stat.balloon_bytes);
         view_put(o, "poisoned_bytes", vm->stat.poisoned_bytes);
+        if (report->nr_nodes > 1)
+            json_object_set_new(o, "pages_by_node",
+                                view_pages_by_node(report->nodes, report->nr_nodes, vm->node_pages));
         faults = json_object();
         json_object_set_new(faults, "minor", hist_json(&vm->minor));
         json_object_set_new(faults, "major", hist_json(&vm->major));
@@ -266,6 +274,8 @@ json_t *report_json(const struct report *report)
         json_t *swaps = view_swaps(report->swaps, report->nr_swaps);
         view_put(o, "metadata_bytes", report->host.metadata_bytes);
         json_object_set_new(o, "vmstat", view_vmstat(&report->host, &report->zram));
+        if (report->nr_nodes > 1)
+            json_object_set_new(o, "nodes", view_nodes(report->nodes, report->nr_nodes));
         json_object_set(o, "swaps", json_object_get(swaps, "swaps"));
         json_decref(swaps);
     } else {

@@ -21,9 +21,10 @@ struct report_vm {
     bool has_mm;                                       /* BACKEND_EBB: stat, minor and major say something */
     struct mm_vm_stat stat;
     struct hist minor, major;
-    json_t *devices;         /* what its devices counted; NULL before report_add_vm */
-    uint64_t resident_bytes; /* as the kernel counts */
-    bool gone;               /* gave its memory back before the end: its places are not the host's of the end */
+    uint64_t node_pages[MM_MAX_NODES]; /* in the guest, by node of report.nodes */
+    json_t *devices;                   /* what its devices counted; NULL before report_add_vm */
+    uint64_t resident_bytes;           /* as the kernel counts */
+    bool gone; /* gave its memory back before the end: its places are not the host's of the end */
 };
 
 struct report {
@@ -34,7 +35,9 @@ struct report {
     uint64_t peak_resident_bytes; /* VmHWM */
     uint64_t swapped_bytes;       /* VmSwap */
     struct mm_host_stat host;     /* has_mm */
-    const char *zram_algo;        /* NULL: no store */
+    unsigned nr_nodes;            /* has_mm */
+    struct mm_node_stat nodes[MM_MAX_NODES];
+    const char *zram_algo; /* NULL: no store */
     struct zram_stat zram;
     unsigned nr_swaps;
     struct swap_area_stat swaps[MAX_SWAP_AREAS];

@@ -134,6 +134,33 @@ static int print_places(const struct report *report, const struct totals *t, FIL
     return print(&table, out);
 }
 
+/* Pages in the guests by node of the host, where there is more than one. */
+static int print_nodes(const struct report *report, FILE *out)
+{
+    struct table table;
+
+    if (report->nr_nodes < 2)
+        return 0;
+    fprintf(out, "By node of this host\n");
+    table_init(&table, "lrrrrl");
+    for (unsigned n = 0; n < report->nr_nodes; n++) {
+        const struct mm_node_stat *node = &report->nodes[n];
+        uint64_t pages = 0, all = 0;
+        for (unsigned i = 0; i < report->nr_vms; i++)
+            for (unsigned k = 0; k < report->nr_nodes && !report->vms[i].gone; k++) {
+                all += report->vms[i].node_pages[k];
+                pages += k == n ? report->vms[i].node_pages[k] : 0;
+            }
+        table_cell(&table, "node %d", node->id);
+        table_size(&table, pages * PAGE_BYTES);
+        table_cell(&table, "%.1f%%", all ? 100.0 * (double)pages / (double)all : 0.0);
+        table_cell(&table, "of a budget of");
+        table_size(&table, node->budget_bytes);
+        table_cell(&table, "%s", node->numa_miss ? "some because another node was full" : "");
+    }
+    return print(&table, out);
+}
+
 static const char *verdict(const struct report_vm *vm)
 {
     if (vm->failure[0])
@@ -302,6 +329,8 @@ int report_table(const struct report *report, FILE *out)
     sum_up(report, t);
     print_verdict(report, t, out);
     int error = print_places(report, t, out);
+    if (!error)
+        error = print_nodes(report, out);
     if (!error)
         error = print_vms(report, out);
     if (!error && report->has_mm) {

@@ -2,7 +2,9 @@
 #include "vmm/run.h"
 
 #include "vmm/commands.h"
+#include "vmm/numa_plan.h"
 #include "vmm/options_linux.h"
+#include "vmm/pin.h"
 #include "vmm/size.h"
 #include "vmm/swapfile.h"
 
@@ -23,10 +25,12 @@ static int check_host(struct run *run)
     uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     char budget[SIZE_TEXT], host[SIZE_TEXT];
 
-    if (run->options.mm.budget_bytes <= ram)
-        return 0;
-    return diag_set(run->diag, EXIT_USAGE, "a budget of %s is more than this host's memory, %s; give a --budget below",
-                    size_text(budget, run->options.mm.budget_bytes), size_text(host, ram));
+    if (run->options.mm.budget_bytes > ram)
+        return diag_set(run->diag, EXIT_USAGE,
+                        "a budget of %s is more than this host's memory, %s; give a --budget below",
+                        size_text(budget, run->options.mm.budget_bytes), size_text(host, ram));
+    numa_host_read(&run->numa);
+    return numa_plan(&run->options.numa, &run->numa, &run->options.mm, &run->policy, run->diag);
 }
 
 static int open_outputs(struct run *run)
@@ -90,7 +94,13 @@ static bool signal_waits(const struct run *run)
 static int start_host(struct run *run)
 {
     const struct run_options *o = &run->options;
-    struct memhost_config config = {.backend = o->backend, .transport = o->transport, .mm = o->mm};
+    struct memhost_config config = {
+        .backend = o->backend,
+        .transport = o->transport,
+        .mm = o->mm,
+        .policy = run->policy,
+        .numa = &run->numa,
+    };
 
     if (memhost_create(&config, &run->mh, run->diag))
         return -1;
@@ -110,20 +120,14 @@ static void on_line(void *ctx, const char *line)
     screen_line(vm->screen, vm->prefix ? vm->name : "", line);
 }
 
-/* vCPU i of VM j runs on CPU (j * N + i) of those this process may use. False: leave it to the scheduler. */
+/* False: leave it to the scheduler. */
 static bool choose_cpus(const struct run *run, unsigned vm, int *cpus)
 {
-    cpu_set_t set;
-    int allowed[CPU_SETSIZE];
-    unsigned nr = 0;
+    cpu_set_t allowed;
 
-    if (run->options.pin == PIN_NONE || sched_getaffinity(0, sizeof(set), &set))
+    if (run->options.pin == PIN_NONE || sched_getaffinity(0, sizeof(allowed), &allowed))
         return false;
-    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
-        if (CPU_ISSET(cpu, &set))
-            allowed[nr++] = (int)cpu;
-    for (unsigned i = 0; i < run->options.nr_cpus; i++)
-        cpus[i] = allowed[(vm * run->options.nr_cpus + i) % nr];
+    pin_choose(&run->numa, &run->options.guest_numa, &allowed, vm, run->options.nr_cpus, cpus);
     return true;
 }
 
@@ -184,6 +188,8 @@ static int make_machines(struct run *run)
     run->report = report_create(o);
     if (!run->vms || !run->report || source_init(&run->source, memhost_mm(run->mh), algo, o->nr_vms))
         return diag_set(run->diag, EXIT_HOST, "out of memory; take fewer --vms");
+    run->source.numa = &o->numa;
+    run->source.policy = run->policy;
     struct linux_config *linux = malloc(sizeof(*linux));
     if (!linux)
         return diag_set(run->diag, EXIT_HOST, "out of memory");
@@ -217,6 +223,24 @@ static int start_machines(struct run *run)
     return 0;
 }
 
+/* Where the memory is, for whoever said something about it. */
+static void print_nodes(struct run *run)
+{
+    const struct mm_config *mm = &run->options.mm;
+    char part[SIZE_TEXT], line[512];
+    int used = snprintf(line, sizeof(line), "policy %s; budget on", numa_mode_text(run->policy.mode));
+
+    for (unsigned i = 0; i < mm->nr_nodes; i++)
+        used += snprintf(line + used, sizeof(line) - (size_t)used, "%s node %d%s%s: %s", i ? "," : "", mm->nodes[i].id,
+                         run->options.numa.nr_tiers ? " " : "",
+                         run->options.numa.nr_tiers ? numa_tier_name(&run->options.numa, mm->nodes[i].id) : "",
+                         size_text(part, mm->nodes[i].budget_bytes));
+    if (mm->nr_nodes)
+        screen_line(&run->screen, "", line);
+    if (mm->nr_nodes < 2 && run->options.numa.balancing)
+        screen_line(&run->screen, "", "one node of memory with CPUs: there is nothing to balance");
+}
+
 /* One line that says what runs, for whoever did not type it all. */
 static void print_start(struct run *run)
 {
@@ -237,6 +261,7 @@ static void print_start(struct run *run)
     snprintf(line + used, sizeof(line) - (size_t)used, ", %u swap area%s, transport %s%s%s", o->nr_swaps,
              o->nr_swaps == 1 ? "" : "s", memhost_transport(run->mh), run->api_path[0] ? ", API " : "", run->api_path);
     screen_line(&run->screen, "", line);
+    print_nodes(run);
     if (o->has_kernel)
         snprintf(line, sizeof(line), "kernel %.180s, %.300s", o->linux.kernel_path, o->linux.cmdline);
     else

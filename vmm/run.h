@@ -8,6 +8,7 @@
 
 #include "vmm/api.h"
 #include "vmm/machine.h"
+#include "vmm/numa.h"
 #include "vmm/options.h"
 #include "vmm/outfile.h"
 #include "vmm/report.h"
@@ -28,7 +29,9 @@ struct run_vm {
 };
 
 struct run {
-    struct run_options options;
+    struct run_options options; /* mm.nodes: by numa_plan, once the host was looked at */
+    struct numa_host numa;
+    struct mm_policy policy;
     struct diag *diag;
     struct screen screen;
     struct outfile json;

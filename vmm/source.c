@@ -316,6 +316,53 @@ static json_t *make_page(const struct request *r)
     return view_page(vm->name, gpa, &info);
 }
 
+/* The host's nodes as they are now; NULL: no memory. */
+static struct numa_host *collect_nodes(const struct source *source, struct view_numa *out)
+{
+    struct numa_host *host = malloc(sizeof(*host));
+
+    *out = (struct view_numa){.host = host, .options = source->numa, .policy = source->policy};
+    if (!host)
+        return NULL;
+    numa_host_read(host);
+    out->nr_nodes = mm_nr_nodes(source->mm);
+    for (unsigned i = 0; i < out->nr_nodes; i++)
+        mm_node_stat(source->mm, i, &out->nodes[i]);
+    mm_host_stat(source->mm, &out->stat);
+    return host;
+}
+
+static json_t *make_numa(const struct request *r)
+{
+    struct view_numa_vm *vms = calloc(r->source->nr_vms + 1, sizeof(*vms));
+    struct view_numa numa;
+    struct numa_host *host = collect_nodes(r->source, &numa);
+    json_t *view = NULL;
+    unsigned nr = 0;
+
+    for (unsigned i = 0; vms && i < r->source->nr_vms; i++) {
+        if (!r->source->vms[i].there)
+            continue;
+        vms[nr].name = r->source->vms[i].name;
+        mm_vm_nodes(r->source->vms[i].mm, vms[nr++].pages);
+    }
+    if (vms && host)
+        view = view_numa(&numa, vms, nr);
+    free(host);
+    free(vms);
+    return view;
+}
+
+static json_t *make_tiers(const struct request *r)
+{
+    struct view_numa numa;
+    struct numa_host *host = collect_nodes(r->source, &numa);
+    json_t *view = host ? view_tiers(&numa) : NULL;
+
+    free(host);
+    return view;
+}
+
 /* VM @index, where it is there and has a machine: it stays until source_vm_put. */
 static struct source_vm *hold_machine(struct source *source, unsigned index)
 {
@@ -384,8 +431,8 @@ static json_t *make_devices(const struct request *r)
 }
 
 static json_t *(*const makers[])(const struct request *) = {
-    make_vmstat, make_zoneinfo, make_buddyinfo, make_slabinfo, make_lru,  make_pageclass, make_zram,
-    make_swaps,  make_stage2,   make_regions,   make_free,     make_page, make_balloon,   make_devices,
+    make_vmstat, make_zoneinfo, make_buddyinfo, make_slabinfo, make_lru,     make_pageclass, make_zram, make_swaps,
+    make_stage2, make_regions,  make_free,      make_page,     make_balloon, make_devices,   make_numa, make_tiers,
 };
 
 /* In the order of makers[]. */
@@ -404,6 +451,8 @@ const struct view_name source_views[] = {
     {"page", "one guest page: where it is (ebb show page GPA [--vm NAME])", false},
     {"balloon", "balloon and plugged memory of each VM, and how the guest fares", true},
     {"devices", "virtio devices: requests, interrupts, what the guest did wrong", true},
+    {"numa", "nodes of this host: memory, budget, distances, pages of each VM", false},
+    {"tiers", "tiers of memory: sizes, use, what moved between them", false},
     {NULL, NULL, false},
 };
 _Static_assert(ARRAY_LEN(makers) + 1 == ARRAY_LEN(source_views), "a maker for each view");

@@ -11,6 +11,7 @@
 
 #include "vmm/diag.h"
 #include "vmm/views.h"
+#include "vmm/views_numa.h"
 
 #include <pthread.h>
 
@@ -27,7 +28,10 @@ struct source_vm {
 struct source {
     struct mm_host *mm; /* NULL: --backend kernel, there is nothing to see */
     const char *algo;   /* of the store, NULL without one */
-    unsigned max_vms;   /* room */
+    /* What was asked for about nodes; NULL: nothing. Set before the first view is. */
+    const struct numa_options *numa;
+    struct mm_policy policy;
+    unsigned max_vms; /* room */
     pthread_mutex_t lock;
     pthread_cond_t put; /* nr_users of a VM became 0 */
     /* guarded by lock */
@@ -53,7 +57,7 @@ struct view_name {
 };
 extern const struct view_name source_views[];
 /* Fills @out (SOURCE_MAX_VIEWS entries) with the bare names and a NULL. */
-#define SOURCE_MAX_VIEWS 16
+#define SOURCE_MAX_VIEWS 32
 void source_view_names(const char *out[SOURCE_MAX_VIEWS]);
 
 /*

@@ -2,7 +2,6 @@
 #include "vmm/thread.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 
 /* Enough for zstd's and io_uring's frames, eight times what was seen in use. Sanitizers need several times as much. */
@@ -12,19 +11,19 @@
 #define STACK_BYTES ((size_t)256 << 10)
 #endif
 
-static int bind_cpu(pthread_attr_t *attr, int cpu)
+int thread_start(pthread_t *out, const char *name, int cpu, void *(*run)(void *), void *arg)
 {
-    if (cpu == THREAD_ANY_CPU)
-        return 0;
-    if (cpu < 0 || cpu >= CPU_SETSIZE)
-        return EINVAL;
     cpu_set_t set;
     CPU_ZERO(&set);
+    if (cpu == THREAD_ANY_CPU)
+        return thread_start_on(out, name, NULL, run, arg);
+    if (cpu < 0 || cpu >= CPU_SETSIZE)
+        return -EINVAL;
     CPU_SET((unsigned)cpu, &set);
-    return pthread_attr_setaffinity_np(attr, sizeof(set), &set);
+    return thread_start_on(out, name, &set, run, arg);
 }
 
-int thread_start(pthread_t *out, const char *name, int cpu, void *(*run)(void *), void *arg)
+int thread_start_on(pthread_t *out, const char *name, const cpu_set_t *cpus, void *(*run)(void *), void *arg)
 {
     pthread_attr_t attr;
     int err = pthread_attr_init(&attr);
@@ -34,8 +33,8 @@ int thread_start(pthread_t *out, const char *name, int cpu, void *(*run)(void *)
     sigfillset(&all);
     pthread_attr_setsigmask_np(&attr, &all);
     err = pthread_attr_setstacksize(&attr, STACK_BYTES);
-    if (!err)
-        err = bind_cpu(&attr, cpu);
+    if (!err && cpus && CPU_COUNT(cpus))
+        err = pthread_attr_setaffinity_np(&attr, sizeof(*cpus), cpus);
     if (!err)
         err = pthread_create(out, &attr, run, arg);
     pthread_attr_destroy(&attr);

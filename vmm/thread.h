@@ -4,6 +4,7 @@
 #define VMM_THREAD_H
 
 #include <pthread.h>
+#include <sched.h>
 
 #include "mm/base/types.h"
 
@@ -15,5 +16,9 @@
  * Returns 0 and *out, to be joined; -EINVAL: no such CPU; -EAGAIN, -ENOMEM.
  */
 must_check int thread_start(pthread_t *out, const char *name, int cpu, void *(*run)(void *), void *arg);
+
+/* thread_start_on - the same for a thread that may use several CPUs, @cpus; NULL or the empty set: any. */
+must_check int thread_start_on(pthread_t *out, const char *name, const cpu_set_t *cpus, void *(*run)(void *),
+                               void *arg);
 
 #endif

@@ -190,6 +190,8 @@ static void *vcpu_thread(void *arg)
      * Not allowed to: no harm.
      */
     sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
+    if (vcpu->env->on_enter)
+        vcpu->env->on_enter(vcpu->env->ctx, vcpu);
     /* Acquire: partner is the release of whoever set it. */
     while (!atomic_load_explicit(vcpu->env->stop, memory_order_acquire))
         run_once(vcpu);

@@ -23,6 +23,8 @@ struct vcpu_env {
     atomic_bool *stop; /* leave the loop */
     /* The vCPU cannot go on; one line why. In its thread; sets stop. */
     void (*on_failure)(void *ctx, const char *reason);
+    /* The loop begins; in its thread. NULL: nothing to be done. */
+    void (*on_enter)(void *ctx, const struct vcpu *vcpu);
     /* The loop has ended, last thing that the thread does. */
     void (*on_leave)(void *ctx);
     void *ctx;

@@ -136,7 +136,9 @@ int workers_start(struct workers *workers, struct diag *diag)
         name_worker(i, name);
         if (i == MM_SCANNER && !workers->config.scan)
             continue;
-        int err = thread_start(&worker->thread, name, THREAD_ANY_CPU, worker_thread, worker);
+        const cpu_set_t *cpus = workers->config.node_cpus;
+        cpus = cpus && i >= MM_KSWAPD0 ? &cpus[i - MM_KSWAPD0] : NULL;
+        int err = thread_start_on(&worker->thread, name, cpus, worker_thread, worker);
         if (err) {
             workers_stop(workers);
             return diag_host(diag, -err, "thread %s", name);

@@ -11,6 +11,7 @@
 #ifndef VMM_WORKERS_H
 #define VMM_WORKERS_H
 
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "mm/host_ops.h"
@@ -21,7 +22,8 @@ struct workers_config {
     bool (*run)(void *ctx, enum mm_worker worker);
     /* One round of MM_SCANNER. Returns ms until the next; 0: not before a kick. NULL: there is no scanner. */
     unsigned (*scan)(void *ctx);
-    unsigned nr_nodes; /* 1..MM_MAX_NODES */
+    unsigned nr_nodes;          /* 1..MM_MAX_NODES */
+    const cpu_set_t *node_cpus; /* by node: where its kswapd runs, the empty set: anywhere; NULL: so do all */
     void *ctx;
 };
 

@@ -6,7 +6,8 @@ LAB_DIR := tests/lab
 LAB_MODULES := irqbypass kvm kvm_amd lz4 lz4_compress zsmalloc zram virtio_blk tun
 # What the benchmark's QEMU reads when it starts a microvm.
 LAB_QEMU_FILES := $(addprefix /usr/share/qemu/,bios-microvm.bin linuxboot_dma.bin pvh.bin)
-LAB_PROGRAMS := build/ebb $(patsubst tests/vm/%.c,build/release/tests/vm/%,$(VM_SRC))
+LAB_PROGRAMS := build/ebb $(patsubst tests/vm/%.c,build/release/tests/vm/%,$(VM_SRC)) \
+	$(addprefix build/release/tests/unit/,test_hostmem_node test_memhost_numa)
 
 build/lab/keepvm: $(LAB_DIR)/keepvm.c | build/.libraries
 	@mkdir -p $(@D)

@@ -33,19 +33,24 @@ static const struct mm_region fix_regions[] = {
     {.start = {(uint64_t)FIX_HIGH_GFN << PAGE_SHIFT}, .bytes = FIX_HIGH_BLOCKS * BLOCK_BYTES},
 };
 
-static inline void fix_open(struct fix *fix, int transport)
+static inline void fix_open_config(struct fix *fix, const struct hostmem_config *config)
 {
     struct diag diag = {0};
     uint64_t features = 0;
     ck_assert_msg(uffd_probe(&features, &diag) == 0, "%s", diag.text);
-    struct hostmem_config config = {.nr_slots = FIX_SLOTS, .move = transport == FIX_MOVE};
-    ck_assert_msg(hostmem_create(&config, &fix->hm, &diag) == 0, "%s", diag.text);
+    ck_assert_msg(hostmem_create(config, &fix->hm, &diag) == 0, "%s", diag.text);
     ck_assert_msg(hostmem_vm_create(fix->hm, fix_regions, ARRAY_LEN(fix_regions), &fix->vm, &diag) == 0, "%s",
                   diag.text);
     hostmem_vm_attach(fix->vm, FIX_VM);
     fix->ops = &fix->hm->ops;
     fix->pagemap = open("/proc/self/pagemap", O_RDONLY);
     ck_assert_int_ge(fix->pagemap, 0);
+}
+
+static inline void fix_open(struct fix *fix, int transport)
+{
+    struct hostmem_config config = {.nr_slots = FIX_SLOTS, .move = transport == FIX_MOVE};
+    fix_open_config(fix, &config);
 }
 
 static inline void fix_close(struct fix *fix)

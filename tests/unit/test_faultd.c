@@ -25,6 +25,7 @@ struct tiny {
     pthread_mutex_t lock;
     uint8_t place[NR_PAGES]; /* enum place; guarded by lock */
     atomic_uint nr_faults, nr_wp, nr_fatal, nr_bad, nr_bursts;
+    atomic_uint last_flags; /* of the youngest fault */
     atomic_int fail_with;
     atomic_bool release_at_once;
     gpa_t fatal_gpa;
@@ -38,6 +39,7 @@ static int tiny_fault(void *ctx, unsigned thread, gpa_t gpa, unsigned flags)
     static const char zeros[PAGE_BYTES];
     (void)thread;
     atomic_fetch_add(&tiny->nr_faults, 1);
+    atomic_store(&tiny->last_flags, flags);
     if (flags & MM_FAULT_WP)
         atomic_fetch_add(&tiny->nr_wp, 1);
     int err = atomic_load(&tiny->fail_with);
@@ -67,6 +69,9 @@ static void tiny_fatal(void *ctx, int err, gpa_t gpa)
     atomic_fetch_add(&tiny->nr_fatal, 1);
 }
 
+/* CPU 0 is on node 3, CPU 1 on node 5, the others on node 0 of the configuration. */
+static const uint8_t tiny_nodes[CPU_SETSIZE] = {3, 5};
+
 static struct tiny *tiny_open(int transport, unsigned nr_threads)
 {
     static const int cpus[MAX_VCPUS]; /* all on CPU 0 */
@@ -78,6 +83,7 @@ static struct tiny *tiny_open(int transport, unsigned nr_threads)
         .mem = tiny->fix.vm,
         .nr_threads = nr_threads,
         .cpus = nr_threads > 1 ? NULL : cpus,
+        .node_of_cpu = tiny_nodes,
         .handle = tiny_fault,
         .on_fatal = tiny_fatal,
         .ctx = tiny,
@@ -127,6 +133,100 @@ START_TEST(test_faultd_first_touch_reads_zeros_and_keeps_what_is_written)
         ck_assert(fix_holds(fix_guest(&tiny->fix, gfn), gfn));
     ck_assert_uint_eq(tiny->nr_faults, NR_PAGES);
     tiny_close(tiny);
+}
+END_TEST
+
+/* --- who faults --- */
+
+struct toucher {
+    struct tiny *tiny;
+    int vcpu; /* -1: no vCPU */
+    int cpu;  /* what faultd is told */
+    gfn_t gfn;
+    unsigned flags; /* of its fault */
+};
+
+static void *vcpu_touch(void *arg)
+{
+    struct toucher *toucher = arg;
+    if (toucher->vcpu >= 0)
+        faultd_add_vcpu(toucher->tiny->faultd, (unsigned)toucher->vcpu, gettid(), toucher->cpu);
+    fix_write(fix_guest(&toucher->tiny->fix, toucher->gfn), 1);
+    toucher->flags = atomic_load(&toucher->tiny->last_flags);
+    return NULL;
+}
+
+/* Flags of a fault by a thread of its own. */
+static unsigned flags_of(struct tiny *tiny, int vcpu, int cpu, gfn_t gfn)
+{
+    struct toucher toucher = {.tiny = tiny, .vcpu = vcpu, .cpu = cpu, .gfn = gfn};
+    pthread_t thread;
+    ck_assert_int_eq(thread_start(&thread, "toucher", THREAD_ANY_CPU, vcpu_touch, &toucher), 0);
+    pthread_join(thread, NULL);
+    return toucher.flags & ~(MM_FAULT_WRITE | MM_FAULT_WP);
+}
+
+START_TEST(test_faultd_fault_of_a_vcpu_says_which_and_the_node_of_its_cpu)
+{
+    struct tiny *tiny = tiny_open(_i, 1); /* the fault thread is on CPU 0 */
+    ck_assert(tiny->fix.vm->says_who);
+    ck_assert_uint_eq(flags_of(tiny, 0, 1, 0), MM_FAULT_FROM(5u, 0u));
+    ck_assert_uint_eq(flags_of(tiny, 7, 0, 1), MM_FAULT_FROM(3u, 7u));
+    ck_assert_uint_eq(flags_of(tiny, FAULTD_MAX_VCPUS - 1, CPU_SETSIZE - 1, 2),
+                      MM_FAULT_FROM(0u, FAULTD_MAX_VCPUS - 1));
+    /* not bound: near the fault thread */
+    ck_assert_uint_eq(flags_of(tiny, 2, THREAD_ANY_CPU, 3), MM_FAULT_FROM(3u, 2u));
+    /* vCPU 7 anew, in another thread */
+    ck_assert_uint_eq(flags_of(tiny, 7, 1, 4), MM_FAULT_FROM(5u, 7u));
+    tiny_close(tiny);
+}
+END_TEST
+
+START_TEST(test_faultd_fault_of_another_thread_says_nothing)
+{
+    struct tiny *tiny = tiny_open(_i, 1);
+    ck_assert_uint_eq(flags_of(tiny, -1, 0, 0), 0);
+    faultd_add_vcpu(tiny->faultd, 4, gettid(), 1);
+    ck_assert_uint_eq(flags_of(tiny, -1, 0, 1), 0);
+    fix_write(fix_guest(&tiny->fix, 2), 1);
+    ck_assert_uint_eq(tiny->last_flags & ~(MM_FAULT_WRITE | MM_FAULT_WP), MM_FAULT_FROM(5u, 4u));
+    tiny_close(tiny);
+}
+END_TEST
+
+/* --- threads on several CPUs --- */
+
+static void *affinity_run(void *arg)
+{
+    cpu_set_t *set = arg;
+    ck_assert_int_eq(sched_getaffinity(0, sizeof(*set), set), 0);
+    return NULL;
+}
+
+START_TEST(test_thread_start_on_runs_on_these_cpus_and_the_empty_set_is_any)
+{
+    cpu_set_t mine, one, got;
+    pthread_t thread;
+    ck_assert_int_eq(sched_getaffinity(0, sizeof(mine), &mine), 0);
+    CPU_ZERO(&one);
+    for (unsigned cpu = 0; cpu < CPU_SETSIZE && !CPU_COUNT(&one); cpu++)
+        if (CPU_ISSET(cpu, &mine))
+            CPU_SET(cpu, &one);
+    ck_assert_int_eq(thread_start_on(&thread, "one", &one, affinity_run, &got), 0);
+    pthread_join(thread, NULL);
+    ck_assert(CPU_EQUAL(&got, &one));
+    ck_assert_int_eq(thread_start_on(&thread, "mine", &mine, affinity_run, &got), 0);
+    pthread_join(thread, NULL);
+    ck_assert(CPU_EQUAL(&got, &mine));
+    CPU_ZERO(&one);
+    ck_assert_int_eq(thread_start_on(&thread, "any", &one, affinity_run, &got), 0);
+    pthread_join(thread, NULL);
+    ck_assert(CPU_EQUAL(&got, &mine));
+    ck_assert_int_eq(thread_start_on(&thread, "any", NULL, affinity_run, &got), 0);
+    pthread_join(thread, NULL);
+    ck_assert(CPU_EQUAL(&got, &mine));
+    CPU_SET(CPU_SETSIZE - 1, &one);
+    ck_assert_int_eq(thread_start_on(&thread, "none", &one, affinity_run, &got), -EINVAL);
 }
 END_TEST
 
@@ -367,6 +467,9 @@ int main(void)
     tcase_add_loop_test(faults, test_faultd_stop_without_a_fault_ends_all_threads, 0, end);
     tcase_add_loop_test(faults, test_faultd_a_cpu_that_is_not_there_is_named, 0, end);
     tcase_add_loop_test(faults, test_faultd_first_touch_reads_zeros_and_keeps_what_is_written, 0, end);
+    tcase_add_loop_test(faults, test_faultd_fault_of_a_vcpu_says_which_and_the_node_of_its_cpu, 0, end);
+    tcase_add_loop_test(faults, test_faultd_fault_of_another_thread_says_nothing, 0, end);
+    tcase_add_test(faults, test_thread_start_on_runs_on_these_cpus_and_the_empty_set_is_any);
     tcase_add_loop_test(faults, test_faultd_one_writer_under_takes_loses_no_write, 0, end);
     tcase_add_loop_test(faults, test_faultd_four_writers_and_two_threads_lose_no_write, 0, end);
     tcase_add_loop_test(faults, test_faultd_two_writers_to_few_hot_pages_lose_no_write, 0, end);

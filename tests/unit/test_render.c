@@ -57,8 +57,8 @@ START_TEST(test_render_view_is_the_expected_text)
 }
 END_TEST
 
-static const char *const views[] = {"vmstat", "zoneinfo", "buddyinfo", "slabinfo", "lru",  "zram",
-                                    "swaps",  "stage2",   "regions",   "free",     "page", "pageclass"};
+static const char *const views[] = {"vmstat", "zoneinfo", "buddyinfo", "slabinfo", "lru",       "zram", "swaps",
+                                    "stage2", "regions",  "free",      "page",     "pageclass", "numa", "tiers"};
 
 START_TEST(test_render_missing_members_are_no_crash)
 {

@@ -40,6 +40,12 @@ static const struct {
     {"run --memory 48M --vms 2 --budget 32M --zram 12M --swap a.swap,size=64M,prio=1 --swap b.swap,size=64M,prio=2 "
      "--workload 'fill:24M,pattern=mixed;zipf:24M,ops=1000;verify'",
      NULL, 2, 48},
+    {"run --memory 64M --budget 20M --zram 8M --swap a.swap,size=64M --numa policy=bind,nodes=0 "
+     "--workload 'fill:32M,pattern=mixed;zipf:32M,ops=2000,write=30;verify'",
+     NULL, 1, 64},
+    {"run --memory 64M --budget 20M --zram 8M --swap a.swap,size=64M --numa policy=local --transport copy "
+     "--workload 'fill:32M,pattern=mixed;zipf:32M,ops=2000,write=30;verify'",
+     "copy", 1, 64},
 };
 
 START_TEST(test_run_verifies_every_page_and_says_where_all_is)
@@ -334,9 +340,9 @@ END_TEST
 
 START_TEST(test_run_shows_every_view_while_it_runs)
 {
-    static const char *const views[] = {"vmstat",  "zoneinfo", "buddyinfo",      "slabinfo",
-                                        "lru",     "zram",     "swaps",          "stage2",
-                                        "regions", "free",     "page 0x1000000", "pageclass"};
+    static const char *const views[] = {"vmstat",         "zoneinfo",  "buddyinfo", "slabinfo", "lru",
+                                        "zram",           "swaps",     "stage2",    "regions",  "free",
+                                        "page 0x1000000", "pageclass", "numa",      "tiers"};
     struct program p, answer;
     char line[128];
     if (!program_has_kvm("show"))
