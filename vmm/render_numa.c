@@ -122,6 +122,32 @@ static int render_vms(const json_t *vms, FILE *out)
     return finish(&table, 2, out);
 }
 
+static int render_vcpus(const json_t *vms, FILE *out)
+{
+    bool any = false;
+    struct table table;
+
+    for (size_t i = 0; i < json_array_size(vms); i++)
+        any = any || json_array_size(json_object_get(json_array_get(vms, i), "vcpus"));
+    if (!any)
+        return 0;
+    fprintf(out, "Touches of pages that were out to see who touches them\n");
+    table_init(&table, "lrrrr");
+    titles(&table, "vm vcpu node hint_faults local");
+    for (size_t i = 0; i < json_array_size(vms); i++) {
+        const json_t *vm = json_array_get(vms, i), *vcpus = json_object_get(vm, "vcpus");
+        for (size_t k = 0; k < json_array_size(vcpus); k++) {
+            const json_t *vcpu = json_array_get(vcpus, k);
+            table_cell(&table, "%s", k ? "" : text(vm, "name"));
+            put_number(&table, vcpu, "vcpu");
+            put_node(&table, vcpu);
+            put_number(&table, vcpu, "numa_hint_faults");
+            put_number(&table, vcpu, "numa_hint_faults_local");
+        }
+    }
+    return finish(&table, 2, out);
+}
+
 static void render_counters(const json_t *counters, FILE *out)
 {
     const char *name;
@@ -146,6 +172,8 @@ int render_numa(const json_t *json, FILE *out)
         error = render_counts(nodes, out);
     if (!error)
         error = render_vms(json_object_get(json, "vms"), out);
+    if (!error)
+        error = render_vcpus(json_object_get(json, "vms"), out);
     render_counters(json_object_get(json, "counters"), out);
     return error;
 }

@@ -4,6 +4,7 @@
 #include "devices/balloon/balloon.h"
 #include "devices/mem/mem.h"
 #include "vmm/machine.h"
+#include "vmm/source_numa.h"
 #include "vmm/suggest.h"
 
 #include <errno.h>
@@ -316,51 +317,14 @@ static json_t *make_page(const struct request *r)
     return view_page(vm->name, gpa, &info);
 }
 
-/* The host's nodes as they are now; NULL: no memory. */
-static struct numa_host *collect_nodes(const struct source *source, struct view_numa *out)
-{
-    struct numa_host *host = malloc(sizeof(*host));
-
-    *out = (struct view_numa){.host = host, .options = source->numa, .policy = source->policy};
-    if (!host)
-        return NULL;
-    numa_host_read(host);
-    out->nr_nodes = mm_nr_nodes(source->mm);
-    for (unsigned i = 0; i < out->nr_nodes; i++)
-        mm_node_stat(source->mm, i, &out->nodes[i]);
-    mm_host_stat(source->mm, &out->stat);
-    return host;
-}
-
 static json_t *make_numa(const struct request *r)
 {
-    struct view_numa_vm *vms = calloc(r->source->nr_vms + 1, sizeof(*vms));
-    struct view_numa numa;
-    struct numa_host *host = collect_nodes(r->source, &numa);
-    json_t *view = NULL;
-    unsigned nr = 0;
-
-    for (unsigned i = 0; vms && i < r->source->nr_vms; i++) {
-        if (!r->source->vms[i].there)
-            continue;
-        vms[nr].name = r->source->vms[i].name;
-        mm_vm_nodes(r->source->vms[i].mm, vms[nr++].pages);
-    }
-    if (vms && host)
-        view = view_numa(&numa, vms, nr);
-    free(host);
-    free(vms);
-    return view;
+    return source_numa(r->source);
 }
 
 static json_t *make_tiers(const struct request *r)
 {
-    struct view_numa numa;
-    struct numa_host *host = collect_nodes(r->source, &numa);
-    json_t *view = host ? view_tiers(&numa) : NULL;
-
-    free(host);
-    return view;
+    return source_tiers(r->source);
 }
 
 /* VM @index, where it is there and has a machine: it stays until source_vm_put. */

@@ -94,6 +94,25 @@ static void policy_text(const struct view_numa *numa, char *out, size_t bytes)
                  numa_set_text(nodes, set));
     else
         snprintf(out, bytes, "none");
+    set = numa->options ? options_numa_guest(numa->options) : 0;
+    if (set)
+        snprintf(out + strlen(out), bytes - strlen(out), "; guest nodes on %s", numa_set_text(nodes, set));
+}
+
+static json_t *vcpu_list(const struct view_numa_vm *vm)
+{
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < vm->nr_vcpus; i++) {
+        const struct view_numa_vcpu *vcpu = &vm->vcpus[i];
+        json_t *row = json_object();
+        view_put(row, "vcpu", vcpu->vcpu);
+        view_put(row, "node", vcpu->stat.node);
+        view_put(row, "numa_hint_faults", vcpu->stat.numa_hint_faults);
+        view_put(row, "numa_hint_faults_local", vcpu->stat.numa_hint_faults_local);
+        json_array_append_new(list, row);
+    }
+    return list;
 }
 
 /* The counters of mm/ whose names have @part in them. */
@@ -107,7 +126,7 @@ static void put_events(json_t *out, const struct mm_host_stat *stat, const char 
 json_t *view_numa(const struct view_numa *numa, const struct view_numa_vm *vms, unsigned nr_vms)
 {
     json_t *o = json_object(), *host = json_array(), *list = json_array();
-    char policy[NUMA_SET_TEXT + 40];
+    char policy[2 * NUMA_SET_TEXT + 80];
 
     policy_text(numa, policy, sizeof(policy));
     json_object_set_new(o, "host_nodes", host);
@@ -120,6 +139,7 @@ json_t *view_numa(const struct view_numa *numa, const struct view_numa_vm *vms, 
         json_object_set_new(row, "name", view_text(vms[i].name));
         json_object_set_new(row, "policy", view_text(policy));
         json_object_set_new(row, "pages_by_node", view_pages_by_node(numa->nodes, numa->nr_nodes, vms[i].pages));
+        json_object_set_new(row, "vcpus", vcpu_list(&vms[i]));
         json_array_append_new(list, row);
     }
     json_t *counters = json_object();

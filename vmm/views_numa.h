@@ -3,6 +3,7 @@
 #ifndef VMM_VIEWS_NUMA_H
 #define VMM_VIEWS_NUMA_H
 
+#include "vmm/faultd.h"
 #include "vmm/numa.h"
 #include "vmm/options_numa.h"
 
@@ -18,10 +19,15 @@ struct view_numa {
     struct mm_host_stat stat;
 };
 
-/* Pages in the guest and standby, by node. */
 struct view_numa_vm {
     const char *name;
-    uint64_t pages[MM_MAX_NODES];
+    uint64_t pages[MM_MAX_NODES]; /* in the guest, by node */
+    /* vCPUs that touched pages of which balancing or promotion wanted to know by whom */
+    unsigned nr_vcpus;
+    struct view_numa_vcpu {
+        unsigned vcpu;
+        struct mm_vcpu_stat stat;
+    } vcpus[FAULTD_MAX_VCPUS];
 };
 
 json_t *view_numa(const struct view_numa *numa, const struct view_numa_vm *vms, unsigned nr_vms);
