@@ -152,7 +152,8 @@ static int nodes_create(struct mm_host *host, uint32_t transient)
     fn_t start[MM_MAX_NODES + 1];
     host->nr_nodes = mm_arena_layout(&host->config, start);
     host->frames = calloc(start[host->nr_nodes], sizeof(struct frame));
-    if (!host->frames)
+    host->types = calloc(start[host->nr_nodes] / BLOCK_PAGES, sizeof(*host->types));
+    if (!host->frames || !host->types)
         return -ENOMEM;
     for (unsigned n = 0; n < host->nr_nodes; n++) {
         struct mm_node *node = &host->node[n];
@@ -163,7 +164,7 @@ static int nodes_create(struct mm_host *host, uint32_t transient)
         frame_list_init(&node->standby);
         frame_list_init(&node->refused);
         sort_nearest(host, n);
-        pool_init(&node->pool, host->ops, host->ops_ctx, host->arena, host->frames, start[n], pages - kept,
+        pool_init(&node->pool, host->ops, host->ops_ctx, host->arena, host->frames, host->types, start[n], pages - kept,
                   host->event);
     }
     for (unsigned n = 0; n < host->nr_nodes; n++)
@@ -217,9 +218,10 @@ void mm_host_destroy(struct mm_host *host)
         zram_destroy(host->zram);
     if (host->swap)
         swap_set_destroy(host->swap);
-    for (unsigned n = 0; host->frames && n < host->nr_nodes; n++)
+    for (unsigned n = 0; host->types && host->frames && n < host->nr_nodes; n++)
         pool_fini(&host->node[n].pool);
     free(host->frames);
+    free(host->types);
     numa_destroy(host);
     slab_cache_fini(&host->tables);
     lock_fini(&host->vms_lock);

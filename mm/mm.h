@@ -253,7 +253,8 @@ void mm_vm_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES]);
 struct mm_zone_stat {
     const char *name;
     unsigned node; /* the host's number of it; 0 where the kernel chooses */
-    uint32_t start_fn, nr_frames, nr_free[NR_PLANES], nr_blocks[NR_PLANES][MAX_ORDER + 1];
+    uint32_t start_fn, nr_frames, nr_free[NR_PLANES], nr_blocks[NR_PLANES][MAX_ORDER + 1]; /* of all types */
+    struct zone_types types;
     uint32_t wmark[NR_WMARK];
 };
 unsigned mm_zone_stat(struct mm_host *host, struct mm_zone_stat *out, unsigned max);

@@ -54,9 +54,36 @@ struct frame_list {
 };
 
 void frame_list_init(struct frame_list *list);
-void frame_list_push_head(struct frame_list *list, struct frame *frames, fn_t fn);
 void frame_list_push_tail(struct frame_list *list, struct frame *frames, fn_t fn);
-void frame_list_remove(struct frame_list *list, struct frame *frames, fn_t fn);
+/* These two are the allocator's steps. */
+static inline void frame_list_push_head(struct frame_list *list, struct frame *frames, fn_t fn)
+{
+    frames[fn].prev = FN_NONE;
+    frames[fn].next = list->head;
+    if (list->head == FN_NONE)
+        list->tail = fn;
+    else
+        frames[list->head].prev = fn;
+    list->head = fn;
+    list->nr++;
+}
+
+static inline void frame_list_remove(struct frame_list *list, struct frame *frames, fn_t fn)
+{
+    fn_t next = frames[fn].next, prev = frames[fn].prev;
+    if (prev == FN_NONE)
+        list->head = next;
+    else
+        frames[prev].next = next;
+    if (next == FN_NONE)
+        list->tail = prev;
+    else
+        frames[next].prev = prev;
+    frames[fn].next = FN_NONE;
+    frames[fn].prev = FN_NONE;
+    list->nr--;
+}
+
 /* Removes and returns the head (tail), or FN_NONE when the list is empty. */
 fn_t frame_list_pop_head(struct frame_list *list, struct frame *frames);
 fn_t frame_list_pop_tail(struct frame_list *list, struct frame *frames);

@@ -28,7 +28,7 @@ uint32_t pool_nr_slots(uint32_t budget_pages)
 }
 
 void pool_init(struct pool *pool, const struct host_ops *ops, void *ops_ctx, void *arena, struct frame *frames,
-               fn_t start, uint32_t budget_pages, uint64_t *events)
+               uint8_t *types, fn_t start, uint32_t budget_pages, uint64_t *events)
 {
     uint32_t nr_huge = round_up_block(budget_pages);
     *pool = (struct pool){
@@ -44,8 +44,9 @@ void pool_init(struct pool *pool, const struct host_ops *ops, void *ops_ctx, voi
     };
     lock_init(&pool->lock, LOCK_POOL);
     frame_list_init(&pool->stock);
-    zone_init(&pool->zones[POOL_HUGE], "Huge", frames, start, nr_huge, PLANE_EMPTY);
-    zone_init(&pool->zones[POOL_NORMAL], "Normal", frames, start + nr_huge, pool->nr_slots - nr_huge, PLANE_EMPTY);
+    zone_init(&pool->zones[POOL_HUGE], "Huge", frames, types, start, nr_huge, PLANE_EMPTY);
+    zone_init(&pool->zones[POOL_NORMAL], "Normal", frames, types, start + nr_huge, pool->nr_slots - nr_huge,
+              PLANE_EMPTY);
     watermark_set(&pool->zones[POOL_NORMAL], budget_pages);
     watermark_compute(budget_pages, pool->wmark);
 }
@@ -273,9 +274,9 @@ void pool_fini(struct pool *pool)
 {
     pool_drain_stock(pool, 0);
     for (unsigned z = 0; z < POOL_NR_ZONES; z++) {
-        for (unsigned order = 0; order <= MAX_ORDER; order++)
-            while (pool->zones[z].area[order].blocks[PLANE_FILLED].nr)
-                release_one(pool, &pool->zones[z], order);
+        for (unsigned order = MAX_ORDER + 1; order-- > 0;)
+            while (release_one(pool, &pool->zones[z], order))
+                continue;
         zone_fini(&pool->zones[z]);
     }
     lock_fini(&pool->lock);

@@ -43,9 +43,12 @@ struct pool {
 
 /* Slots for a budget, both zones. */
 uint32_t pool_nr_slots(uint32_t budget_pages);
-/* Slots [start, start + pool_nr_slots()) are empty, all of the budget is uncharged. @arena, @frames: of all slots. */
+/*
+ * Slots [start, start + pool_nr_slots()) are empty, all of the budget is uncharged. @arena, @frames: of all slots; @types:
+ * a byte for each of their pageblocks.
+ */
 void pool_init(struct pool *pool, const struct host_ops *ops, void *ops_ctx, void *arena, struct frame *frames,
-               fn_t start, uint32_t budget_pages, uint64_t *events);
+               uint8_t *types, fn_t start, uint32_t budget_pages, uint64_t *events);
 /* Releases every free page. */
 void pool_fini(struct pool *pool);
 

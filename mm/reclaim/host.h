@@ -131,6 +131,7 @@ struct mm_host {
     void *ops_ctx;
     char *arena;
     struct frame *frames; /* by slot */
+    uint8_t *types;       /* of pageblocks, for the zones */
     unsigned nr_nodes;
     struct mm_node node[MM_MAX_NODES]; /* their slots in rising order */
     struct zram *zram;                 /* NULL: no store */

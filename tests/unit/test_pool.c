@@ -27,6 +27,7 @@ struct rig {
     struct pool pool;
     uint64_t events[NR_VM_EVENTS];
     struct frame *frames;
+    uint8_t *types;
     /* what the test holds */
     uint32_t charged;
     unsigned nr_filled, nr_empty;
@@ -39,7 +40,8 @@ static struct rig *rig_create(void)
     rig->fh = fake_host_create(pool_nr_slots(BUDGET));
     fake_host_set_budget(rig->fh, BUDGET);
     rig->frames = calloc(pool_nr_slots(BUDGET), sizeof(*rig->frames));
-    pool_init(&rig->pool, fake_host_ops(rig->fh), rig->fh, fake_host_arena(rig->fh), rig->frames, 0, BUDGET,
+    rig->types = calloc(pool_nr_slots(BUDGET) / BLOCK_PAGES, 1);
+    pool_init(&rig->pool, fake_host_ops(rig->fh), rig->fh, fake_host_arena(rig->fh), rig->frames, rig->types, 0, BUDGET,
               rig->events);
     return rig;
 }
@@ -96,6 +98,7 @@ static void rig_destroy(struct rig *rig)
     ck_assert_uint_eq(pool_nr_free(&rig->pool), BUDGET);
     pool_fini(&rig->pool);
     free(rig->frames);
+    free(rig->types);
     fake_host_stat(rig->fh, &fake);
     ck_assert_uint_eq(fake.filled_pages, 0);
     fake_host_destroy(rig->fh);
