@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What zone.c, migratetype.c and zone_check.c share: marks, lists, types. Internal to mm/frame; zone.h says what holds.
+ * What zone.c, migratetype.c, pageblock.c and zone_check.c share: marks, lists, types. Internal to mm/frame; zone.h says
+ * what holds.
  *
  * A holder writes the use of its frames without zone.lock, so a buddy lookup may read a use while it changes. It is
- * one byte, and no holder ever writes FRAME_FREE: whatever value is seen, the answer "not free" is right. Only
- * use_of() reads a frame that may be another's, and it is exempt from the thread sanitizer for this reason.
+ * one byte, and no holder ever writes FRAME_FREE: whatever value is seen, the answer "not free" is right.
  */
 #ifndef MM_FRAME_BUDDY_H
 #define MM_FRAME_BUDDY_H
@@ -35,10 +35,9 @@ static inline bool zone_has(const struct zone *zone, fn_t fn, uint32_t nr)
     return index < zone->nr_frames && nr <= zone->nr_frames - index;
 }
 
-__attribute__((no_sanitize("thread"))) static inline unsigned use_of(const struct zone *zone, fn_t fn)
+static inline unsigned use_of(const struct zone *zone, fn_t fn)
 {
-    const volatile struct frame *frame = &zone->frames[fn];
-    return frame->use;
+    return frame_use(&zone->frames[fn]);
 }
 
 static inline bool is_free_head(const struct zone *zone, fn_t fn, unsigned order, enum plane plane)
@@ -51,6 +50,11 @@ static inline bool is_free_head(const struct zone *zone, fn_t fn, unsigned order
 static inline unsigned type_of(const struct zone *zone, fn_t fn)
 {
     return __atomic_load_n(&zone->types[fn >> BLOCK_ORDER], __ATOMIC_RELAXED);
+}
+
+static inline enum plane plane_of(const struct frame *head)
+{
+    return head->flags & FRAME_F_EMPTY ? PLANE_EMPTY : PLANE_FILLED;
 }
 
 /* @area: of the block's plane and type, here and below. */
@@ -97,6 +101,18 @@ static inline fn_t buddy_give_locked(struct zone *zone, struct free_area *area, 
     return fn;
 }
 
+/* The frames of @fn's pageblock that are in the zone, [*start, *end). */
+static inline void pageblock_range(const struct zone *zone, fn_t fn, fn_t *start, fn_t *end)
+{
+    fn_t first = fn & ~(BLOCK_PAGES - 1);
+    fn_t before = zone->start_fn > first ? zone->start_fn - first : 0;
+    uint32_t left = zone->start_fn + zone->nr_frames - (first + before);
+    *start = first + before;
+    *end = *start + MIN_OF(BLOCK_PAGES - before, left);
+}
+
+/* As zone_pageblock_use. */
+void pageblock_use_locked(const struct zone *zone, fn_t fn, struct pageblock_use *out);
 /* A block that stands on no list and whose tails are marked goes to the lists of @type, its pageblock's, merged. */
 void buddy_merge_locked(struct zone *zone, fn_t fn, unsigned order, enum plane plane, unsigned type);
 /* As zone_alloc_type says; FN_NONE when no block of @plane is large enough. */

@@ -18,6 +18,23 @@ void frame_list_push_tail(struct frame_list *list, struct frame *frames, fn_t fn
     list->nr++;
 }
 
+void frame_list_replace(struct frame_list *list, struct frame *frames, fn_t fn, fn_t by)
+{
+    fn_t next = frames[fn].next, prev = frames[fn].prev;
+    frames[by].next = next;
+    frames[by].prev = prev;
+    if (prev == FN_NONE)
+        list->head = by;
+    else
+        frames[prev].next = by;
+    if (next == FN_NONE)
+        list->tail = by;
+    else
+        frames[next].prev = by;
+    frames[fn].next = FN_NONE;
+    frames[fn].prev = FN_NONE;
+}
+
 fn_t frame_list_pop_head(struct frame_list *list, struct frame *frames)
 {
     fn_t fn = list->head;

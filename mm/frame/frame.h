@@ -47,6 +47,16 @@ struct frame {
 };
 _Static_assert(sizeof(struct frame) == 16, "frame metadata is 0.39% of what it describes");
 
+/*
+ * The use of a frame that may be somebody else's: it is one byte, so the value is one that it had or has. A use that is
+ * written and removed under one lock only (FREE: zone.lock; STANDBY: lru.lock) is certain to who holds that lock. The one
+ * read that is exempt from the thread sanitizer.
+ */
+__attribute__((no_sanitize("thread"))) static inline unsigned frame_use(const struct frame *frame)
+{
+    return ((const volatile struct frame *)frame)->use;
+}
+
 /* Doubly linked list of frames by number. The lock that guards it is its owner's. */
 struct frame_list {
     fn_t head, tail;
@@ -84,6 +94,8 @@ static inline void frame_list_remove(struct frame_list *list, struct frame *fram
     list->nr--;
 }
 
+/* @by takes the place of @fn, which is on no list afterwards. */
+void frame_list_replace(struct frame_list *list, struct frame *frames, fn_t fn, fn_t by);
 /* Removes and returns the head (tail), or FN_NONE when the list is empty. */
 fn_t frame_list_pop_head(struct frame_list *list, struct frame *frames);
 fn_t frame_list_pop_tail(struct frame_list *list, struct frame *frames);

@@ -27,21 +27,6 @@ static void set_type(struct zone *zone, fn_t fn, unsigned type)
     __atomic_store_n(&zone->types[fn >> BLOCK_ORDER], (uint8_t)type, __ATOMIC_RELAXED);
 }
 
-static enum plane plane_of(const struct frame *head)
-{
-    return head->flags & FRAME_F_EMPTY ? PLANE_EMPTY : PLANE_FILLED;
-}
-
-/* The frames of @fn's pageblock that are in the zone, [*start, *end). */
-static void pageblock_range(const struct zone *zone, fn_t fn, fn_t *start, fn_t *end)
-{
-    fn_t first = fn & ~(BLOCK_PAGES - 1);
-    fn_t before = zone->start_fn > first ? zone->start_fn - first : 0;
-    uint32_t left = zone->start_fn + zone->nr_frames - (first + before);
-    *start = first + before;
-    *end = *start + MIN_OF(BLOCK_PAGES - before, left);
-}
-
 /* A free block that covers all of the pageblock at @first leaves its list, cut down to it. False: there is none. */
 static bool unlist_covering(struct zone *zone, fn_t first, unsigned type, enum plane *plane)
 {
@@ -96,23 +81,15 @@ static void retype_locked(struct zone *zone, fn_t fn, unsigned type)
 static bool claim_locked(struct zone *zone, fn_t fn, unsigned type)
 {
     unsigned old = type_of(zone, fn);
-    uint32_t nr_free = 0, nr_movable = 0, alike = 0;
-    fn_t start, end;
-    pageblock_range(zone, fn, &start, &end);
-    for (fn_t at = start; at < end;) {
-        unsigned use = use_of(zone, at);
-        uint32_t nr = use == FRAME_FREE ? pages_of(zone->frames[at].order) : 1;
-        if (use == FRAME_FREE)
-            nr_free += nr;
-        else if (use == FRAME_STANDBY)
-            nr_movable++;
-        at += nr;
-    }
+    struct pageblock_use use;
+    uint32_t alike = 0;
+    pageblock_use_locked(zone, fn, &use);
+    uint32_t nr_free = use.nr_free[PLANE_FILLED] + use.nr_free[PLANE_EMPTY];
     if (type == MIGRATE_MOVABLE)
-        alike = nr_movable;
+        alike = use.nr_movable;
     else if (old == MIGRATE_MOVABLE)
-        alike = end - start - nr_free - nr_movable;
-    if (2 * (nr_free + alike) < end - start)
+        alike = use.nr_other;
+    if (2 * (nr_free + alike) < nr_free + use.nr_movable + use.nr_other)
         return false;
     retype_locked(zone, fn, type);
     return true;

@@ -130,6 +130,20 @@ uint32_t zone_alloc_bulk(struct zone *zone, enum plane plane, fn_t *out, uint32_
 /* zone_free_bulk - @nr single frames, anywhere in the zone, become free in @plane. One lock hold. */
 void zone_free_bulk(struct zone *zone, enum plane plane, const fn_t *fns, uint32_t nr);
 
+/* What the frames of a pageblock are used for; the sum is BLOCK_PAGES, or less at the ends of the zone. */
+struct pageblock_use {
+    uint32_t nr_free[NR_PLANES]; /* isolated or not */
+    uint32_t nr_movable;         /* single standby pages */
+    uint32_t nr_other;           /* given out for anything else */
+};
+/* The pageblock of @fn. What is given out may change meanwhile. Takes zone.lock. */
+void zone_pageblock_use(struct zone *zone, fn_t fn, struct pageblock_use *out);
+/*
+ * zone_take_free - up to @max frames that are free in @plane of @fn's pageblock, highest first, become single frames of the
+ * caller, FRAME_USED. None of an isolated pageblock, nor of one that is free as a whole. Returns how many. Takes zone.lock.
+ */
+uint32_t zone_take_free(struct zone *zone, fn_t fn, enum plane plane, fn_t out[], uint32_t max);
+
 /* zone_split - an allocated compound block becomes 2^order allocated frames of order 0, all FRAME_USED with no flags.
  * Takes no lock: the block is the caller's. */
 void zone_split(struct zone *zone, fn_t head, unsigned order);

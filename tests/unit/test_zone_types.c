@@ -296,6 +296,87 @@ START_TEST(test_zone_types_set_outside_the_zone_traps)
 }
 END_TEST
 
+/* ---- what compaction asks ---- */
+
+START_TEST(test_zone_pageblock_use_counts_every_frame_once)
+{
+    struct pageblock_use use;
+    make(100, 1500); /* [100, 512) [512, 1024) [1024, 1536) [1536, 1600) */
+    zone_pageblock_use(&zone, 100, &use);
+    ck_assert_uint_eq(use.nr_free[PLANE_FILLED], 412);
+    zone_pageblock_use(&zone, 1599, &use);
+    ck_assert_uint_eq(use.nr_free[PLANE_FILLED], 64);
+    fn_t fn = alloc(9, MIGRATE_MOVABLE);
+    zone_split(&zone, fn, 9);
+    for (fn_t at = fn; at < fn + 100; at++)
+        frames[at].use = FRAME_STANDBY;
+    zone_free_range(&zone, fn + 200, 30, PLANE_EMPTY);
+    zone_free_range(&zone, fn + 300, 7, PLANE_FILLED);
+    zone_pageblock_use(&zone, fn + 77, &use);
+    ck_assert_uint_eq(use.nr_movable, 100);
+    ck_assert_uint_eq(use.nr_free[PLANE_EMPTY], 30);
+    ck_assert_uint_eq(use.nr_free[PLANE_FILLED], 7);
+    ck_assert_uint_eq(use.nr_other, BLOCK_PAGES - 137);
+}
+END_TEST
+
+START_TEST(test_zone_pageblock_use_halves_of_order_10_are_free)
+{
+    struct pageblock_use use;
+    make(0, MAX_PAGES);
+    ck_assert_uint_eq(nr_blocks(10, MIGRATE_MOVABLE), 1);
+    zone_pageblock_use(&zone, _i ? BLOCK_PAGES + 5 : 5, &use);
+    ck_assert_uint_eq(use.nr_free[PLANE_FILLED], BLOCK_PAGES);
+    ck_assert_uint_eq(use.nr_movable + use.nr_other, 0);
+}
+END_TEST
+
+/* All of the pageblock is held but [100, 105) filled, [200, 300) empty, [400, 401) filled. */
+static void make_for_taking(void)
+{
+    make(0, MAX_PAGES);
+    alloc(10, MIGRATE_MOVABLE);
+    zone_free_range(&zone, 100, 5, PLANE_FILLED);
+    zone_free_range(&zone, 200, 100, PLANE_EMPTY);
+    zone_free_range(&zone, 400, 1, PLANE_FILLED);
+}
+
+START_TEST(test_zone_take_free_gives_the_highest_of_the_plane)
+{
+    fn_t out[BLOCK_PAGES];
+    make_for_taking();
+    ck_assert_uint_eq(zone_take_free(&zone, 3, PLANE_FILLED, out, 3), 3);
+    check();
+    ck_assert_uint_eq(out[0], 400);
+    ck_assert_uint_eq(out[1], 104);
+    ck_assert_uint_eq(out[2], 103);
+    ck_assert_uint_eq(frames[103].use, FRAME_USED);
+    ck_assert_uint_eq(zone_nr_free(&zone, PLANE_FILLED), 3);
+    for (uint32_t max = 1, left = 100; left; left -= MIN_OF(max, left), max = max * 2 + 1) {
+        ck_assert_uint_eq(zone_take_free(&zone, 3, PLANE_EMPTY, out, max), MIN_OF(max, left));
+        check();
+        ck_assert_uint_eq(out[0], 199 + left);
+    }
+    ck_assert_uint_eq(zone_take_free(&zone, 511, PLANE_FILLED, out, BLOCK_PAGES), 3);
+    ck_assert_uint_eq(zone_take_free(&zone, 3, PLANE_FILLED, out, 1), 0);
+    check();
+}
+END_TEST
+
+START_TEST(test_zone_take_free_leaves_whole_and_isolated_pageblocks)
+{
+    fn_t out[8];
+    make(0, 3 * BLOCK_PAGES); /* a block of order 10, one of 9 */
+    for (fn_t fn = 0; fn < 3 * BLOCK_PAGES; fn += BLOCK_PAGES)
+        ck_assert_uint_eq(zone_take_free(&zone, fn + 3, PLANE_FILLED, out, 8), 0);
+    alloc(0, MIGRATE_MOVABLE);
+    ck_assert_uint_eq(zone_take_free(&zone, 2 * BLOCK_PAGES, PLANE_FILLED, out, 8), 8);
+    set_pageblock_migratetype(&zone, 2 * BLOCK_PAGES, MIGRATE_ISOLATE);
+    ck_assert_uint_eq(zone_take_free(&zone, 2 * BLOCK_PAGES, PLANE_FILLED, out, 8), 0);
+    check();
+}
+END_TEST
+
 static void expect_broken(const char *text)
 {
     const char *why = NULL;
@@ -343,6 +424,10 @@ int main(void)
     tcase_add_test(tc, test_zone_types_bulk_falls_back_but_not_into_isolated);
     tcase_add_test_raise_signal(tc, test_zone_types_alloc_of_isolate_traps, SIGILL);
     tcase_add_test_raise_signal(tc, test_zone_types_set_outside_the_zone_traps, SIGILL);
+    tcase_add_test(tc, test_zone_pageblock_use_counts_every_frame_once);
+    tcase_add_loop_test(tc, test_zone_pageblock_use_halves_of_order_10_are_free, 0, 2);
+    tcase_add_test(tc, test_zone_take_free_gives_the_highest_of_the_plane);
+    tcase_add_test(tc, test_zone_take_free_leaves_whole_and_isolated_pageblocks);
     tcase_add_test(tc, test_zone_check_wrong_types_are_found);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
