@@ -48,7 +48,7 @@ static int zram_page_get(void *ctx, unsigned order, fn_t *out)
     const uint8_t *nearest = host->node[host_roomiest_node(host)].nearest;
     int err = -ENOMEM;
     for (unsigned i = 0; i < host->nr_nodes && err; i++)
-        err = pool_alloc_filled(&host->node[nearest[i]].pool, order, true, out);
+        err = pool_alloc_filled(&host->node[nearest[i]].pool, order, MIGRATE_RECLAIMABLE, true, out);
     return err;
 }
 
