@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making and unmaking: host, threads, VMs. */
+#include "mm/compact.h"
 #include "mm/reclaim/drop.h"
 #include "mm/policy/numa.h"
 #include "mm/reclaim/evict.h"
@@ -14,6 +15,9 @@
 #define READAHEAD_DEFAULT 32u
 /* Of a fast node's budget, kept free for pages from a slower one. Chosen, unmeasured. */
 #define HEADROOM_SHARE 64u
+/* Linux vm.extfrag_threshold and vm.compaction_proactiveness. */
+#define EXTFRAG_THRESHOLD_DEFAULT 500u
+#define PROACTIVENESS_DEFAULT 20u
 #define LOCAL_DISTANCE 10 /* ACPI 6.5, 5.2.17: SLIT */
 
 const char *const vm_event_names[NR_VM_EVENTS] = {
@@ -166,6 +170,8 @@ static int nodes_create(struct mm_host *host, uint32_t transient)
         sort_nearest(host, n);
         pool_init(&node->pool, host->ops, host->ops_ctx, host->arena, host->frames, host->types, start[n], pages - kept,
                   host->event);
+        for (unsigned z = 0; z < POOL_NR_ZONES; z++)
+            compact_rewind(&node->compact.cursor[z], &node->pool.zones[z]);
     }
     for (unsigned n = 0; n < host->nr_nodes; n++)
         if (demote_target(host, n) >= 0)
@@ -187,6 +193,8 @@ int mm_host_create(const struct mm_config *config, const struct host_ops *ops, v
     if (!host)
         return -ENOMEM;
     host->config = checked;
+    host->compaction =
+        (struct mm_compaction){.extfrag_threshold = EXTFRAG_THRESHOLD_DEFAULT, .proactiveness = PROACTIVENESS_DEFAULT};
     host->thread_batch = MIN_OF(MAX_OF(budget_pages / 256, MM_BATCH_MIN), MM_BATCH_MAX);
     host->ops = ops;
     host->ops_ctx = ops_ctx;
