@@ -118,8 +118,8 @@ static bool evacuate(struct compact *c, fn_t start, uint32_t nr)
     const struct pool *pool = pool_at(c);
     fn_t place[BLOCK_PAGES], moved[BLOCK_PAGES];
     uint32_t nr_moved = 0, nr_failed = 0;
-    /* the places are nobody's for a moment, which must not look like a lack of memory to a fault */
-    if (pool_nr_free(pool) < pool->wmark[WMARK_LOW] + nr) {
+    /* the places are nobody's for a moment: no fault shall reclaim for that */
+    if (pool_nr_free(pool) < pool->wmark[WMARK_MIN] + nr) {
         c->no_room = true;
         return false;
     }

@@ -223,7 +223,7 @@ START_TEST(test_compact_without_spare_memory_moves_nothing)
     struct pool *pool = pool_of_rig(rig);
     uint64_t runs;
     make_holes(rig, 1024, every_other);
-    uint32_t nr = pool_nr_free(pool) - pool->wmark[WMARK_LOW];
+    uint32_t nr = pool_nr_free(pool) - pool->wmark[WMARK_MIN];
     ck_assert_int_eq(pool_charge(pool, nr), 0);
     ck_assert_int_eq(mm_compact(rig->thread[0], 0, &runs), 0);
     ck_assert_uint_eq(event(rig, EV_pgmigrate_success), 0);
