@@ -191,6 +191,10 @@ bool mm_check(struct mm_host *host, const char **why)
     for (unsigned id = 1; id < MM_MAX_VMS; id++)
         if (host->vms[id] && !check_vm(host->vms[id], &tally, why))
             return false;
+    *why = "mm: a node is being compacted while nobody runs";
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        if (host->node[n].compact.busy)
+            return false;
     *why = "mm: pages in balloons";
     if (tally.pages[S2_BALLOON] != host->event[EV_balloon_inflate] - host->event[EV_balloon_deflate])
         return false;

@@ -14,6 +14,7 @@
  * What a fault may need is charged before the block is locked; under the lock nothing waits for memory.
  */
 #include "mm/fault.h"
+#include "mm/compact.h"
 #include "mm/policy/numa.h"
 #include "mm/reclaim/age.h"
 #include "mm/reclaim/evict.h"
@@ -141,6 +142,8 @@ static int fault_zero_huge(struct fault *f, struct s2_entry entry)
     fn_t fn;
     uint32_t done = 0;
     int err = pool_alloc_block(pool, true, &fn);
+    if (err && compact_direct(f->thread, f->node))
+        err = pool_alloc_block(pool, true, &fn);
     if (err)
         return err;
     if (entry.state == S2_FILL)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is done in the background, in bounded rounds: stock, pool, store, slabs. */
+/* What is done in the background, in bounded rounds: stock, pool, compaction, store, slabs. */
+#include "mm/compact.h"
 #include "mm/reclaim/evict.h"
 
 #include <errno.h>
@@ -143,6 +144,7 @@ bool mm_housekeep(struct mm_thread *thread)
         fill_tables(host);
     for (unsigned n = 0; n < host->nr_nodes; n++)
         more |= shrink_pool(&host->node[n]);
+    more |= compact_background(thread);
     more |= compact_store(host);
     reap_tables(host);
     return more;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making and unmaking: host, threads, VMs. */
+#include "mm/compact.h"
 #include "mm/reclaim/drop.h"
 #include "mm/policy/numa.h"
 #include "mm/reclaim/evict.h"
@@ -14,6 +15,9 @@
 #define READAHEAD_DEFAULT 32u
 /* Of a fast node's budget, kept free for pages from a slower one. Chosen, unmeasured. */
 #define HEADROOM_SHARE 64u
+/* Linux vm.extfrag_threshold and vm.compaction_proactiveness. */
+#define EXTFRAG_THRESHOLD_DEFAULT 500u
+#define PROACTIVENESS_DEFAULT 20u
 #define LOCAL_DISTANCE 10 /* ACPI 6.5, 5.2.17: SLIT */
 
 const char *const vm_event_names[NR_VM_EVENTS] = {
@@ -48,7 +52,7 @@ static int zram_page_get(void *ctx, unsigned order, fn_t *out)
     const uint8_t *nearest = host->node[host_roomiest_node(host)].nearest;
     int err = -ENOMEM;
     for (unsigned i = 0; i < host->nr_nodes && err; i++)
-        err = pool_alloc_filled(&host->node[nearest[i]].pool, order, true, out);
+        err = pool_alloc_filled(&host->node[nearest[i]].pool, order, MIGRATE_RECLAIMABLE, true, out);
     return err;
 }
 
@@ -152,7 +156,8 @@ static int nodes_create(struct mm_host *host, uint32_t transient)
     fn_t start[MM_MAX_NODES + 1];
     host->nr_nodes = mm_arena_layout(&host->config, start);
     host->frames = calloc(start[host->nr_nodes], sizeof(struct frame));
-    if (!host->frames)
+    host->types = calloc(start[host->nr_nodes] / BLOCK_PAGES, sizeof(*host->types));
+    if (!host->frames || !host->types)
         return -ENOMEM;
     for (unsigned n = 0; n < host->nr_nodes; n++) {
         struct mm_node *node = &host->node[n];
@@ -163,8 +168,10 @@ static int nodes_create(struct mm_host *host, uint32_t transient)
         frame_list_init(&node->standby);
         frame_list_init(&node->refused);
         sort_nearest(host, n);
-        pool_init(&node->pool, host->ops, host->ops_ctx, host->arena, host->frames, start[n], pages - kept,
+        pool_init(&node->pool, host->ops, host->ops_ctx, host->arena, host->frames, host->types, start[n], pages - kept,
                   host->event);
+        for (unsigned z = 0; z < POOL_NR_ZONES; z++)
+            compact_rewind(&node->compact.cursor[z], &node->pool.zones[z]);
     }
     for (unsigned n = 0; n < host->nr_nodes; n++)
         if (demote_target(host, n) >= 0)
@@ -186,6 +193,8 @@ int mm_host_create(const struct mm_config *config, const struct host_ops *ops, v
     if (!host)
         return -ENOMEM;
     host->config = checked;
+    host->compaction =
+        (struct mm_compaction){.extfrag_threshold = EXTFRAG_THRESHOLD_DEFAULT, .proactiveness = PROACTIVENESS_DEFAULT};
     host->thread_batch = MIN_OF(MAX_OF(budget_pages / 256, MM_BATCH_MIN), MM_BATCH_MAX);
     host->ops = ops;
     host->ops_ctx = ops_ctx;
@@ -217,9 +226,10 @@ void mm_host_destroy(struct mm_host *host)
         zram_destroy(host->zram);
     if (host->swap)
         swap_set_destroy(host->swap);
-    for (unsigned n = 0; host->frames && n < host->nr_nodes; n++)
+    for (unsigned n = 0; host->types && host->frames && n < host->nr_nodes; n++)
         pool_fini(&host->node[n].pool);
     free(host->frames);
+    free(host->types);
     numa_destroy(host);
     slab_cache_fini(&host->tables);
     lock_fini(&host->vms_lock);

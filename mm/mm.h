@@ -155,6 +155,22 @@ unsigned mm_scan(struct mm_thread *thread);
 bool mm_housekeep(struct mm_thread *thread);
 
 /*
+ * Compaction: standby pages are moved together, so that free frames are whole blocks of 2 MiB. A fault that wants 2 MiB
+ * does it for itself when memory is free but in pieces; mm_housekeep does it in the background.
+ *
+ * mm_compact - by hand: all of node @node (index). *runs: blocks of 2 MiB that became free in one piece. Returns 0;
+ * -EINVAL: no such node; -ECANCELED: after mm_stop_work.
+ */
+must_check int mm_compact(struct mm_thread *thread, unsigned node, uint64_t *runs);
+struct mm_compaction {
+    uint32_t extfrag_threshold; /* a fault compacts at an extfrag_index (fragindex.h) above this: 0..1000 */
+    uint32_t proactiveness;     /* how early the background does, unasked: 0 never .. 100 */
+};
+/* -EINVAL: a value out of its range, nothing changed. */
+must_check int mm_compaction_set(struct mm_host *host, const struct mm_compaction *compaction);
+void mm_compaction_get(const struct mm_host *host, struct mm_compaction *out);
+
+/*
  * mm_reclaim - by hand: take and evict until @pages more are free. @to_store: push through standby into zram and swap
  * at once. Returns pages freed. For `ebb reclaim`, tests and benchmarks.
  */
@@ -253,7 +269,8 @@ void mm_vm_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES]);
 struct mm_zone_stat {
     const char *name;
     unsigned node; /* the host's number of it; 0 where the kernel chooses */
-    uint32_t start_fn, nr_frames, nr_free[NR_PLANES], nr_blocks[NR_PLANES][MAX_ORDER + 1];
+    uint32_t start_fn, nr_frames, nr_free[NR_PLANES], nr_blocks[NR_PLANES][MAX_ORDER + 1]; /* of all types */
+    struct zone_types types;
     uint32_t wmark[NR_WMARK];
 };
 unsigned mm_zone_stat(struct mm_host *host, struct mm_zone_stat *out, unsigned max);

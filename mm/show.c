@@ -136,14 +136,15 @@ unsigned mm_zone_stat(struct mm_host *host, struct mm_zone_stat *out, unsigned m
                                        .node = (unsigned)MAX_OF(host->node[z / POOL_NR_ZONES].config.id, 0),
                                        .start_fn = zone->start_fn,
                                        .nr_frames = zone->nr_frames};
-        lock_acquire(&zone->lock);
-        for (unsigned plane = 0; plane < NR_PLANES; plane++) {
-            out[z].nr_free[plane] = zone->nr_free[plane];
+        zone_types(zone, &out[z].types);
+        for (unsigned plane = 0; plane < NR_PLANES; plane++)
             for (unsigned order = 0; order <= MAX_ORDER; order++)
-                out[z].nr_blocks[plane][order] = zone->area[order].blocks[plane].nr;
-        }
+                for (unsigned type = 0; type < MIGRATE_TYPES; type++) {
+                    uint32_t blocks = out[z].types.nr_blocks[plane][type][order];
+                    out[z].nr_blocks[plane][order] += blocks;
+                    out[z].nr_free[plane] += blocks << order;
+                }
         memcpy(out[z].wmark, zone->wmark, sizeof(out[z].wmark));
-        lock_release(&zone->lock);
     }
     return nr;
 }

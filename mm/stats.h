@@ -51,6 +51,13 @@
     X(numa_pages_migrated)    /* pages that moved to the node of who touches them */                                   \
     X(pgmigrate_success)      /* pages that changed their frame, for whatever reason */                                \
     X(pgmigrate_fail)         /* pages that stayed where they were: no room, or the kernel refused */                  \
+    X(compact_stall)          /* 2 MiB wanted, none in one piece: compaction in the fault */                           \
+    X(compact_success)        /* of these, there was one afterwards */                                                 \
+    X(compact_fail)                                                                                                    \
+    X(compact_migrate_scanned) /* frames looked at for pages to move */                                                \
+    X(compact_free_scanned)    /* frames looked at for a place */                                                      \
+    X(compact_isolated)        /* frames taken for either */                                                           \
+    X(compact_daemon_wake)     /* background compaction began */                                                       \
     X(swap_write_error)                                                                                                \
     X(swap_read_error)                                                                                                 \
     X(oom_kill)

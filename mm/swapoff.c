@@ -45,7 +45,8 @@ static int fits(struct swapoff *s)
 static unsigned alloc_frames(struct pool *pool, fn_t fn[], void *pages[], unsigned nr)
 {
     unsigned got = 0;
-    while (got < nr && pool_nr_free(pool) > pool->wmark[WMARK_LOW] && !pool_alloc_filled(pool, 0, true, &fn[got])) {
+    while (got < nr && pool_nr_free(pool) > pool->wmark[WMARK_LOW] &&
+           !pool_alloc_filled(pool, 0, MIGRATE_MOVABLE, true, &fn[got])) {
         pages[got] = pool_page(pool, fn[got]);
         got++;
     }

@@ -15,6 +15,7 @@ int cmd_show(int argc, char *const argv[], struct diag *diag);
 int cmd_swapon(int argc, char *const argv[], struct diag *diag);
 int cmd_swapoff(int argc, char *const argv[], struct diag *diag);
 int cmd_reclaim(int argc, char *const argv[], struct diag *diag);
+int cmd_sysctl(int argc, char *const argv[], struct diag *diag);
 int cmd_balloon(int argc, char *const argv[], struct diag *diag);
 int cmd_mem(int argc, char *const argv[], struct diag *diag);
 int cmd_hint(int argc, char *const argv[], struct diag *diag);

@@ -8,6 +8,7 @@
 #include "vmm/quiesce.h"
 #include "vmm/size.h"
 #include "vmm/swapfile.h"
+#include "vmm/sysctl.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -125,6 +126,28 @@ static int reclaim(const struct control *control, const json_t *body, json_t **o
     *out = json_object();
     view_put(*out, "reclaimed_bytes", pages * PAGE_BYTES);
     return 0;
+}
+
+static int act_sysctl(const struct control *control, const json_t *body, json_t **out, struct diag *diag)
+{
+    const json_t *name = json_object_get(body, "name"), *value = json_object_get(body, "value");
+
+    *out = NULL;
+    if ((name || value) && !json_is_string(name))
+        return diag_set(diag, EXIT_USAGE, "the request needs \"name\", a text");
+    if (value && !json_is_integer(value))
+        return diag_set(diag, EXIT_USAGE, "\"value\" must be a whole number");
+    if (need_mm(control, diag))
+        return -1;
+    if (!value) {
+        *out = sysctl_read(memhost_mm(control->mh), json_string_value(name), diag);
+        return *out ? 0 : -1;
+    }
+    struct mm_thread *thread = memhost_lock_thread(control->mh);
+    int error =
+        sysctl_write(thread, memhost_mm(control->mh), json_string_value(name), json_integer_value(value), out, diag);
+    memhost_unlock_thread(control->mh);
+    return error;
 }
 
 /* The machine of "vm", or the first one, kept; NULL with diag. */
@@ -336,6 +359,7 @@ const struct control_action control_actions[] = {
     {"swapon", "{\"path\": FILE, \"size_bytes\": N, \"priority\": N, \"discard\": BOOL}", swapon},
     {"swapoff", "{\"path\": FILE}", swapoff},
     {"reclaim", "{\"bytes\": N}", reclaim},
+    {"sysctl", "{\"name\": NAME, \"value\": N}", act_sysctl},
     {"balloon", "{\"target_bytes\": N, \"vm\": NAME}", set_balloon},
     {"mem", "{\"requested_bytes\": N, \"vm\": NAME}", set_mem},
     {"hint", "{\"vm\": NAME}", hint},

@@ -174,6 +174,21 @@ static const char dump_help[] = "ebb dump - write the memory of a VM into an ELF
                                 "free, are holes in the file. Pages in\n"
                                 "zram or swap stay there. --vm NAME, --api SOCKET as for `ebb balloon`.\n";
 
+static const char sysctl_help[] =
+    "ebb sysctl - read or change a setting of a running ebb\n"
+    "\n"
+    "  ebb sysctl                            all that can be read\n"
+    "  ebb sysctl vm.extfrag_threshold       one of them\n"
+    "  ebb sysctl vm.compact_memory=1        move pages together now; says how many free blocks of 2 MiB it made\n"
+    "\n"
+    "  vm.compact_memory            written only: 1\n"
+    "  vm.compaction_proactiveness  how early free memory is compacted unasked: 0 never .. 100; default 20\n"
+    "  vm.extfrag_threshold         a first touch that wants 2 MiB compacts when `ebb show extfrag` is above\n"
+    "                               this, in thousandths: 0 .. 1000; default 500\n"
+    "  vm.min_free_kbytes           read only: below this a fault reclaims by itself\n"
+    "\n"
+    "--json as the API sends it. --api SOCKET: which run; default the youngest.\n";
+
 static const char version_help[] = "ebb version - print the version\n";
 static const char help_help[] = "ebb help [COMMAND] - explain Ebb, or one command\n";
 
@@ -183,6 +198,7 @@ const struct command commands[] = {
     {"swapon", cmd_swapon, "give a running ebb another swap area", swapon_help},
     {"swapoff", cmd_swapoff, "take a swap area away again", swapoff_help},
     {"reclaim", cmd_reclaim, "push memory out of a running ebb's guests", reclaim_help},
+    {"sysctl", cmd_sysctl, "read or change a setting of a running ebb", sysctl_help},
     {"balloon", cmd_balloon, "ask a guest to give memory up, or back", balloon_help},
     {"mem", cmd_mem, "plug memory into a running VM", mem_help},
     {"hint", cmd_hint, "take the pages that a guest says are free", hint_help},

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_COMMANDS 16
+#define MAX_COMMANDS 32
 
 static int unknown(const char *word, struct diag *diag)
 {

@@ -409,12 +409,24 @@ int render_view(const char *view, const json_t *json, FILE *out)
         const char *name;
         int (*render)(const json_t *json, FILE *out);
     } rows[] = {
-        {"vmstat", render_vmstat},     {"zoneinfo", render_zoneinfo}, {"buddyinfo", render_buddyinfo},
-        {"slabinfo", render_slabinfo}, {"lru", render_lru},           {"zram", render_zram},
-        {"swaps", render_swaps},       {"stage2", render_stage2},     {"regions", render_regions},
-        {"free", render_free},         {"page", render_page},         {"pageclass", render_pageclass},
-        {"balloon", render_balloon},   {"devices", render_devices},   {"numa", render_numa},
+        {"vmstat", render_vmstat},
+        {"zoneinfo", render_zoneinfo},
+        {"buddyinfo", render_buddyinfo},
+        {"slabinfo", render_slabinfo},
+        {"lru", render_lru},
+        {"zram", render_zram},
+        {"swaps", render_swaps},
+        {"stage2", render_stage2},
+        {"regions", render_regions},
+        {"free", render_free},
+        {"page", render_page},
+        {"pageclass", render_pageclass},
+        {"balloon", render_balloon},
+        {"devices", render_devices},
+        {"numa", render_numa},
         {"tiers", render_tiers},
+        {"pagetypeinfo", render_pagetypeinfo},
+        {"extfrag", render_extfrag},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)

@@ -12,6 +12,9 @@
 /* render_numa.c */
 int render_numa(const json_t *json, FILE *out);
 int render_tiers(const json_t *json, FILE *out);
+/* render_frag.c: as Linux has them in /proc/pagetypeinfo and debugfs */
+int render_pagetypeinfo(const json_t *json, FILE *out);
+int render_extfrag(const json_t *json, FILE *out);
 
 static inline uint64_t number(const json_t *object, const char *name)
 {

@@ -51,7 +51,7 @@ static int list_views(void)
 {
     printf("Views of `ebb show VIEW`:\n");
     for (const struct view_name *view = source_views; view->name; view++)
-        printf("  %-10s %s\n", view->name, view->what);
+        printf("  %-12s %s\n", view->name, view->what);
     printf("\n`ebb help show` says how to ask for them.\n");
     return 0;
 }

@@ -12,6 +12,8 @@
 #include <string.h>
 
 /* Largest number of pages whose age is read for one answer, chosen: about a millisecond. */
+/* mm_zone_stat: two zones a node. */
+#define MAX_POOL_ZONES (2 * MM_MAX_NODES)
 #define MAX_AGE_SAMPLES 16384u
 #define MAX_CACHES 64
 #define MAX_CLASSES 256
@@ -197,7 +199,7 @@ static json_t *make_vmstat(const struct request *r)
 
 static json_t *make_zoneinfo(const struct request *r)
 {
-    struct mm_zone_stat zones[2 * MAX_ZONES];
+    struct mm_zone_stat zones[MAX_POOL_ZONES];
     struct mm_host_stat host;
     unsigned nr = mm_zone_stat(r->source->mm, zones, ARRAY_LEN(zones));
 
@@ -207,9 +209,23 @@ static json_t *make_zoneinfo(const struct request *r)
 
 static json_t *make_buddyinfo(const struct request *r)
 {
-    struct mm_zone_stat zones[2 * MAX_ZONES];
+    struct mm_zone_stat zones[MAX_POOL_ZONES];
 
     return view_buddyinfo(zones, mm_zone_stat(r->source->mm, zones, ARRAY_LEN(zones)));
+}
+
+static json_t *make_pagetypeinfo(const struct request *r)
+{
+    struct mm_zone_stat zones[MAX_POOL_ZONES];
+
+    return view_pagetypeinfo(zones, mm_zone_stat(r->source->mm, zones, ARRAY_LEN(zones)));
+}
+
+static json_t *make_extfrag(const struct request *r)
+{
+    struct mm_zone_stat zones[MAX_POOL_ZONES];
+
+    return view_extfrag(zones, mm_zone_stat(r->source->mm, zones, ARRAY_LEN(zones)));
 }
 
 static json_t *make_slabinfo(const struct request *r)
@@ -395,8 +411,9 @@ static json_t *make_devices(const struct request *r)
 }
 
 static json_t *(*const makers[])(const struct request *) = {
-    make_vmstat, make_zoneinfo, make_buddyinfo, make_slabinfo, make_lru,     make_pageclass, make_zram, make_swaps,
-    make_stage2, make_regions,  make_free,      make_page,     make_balloon, make_devices,   make_numa, make_tiers,
+    make_vmstat, make_zoneinfo,  make_buddyinfo, make_pagetypeinfo, make_extfrag, make_slabinfo,
+    make_lru,    make_pageclass, make_zram,      make_swaps,        make_stage2,  make_regions,
+    make_free,   make_page,      make_balloon,   make_devices,      make_numa,    make_tiers,
 };
 
 /* In the order of makers[]. */
@@ -404,6 +421,8 @@ const struct view_name source_views[] = {
     {"vmstat", "counters: faults, reclaim, zram, swap, pool", false},
     {"zoneinfo", "the pool and its zones: sizes, free pages, watermarks", false},
     {"buddyinfo", "free blocks by order, with and without physical pages", false},
+    {"pagetypeinfo", "the same by migrate type; pageblocks by type", false},
+    {"extfrag", "how fragmented free memory is, by order: extfrag_index, unusable_index", false},
     {"slabinfo", "caches of the memory manager's own objects", false},
     {"lru", "active blocks, standby pages, ages", false},
     {"pageclass", "what can be done with the budget's pages, in the order of reclaim", false},

@@ -51,6 +51,10 @@ struct view_vm_stat {
 json_t *view_vmstat(const struct mm_host_stat *host, const struct zram_stat *zram);
 json_t *view_zoneinfo(const struct mm_host_stat *host, const struct mm_zone_stat *zones, unsigned nr);
 json_t *view_buddyinfo(const struct mm_zone_stat *zones, unsigned nr);
+/* Free blocks by type, plane and order, and pageblocks by type: vmm/views_frag.c. */
+json_t *view_pagetypeinfo(const struct mm_zone_stat *zones, unsigned nr);
+/* Fragmentation by plane and order, in thousandths (mm/frame/fragindex.h). */
+json_t *view_extfrag(const struct mm_zone_stat *zones, unsigned nr);
 json_t *view_slabinfo(const struct slab_stat *caches, unsigned nr);
 json_t *view_lru(const struct mm_host_stat *host, const struct view_vm_stat *vms, unsigned nr);
 json_t *view_pageclass(const uint64_t pages[MM_NR_PAGE_CLASSES]);

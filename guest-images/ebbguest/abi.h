@@ -184,7 +184,8 @@ static inline uint64_t ebb_meta_bytes(uint64_t low_bytes, uint64_t high_bytes)
 {
     uint64_t end = ebb_memory_end(low_bytes, high_bytes);
     uint64_t tables = ((end >> 30) + 4) << 12;
-    uint64_t bytes = EBB_META_FIXED_BYTES + tables + (end >> 12) * EBB_META_PAGE_BYTES;
+    uint64_t types = ((end >> 21) + 7) & ~UINT64_C(7); /* a byte for each 2 MiB */
+    uint64_t bytes = EBB_META_FIXED_BYTES + tables + types + (end >> 12) * EBB_META_PAGE_BYTES;
 
     return (bytes + 0x1fffff) & ~UINT64_C(0x1fffff);
 }

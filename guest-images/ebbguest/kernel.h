@@ -2,7 +2,7 @@
 /*
  * The guest kernel's own state. It starts as zeros at EBB_META_GPA; there is no other writable data but stacks.
  *
- *   EBB_META_GPA   struct kernel | page tables | frames[] by gfn | slots[] by workload page | up to 2 MiB boundary
+ *   EBB_META_GPA   struct kernel | page tables | types[] by 2 MiB | frames[] by gfn | slots[] by workload page | up to 2 MiB boundary
  */
 #ifndef EBBGUEST_KERNEL_H
 #define EBBGUEST_KERNEL_H
@@ -26,6 +26,7 @@ struct kernel {
     uint32_t nr_nodes;
     struct node nodes[EBB_MAX_NODES];
     struct frame *frames;
+    uint8_t *types; /* of pageblocks, for the zones */
     struct page_slot *slots;
     uint32_t nr_slots, nr_filled; /* pages of the workload: possible, and filled: [0, nr_filled) */
     uint32_t nr_cpus;

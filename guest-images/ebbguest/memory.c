@@ -72,7 +72,7 @@ static void add_zone(struct kernel *k, struct node *node, const char *name, uint
     if (pages == 0)
         return;
     struct zone *zone = &node->zones[node->nr_zones++];
-    zone_init(zone, name, k->frames, (fn_t)(start >> PAGE_SHIFT), pages, PLANE_FILLED);
+    zone_init(zone, name, k->frames, k->types, (fn_t)(start >> PAGE_SHIFT), pages, PLANE_FILLED);
     watermark_set(zone, pages);
 }
 
@@ -127,6 +127,8 @@ void memory_init(struct kernel *k)
     k->seed = host->seed;
     k->nr_slots = (uint32_t)ebb_usable_pages(low, high);
     at = make_page_tables(k, at, low, high);
+    k->types = (uint8_t *)(uintptr_t)at;
+    at += ((ebb_memory_end(low, high) >> BLOCK_SHIFT) + 7) & ~UINT64_C(7);
     k->frames = (struct frame *)(uintptr_t)at;
     at += (ebb_memory_end(low, high) >> PAGE_SHIFT) * sizeof(struct frame);
     k->slots = (struct page_slot *)(uintptr_t)at;

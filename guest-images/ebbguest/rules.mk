@@ -4,7 +4,7 @@
 # Wants BUILD and CC. mm/frame and mm/base are compiled once more, freestanding.
 
 GUEST_DIR := guest-images/ebbguest
-GUEST_MM := mm/base/lock.c mm/frame/frame.c mm/frame/zone.c mm/frame/watermark.c
+GUEST_MM := mm/base/lock.c mm/frame/frame.c mm/frame/zone.c mm/frame/migratetype.c mm/frame/pageblock.c mm/frame/watermark.c
 GUEST_OBJS := $(patsubst %,$(BUILD)/guest/%.o,$(sort $(wildcard $(GUEST_DIR)/*.c)) $(GUEST_DIR)/entry.S $(GUEST_MM))
 # Position independent code in a fixed place: addresses lie above 2 GiB, where only relative ones are short.
 GUEST_CFLAGS := -std=c11 -O2 -g -ffreestanding -fpie -fvisibility=hidden -fno-stack-protector \

@@ -6,18 +6,6 @@ void frame_list_init(struct frame_list *list)
     *list = (struct frame_list){.head = FN_NONE, .tail = FN_NONE};
 }
 
-void frame_list_push_head(struct frame_list *list, struct frame *frames, fn_t fn)
-{
-    frames[fn].prev = FN_NONE;
-    frames[fn].next = list->head;
-    if (list->head == FN_NONE)
-        list->tail = fn;
-    else
-        frames[list->head].prev = fn;
-    list->head = fn;
-    list->nr++;
-}
-
 void frame_list_push_tail(struct frame_list *list, struct frame *frames, fn_t fn)
 {
     frames[fn].next = FN_NONE;
@@ -30,20 +18,21 @@ void frame_list_push_tail(struct frame_list *list, struct frame *frames, fn_t fn
     list->nr++;
 }
 
-void frame_list_remove(struct frame_list *list, struct frame *frames, fn_t fn)
+void frame_list_replace(struct frame_list *list, struct frame *frames, fn_t fn, fn_t by)
 {
     fn_t next = frames[fn].next, prev = frames[fn].prev;
+    frames[by].next = next;
+    frames[by].prev = prev;
     if (prev == FN_NONE)
-        list->head = next;
+        list->head = by;
     else
-        frames[prev].next = next;
+        frames[prev].next = by;
     if (next == FN_NONE)
-        list->tail = prev;
+        list->tail = by;
     else
-        frames[next].prev = prev;
+        frames[next].prev = by;
     frames[fn].next = FN_NONE;
     frames[fn].prev = FN_NONE;
-    list->nr--;
 }
 
 fn_t frame_list_pop_head(struct frame_list *list, struct frame *frames)

@@ -47,6 +47,16 @@ struct frame {
 };
 _Static_assert(sizeof(struct frame) == 16, "frame metadata is 0.39% of what it describes");
 
+/*
+ * The use of a frame that may be somebody else's: it is one byte, so the value is one that it had or has. A use that is
+ * written and removed under one lock only (FREE: zone.lock; STANDBY: lru.lock) is certain to who holds that lock. The one
+ * read that is exempt from the thread sanitizer.
+ */
+__attribute__((no_sanitize("thread"))) static inline unsigned frame_use(const struct frame *frame)
+{
+    return ((const volatile struct frame *)frame)->use;
+}
+
 /* Doubly linked list of frames by number. The lock that guards it is its owner's. */
 struct frame_list {
     fn_t head, tail;
@@ -54,9 +64,38 @@ struct frame_list {
 };
 
 void frame_list_init(struct frame_list *list);
-void frame_list_push_head(struct frame_list *list, struct frame *frames, fn_t fn);
 void frame_list_push_tail(struct frame_list *list, struct frame *frames, fn_t fn);
-void frame_list_remove(struct frame_list *list, struct frame *frames, fn_t fn);
+/* These two are the allocator's steps. */
+static inline void frame_list_push_head(struct frame_list *list, struct frame *frames, fn_t fn)
+{
+    frames[fn].prev = FN_NONE;
+    frames[fn].next = list->head;
+    if (list->head == FN_NONE)
+        list->tail = fn;
+    else
+        frames[list->head].prev = fn;
+    list->head = fn;
+    list->nr++;
+}
+
+static inline void frame_list_remove(struct frame_list *list, struct frame *frames, fn_t fn)
+{
+    fn_t next = frames[fn].next, prev = frames[fn].prev;
+    if (prev == FN_NONE)
+        list->head = next;
+    else
+        frames[prev].next = next;
+    if (next == FN_NONE)
+        list->tail = prev;
+    else
+        frames[next].prev = prev;
+    frames[fn].next = FN_NONE;
+    frames[fn].prev = FN_NONE;
+    list->nr--;
+}
+
+/* @by takes the place of @fn, which is on no list afterwards. */
+void frame_list_replace(struct frame_list *list, struct frame *frames, fn_t fn, fn_t by);
 /* Removes and returns the head (tail), or FN_NONE when the list is empty. */
 fn_t frame_list_pop_head(struct frame_list *list, struct frame *frames);
 fn_t frame_list_pop_tail(struct frame_list *list, struct frame *frames);

@@ -28,7 +28,7 @@ uint32_t pool_nr_slots(uint32_t budget_pages)
 }
 
 void pool_init(struct pool *pool, const struct host_ops *ops, void *ops_ctx, void *arena, struct frame *frames,
-               fn_t start, uint32_t budget_pages, uint64_t *events)
+               uint8_t *types, fn_t start, uint32_t budget_pages, uint64_t *events)
 {
     uint32_t nr_huge = round_up_block(budget_pages);
     *pool = (struct pool){
@@ -44,8 +44,9 @@ void pool_init(struct pool *pool, const struct host_ops *ops, void *ops_ctx, voi
     };
     lock_init(&pool->lock, LOCK_POOL);
     frame_list_init(&pool->stock);
-    zone_init(&pool->zones[POOL_HUGE], "Huge", frames, start, nr_huge, PLANE_EMPTY);
-    zone_init(&pool->zones[POOL_NORMAL], "Normal", frames, start + nr_huge, pool->nr_slots - nr_huge, PLANE_EMPTY);
+    zone_init(&pool->zones[POOL_HUGE], "Huge", frames, types, start, nr_huge, PLANE_EMPTY);
+    zone_init(&pool->zones[POOL_NORMAL], "Normal", frames, types, start + nr_huge, pool->nr_slots - nr_huge,
+              PLANE_EMPTY);
     watermark_set(&pool->zones[POOL_NORMAL], budget_pages);
     watermark_compute(budget_pages, pool->wmark);
 }
@@ -133,10 +134,10 @@ void pool_uncharge(struct pool *pool, uint32_t nr)
 }
 
 /* Empty slots of @zone become one filled run, which is charged. After an error it is not. */
-static int populate_charged(struct pool *pool, struct zone *zone, unsigned order, fn_t *out)
+static int populate_charged(struct pool *pool, struct zone *zone, unsigned order, enum migratetype type, fn_t *out)
 {
     uint32_t nr = 1u << order;
-    int err = zone_alloc(zone, order, PLANE_EMPTY, out);
+    int err = zone_alloc_type(zone, order, PLANE_EMPTY, type, out);
     if (!err) {
         err = pool->ops->populate(pool->ops_ctx, *out, nr);
         if (err)
@@ -149,22 +150,24 @@ static int populate_charged(struct pool *pool, struct zone *zone, unsigned order
     return err;
 }
 
-static int populate(struct pool *pool, struct zone *zone, unsigned order, fn_t *out)
+static int populate(struct pool *pool, struct zone *zone, unsigned order, enum migratetype type, fn_t *out)
 {
-    return try_charge(pool, 1u << order) ? populate_charged(pool, zone, order, out) : -ENOMEM;
+    return try_charge(pool, 1u << order) ? populate_charged(pool, zone, order, type, out) : -ENOMEM;
 }
 
-int pool_alloc_filled(struct pool *pool, unsigned order, bool may_populate, fn_t *out)
+int pool_alloc_filled(struct pool *pool, unsigned order, enum migratetype type, bool may_populate, fn_t *out)
 {
     struct zone *normal = &pool->zones[POOL_NORMAL];
     count(pool, EV_pgalloc_normal, UINT64_C(1) << order);
-    if (!zone_alloc(normal, order, PLANE_FILLED, out) || (may_populate && !populate(pool, normal, order, out)) ||
+    /* of a huge page that is broken already the smallest piece: no pageblock of zone Huge becomes another type's */
+    if (!zone_alloc_type(normal, order, PLANE_FILLED, type, out) ||
+        (may_populate && !populate(pool, normal, order, type, out)) ||
         !zone_alloc(&pool->zones[POOL_HUGE], order, PLANE_FILLED, out))
         return 0;
     /* free pages there may be, but no run of them: as many are given up for one */
     if (!may_populate || pool_charge(pool, 1u << order))
         return -ENOMEM;
-    return populate_charged(pool, normal, order, out);
+    return populate_charged(pool, normal, order, type, out);
 }
 
 int pool_alloc_run(struct pool *pool, unsigned order, fn_t *out)
@@ -179,7 +182,7 @@ static int prefill_some(struct pool *pool)
     _Static_assert(PREFILL_PAGES == 1u << 4, "one populate call");
     for (unsigned order = 5; order-- > 0;) {
         fn_t fn;
-        if (populate(pool, normal, order, &fn))
+        if (populate(pool, normal, order, MIGRATE_RECLAIMABLE, &fn))
             continue;
         zone_free(normal, fn, order, PLANE_FILLED);
         return 0;
@@ -246,13 +249,13 @@ int pool_alloc_block(struct pool *pool, bool may_populate, fn_t *out)
     lock_release(&pool->lock);
     if (*out != FN_NONE)
         return 0;
-    return may_populate ? populate(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER, out) : -ENOMEM;
+    return may_populate ? populate(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER, MIGRATE_MOVABLE, out) : -ENOMEM;
 }
 
 int pool_stock_one(struct pool *pool)
 {
     fn_t fn;
-    int err = populate(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER, &fn);
+    int err = populate(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER, MIGRATE_MOVABLE, &fn);
     if (err)
         return err;
     lock_acquire(&pool->lock);
@@ -273,9 +276,9 @@ void pool_fini(struct pool *pool)
 {
     pool_drain_stock(pool, 0);
     for (unsigned z = 0; z < POOL_NR_ZONES; z++) {
-        for (unsigned order = 0; order <= MAX_ORDER; order++)
-            while (pool->zones[z].area[order].blocks[PLANE_FILLED].nr)
-                release_one(pool, &pool->zones[z], order);
+        for (unsigned order = MAX_ORDER + 1; order-- > 0;)
+            while (release_one(pool, &pool->zones[z], order))
+                continue;
         zone_fini(&pool->zones[z]);
     }
     lock_fini(&pool->lock);

@@ -43,9 +43,12 @@ struct pool {
 
 /* Slots for a budget, both zones. */
 uint32_t pool_nr_slots(uint32_t budget_pages);
-/* Slots [start, start + pool_nr_slots()) are empty, all of the budget is uncharged. @arena, @frames: of all slots. */
+/*
+ * Slots [start, start + pool_nr_slots()) are empty, all of the budget is uncharged. @arena, @frames: of all slots; @types:
+ * a byte for each of their pageblocks.
+ */
 void pool_init(struct pool *pool, const struct host_ops *ops, void *ops_ctx, void *arena, struct frame *frames,
-               fn_t start, uint32_t budget_pages, uint64_t *events);
+               uint8_t *types, fn_t start, uint32_t budget_pages, uint64_t *events);
 /* Releases every free page. */
 void pool_fini(struct pool *pool);
 
@@ -65,11 +68,12 @@ must_check int pool_charge(struct pool *pool, uint32_t nr);
 void pool_uncharge(struct pool *pool, uint32_t nr);
 
 /*
- * pool_alloc_filled - a run of 2^order filled pages of any content. Order <= 3 can be had while so many pages are free,
+ * pool_alloc_filled - a run of 2^order filled pages of any content, for pages of @type. Order <= 3 can be had while so many pages are free,
  * neighbours or not, and the kernel plays along.
  * Without @may_populate only what is filled already is looked at and no host_ops is called: for callers with locks.
  */
-must_check int pool_alloc_filled(struct pool *pool, unsigned order, bool may_populate, fn_t *out);
+must_check int pool_alloc_filled(struct pool *pool, unsigned order, enum migratetype type, bool may_populate,
+                                 fn_t *out);
 /* A run of 2^order filled pages that may be moved out singly, from what is free now; never part of a huge page. -ENOMEM. */
 must_check int pool_alloc_run(struct pool *pool, unsigned order, fn_t *out);
 /* At least @nr single filled pages stand ready afterwards, or -ENOMEM: what a store needs is made before its locks are

@@ -63,7 +63,7 @@ static bool demote_one(struct mm_host *host, unsigned to, fn_t fn)
     fn_t new;
     if (!rate_take(&host->demote, PAGE_BYTES, host->ops->clock_ns(host->ops_ctx)))
         return false;
-    if (pool_alloc_filled(&host->node[to].pool, 0, true, &new)) {
+    if (pool_alloc_filled(&host->node[to].pool, 0, MIGRATE_MOVABLE, true, &new)) {
         event_add(host, EV_pgmigrate_fail, 1);
         return false;
     }

@@ -98,6 +98,27 @@ struct numa_counts {
     uint64_t hit, miss, foreign, interleave_hit, local, other;
 };
 
+/* Where compaction of a zone goes on. */
+struct compact_cursor {
+    fn_t migrate; /* pageblock that is looked at next for pages to move, rising */
+    fn_t free;    /* pageblock where they find a place, falling */
+    bool strays;  /* places are looked for in pageblocks that can never be free as a whole */
+    bool deep;    /* second pass: pageblocks that are mostly used, too */
+};
+
+struct compact_state {
+    /* whose is busy */
+    struct compact_cursor cursor[POOL_NR_ZONES];
+    unsigned zone;        /* that background compaction is at */
+    uint32_t made;        /* runs in this cycle over the zones */
+    bool proactive;       /* it began for the score, and goes on until that is low */
+    uint32_t skip_rounds; /* of the housekeeper, after a cycle that achieved nothing */
+    /* atomic */
+    bool busy;                        /* somebody compacts this node */
+    bool wanted;                      /* a fault did not get its 2 MiB */
+    uint32_t defer_shift, considered; /* of 2^defer_shift faults one compacts; those since */
+};
+
 /* A node of memory: its part of the budget, what waits there to be evicted, and who reclaims when. */
 struct mm_node {
     struct mm_node_config config;
@@ -123,6 +144,7 @@ struct mm_node {
     uint32_t idle_rounds;
     uint32_t stock_rounds; /* since a block of the stock was used */
     uint32_t stock_seen;   /* blocks that the last round left */
+    struct compact_state compact;
 };
 
 struct mm_host {
@@ -131,6 +153,7 @@ struct mm_host {
     void *ops_ctx;
     char *arena;
     struct frame *frames; /* by slot */
+    uint8_t *types;       /* of pageblocks, for the zones */
     unsigned nr_nodes;
     struct mm_node node[MM_MAX_NODES]; /* their slots in rising order */
     struct zram *zram;                 /* NULL: no store */
@@ -143,10 +166,11 @@ struct mm_host {
     uint64_t metadata_bytes;  /* slab pages; atomic */
     uint64_t event[NR_VM_EVENTS];
     struct rate demote, promote;
-    struct numa_scan *numa; /* mm/policy/numa.c; NULL: off */
-    uint32_t nr_swapoffs;   /* under way; atomic */
-    bool swapoff_yield;     /* a fault needs the room of the area that one empties: it gives up; atomic */
-    bool work_stopped;      /* mm_stop_work; atomic */
+    struct numa_scan *numa;          /* mm/policy/numa.c; NULL: off */
+    struct mm_compaction compaction; /* atomic, each of it */
+    uint32_t nr_swapoffs;            /* under way; atomic */
+    bool swapoff_yield;              /* a fault needs the room of the area that one empties: it gives up; atomic */
+    bool work_stopped;               /* mm_stop_work; atomic */
     struct mm_lock vms_lock;
     /* guarded by vms_lock for writing, and by lru.lock too */
     struct mm_vm *vms[MM_MAX_VMS];

@@ -133,6 +133,23 @@ bool lru_forget_standby(struct mm_host *host, fn_t fn)
     return mine;
 }
 
+bool lru_replace_standby(struct mm_host *host, fn_t fn, fn_t by)
+{
+    struct mm_node *node = &host->node[node_of(host, fn)];
+    struct frame *old = &host->frames[fn], *new = &host->frames[by];
+    lock_acquire(&host->lru.lock);
+    bool mine = old->use == FRAME_STANDBY;
+    if (mine) {
+        bool refused = old->flags & FRAME_F_INCOMPRESSIBLE;
+        *new = *old;
+        frame_list_replace(refused ? &node->refused : &node->standby, host->frames, fn, by);
+        old->use = FRAME_USED;
+        old->flags = 0;
+    }
+    lock_release(&host->lru.lock);
+    return mine;
+}
+
 void lru_enter_standby_huge(struct mm_host *host, fn_t fn)
 {
     struct frame *head = &host->frames[fn];

@@ -67,6 +67,12 @@ void lru_rehome_huge(struct mm_host *host, struct block *block, fn_t to);
  * True: the frame is the caller's. False: it is being written back, and its writer frees it.
  */
 must_check bool lru_forget_standby(struct mm_host *host, fn_t fn);
+/*
+ * lru_replace_standby - frame @by, the caller's and of the same node, takes the place of the single standby page @fn, whose
+ * frame is the caller's from now on. Caller holds block.lock and writes the entry. False: a store is at the page, nothing
+ * has changed.
+ */
+must_check bool lru_replace_standby(struct mm_host *host, fn_t fn, fn_t by);
 /* A 2 MiB standby frame becomes 512 pages. Caller holds block.lock. */
 void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, enum standby_end end);
 

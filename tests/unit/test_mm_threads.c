@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mm/ with all its threads over the fake host: faulting threads, kswapd, the housekeeper, reclaim by hand and swapoff
- * at once. Each page has one owner, who alone knows its content; others only read it into the store and back.
+ * mm/ with all its threads over the fake host: faulting threads, kswapd, the housekeeper, reclaim by hand, compaction and
+ * swapoff at once. Each page has one owner, who alone knows its content; others only read it into the store and back.
  */
 #include "mm/mm.h"
 #include "tests/fake/fake_host.h"
@@ -17,6 +17,7 @@
 #define VM_PAGES 6144u
 #define NR_GUESTS 2u
 #define NR_STEPS 12000u
+#define NR_MOVES 100u
 #define SWAP_SLOTS 16384u
 
 struct stress {
@@ -58,6 +59,14 @@ static void access_page(struct guest_thread *g, struct mm_thread *thread, unsign
         __atomic_add_fetch(&s->wrong, 1, __ATOMIC_RELAXED);
 }
 
+/* On a busy machine the thread that compacts may come late. */
+static bool moved_enough(const struct stress *s)
+{
+    struct mm_host_stat stat;
+    mm_host_stat(s->host, &stat);
+    return stat.event[EV_pgmigrate_success] >= NR_MOVES;
+}
+
 static void *guest_main(void *arg)
 {
     struct guest_thread *g = arg;
@@ -65,7 +74,7 @@ static void *guest_main(void *arg)
     struct rng rng = {g->number + 77};
     if (mm_thread_create(g->s->host, &thread))
         abort();
-    for (unsigned step = 1; step <= NR_STEPS; step++) {
+    for (unsigned step = 1; step <= NR_STEPS || (step < 100 * NR_STEPS && !moved_enough(g->s)); step++) {
         unsigned slot = rng_below(&rng, VM_PAGES / NR_GUESTS);
         access_page(g, thread, rng_below(&rng, 2), slot, rng_below(&rng, 2) ? ((uint64_t)step << 32) | slot : 0);
     }
@@ -112,6 +121,23 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
+/* Standby pages move all the time, as far as there is room. */
+static void *compact_main(void *arg)
+{
+    struct stress *s = arg;
+    struct mm_thread *thread;
+    uint64_t runs;
+    if (mm_thread_create(s->host, &thread))
+        abort();
+    while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
+        mm_reclaim(thread, NULL, 256, true);
+        if (mm_compact(thread, 0, &runs))
+            abort();
+    }
+    mm_thread_destroy(thread);
+    return NULL;
+}
+
 static void run(const struct mm_config *config)
 {
     struct stress s = {.fh = fake_host_create(mm_arena_slots(config))};
@@ -119,7 +145,8 @@ static void run(const struct mm_config *config)
     struct guest_thread *guests = calloc(NR_GUESTS, sizeof(*guests));
     struct mm_thread *thread;
     const char *why = NULL;
-    pthread_t threads[NR_GUESTS + 1];
+    struct mm_host_stat stat;
+    pthread_t threads[NR_GUESTS + 2];
     fake_host_set_budget(s.fh, (uint32_t)(config->budget_bytes / PAGE_BYTES));
     ck_assert_int_eq(mm_host_create(config, fake_host_ops(s.fh), s.fh, fake_host_arena(s.fh), &s.host), 0);
     add_disk(&s, 0);
@@ -131,14 +158,19 @@ static void run(const struct mm_config *config)
         guests[i] = (struct guest_thread){.s = &s, .number = i};
         ck_assert_int_eq(pthread_create(&threads[i], NULL, guest_main, &guests[i]), 0);
     }
+    ck_assert_int_eq(mm_compaction_set(s.host, &(struct mm_compaction){.proactiveness = 100}), 0);
     ck_assert_int_eq(pthread_create(&threads[NR_GUESTS], NULL, worker_main, &s), 0);
+    ck_assert_int_eq(pthread_create(&threads[NR_GUESTS + 1], NULL, compact_main, &s), 0);
     for (unsigned i = 0; i < NR_GUESTS; i++)
         pthread_join(threads[i], NULL);
     __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
     pthread_join(threads[NR_GUESTS], NULL);
+    pthread_join(threads[NR_GUESTS + 1], NULL);
     ck_assert_int_eq(s.wrong, 0);
     ck_assert_int_eq(s.errors, 0);
     ck_assert_msg(mm_check(s.host, &why), "%s", why);
+    mm_host_stat(s.host, &stat);
+    ck_assert_uint_ge(stat.event[EV_pgmigrate_success], NR_MOVES);
     ck_assert_msg(!fake_host_breach(s.fh), "%s", fake_host_breach(s.fh));
     ck_assert_int_eq(mm_thread_create(s.host, &thread), 0);
     for (unsigned i = 0; i < 2; i++)

@@ -9,12 +9,13 @@
 #define NR_FRAMES 512
 
 static struct frame frames[NR_FRAMES];
+static uint8_t types[NR_FRAMES / BLOCK_PAGES + 1];
 static struct zone zone;
 static struct pcp pcp;
 
 static void make(uint32_t nr_frames, uint32_t high, uint32_t batch)
 {
-    zone_init(&zone, "Test", frames, 0, nr_frames, PLANE_FILLED);
+    zone_init(&zone, "Test", frames, types, 0, nr_frames, PLANE_FILLED);
     pcp_init(&pcp, &zone, high, batch);
 }
 
@@ -150,7 +151,7 @@ END_TEST
 START_TEST(test_pcp_alloc_leaves_empty_slots_alone)
 {
     fn_t fn;
-    zone_init(&zone, "Test", frames, 0, NR_FRAMES, PLANE_EMPTY);
+    zone_init(&zone, "Test", frames, types, 0, NR_FRAMES, PLANE_EMPTY);
     pcp_init(&pcp, &zone, 0, 0);
     ck_assert_int_eq(pcp_alloc(&pcp, &fn), -ENOMEM);
     ck_assert_uint_eq(zone_nr_free(&zone, PLANE_EMPTY), NR_FRAMES);

@@ -27,6 +27,7 @@ struct rig {
     struct pool pool;
     uint64_t events[NR_VM_EVENTS];
     struct frame *frames;
+    uint8_t *types;
     /* what the test holds */
     uint32_t charged;
     unsigned nr_filled, nr_empty;
@@ -39,7 +40,8 @@ static struct rig *rig_create(void)
     rig->fh = fake_host_create(pool_nr_slots(BUDGET));
     fake_host_set_budget(rig->fh, BUDGET);
     rig->frames = calloc(pool_nr_slots(BUDGET), sizeof(*rig->frames));
-    pool_init(&rig->pool, fake_host_ops(rig->fh), rig->fh, fake_host_arena(rig->fh), rig->frames, 0, BUDGET,
+    rig->types = calloc(pool_nr_slots(BUDGET) / BLOCK_PAGES, 1);
+    pool_init(&rig->pool, fake_host_ops(rig->fh), rig->fh, fake_host_arena(rig->fh), rig->frames, rig->types, 0, BUDGET,
               rig->events);
     return rig;
 }
@@ -96,6 +98,7 @@ static void rig_destroy(struct rig *rig)
     ck_assert_uint_eq(pool_nr_free(&rig->pool), BUDGET);
     pool_fini(&rig->pool);
     free(rig->frames);
+    free(rig->types);
     fake_host_stat(rig->fh, &fake);
     ck_assert_uint_eq(fake.filled_pages, 0);
     fake_host_destroy(rig->fh);
@@ -113,7 +116,7 @@ static int charge(struct rig *rig, uint32_t nr)
 static int alloc_filled(struct rig *rig, unsigned order, bool may_populate)
 {
     fn_t fn;
-    int err = pool_alloc_filled(&rig->pool, order, may_populate, &fn);
+    int err = pool_alloc_filled(&rig->pool, order, MIGRATE_MOVABLE, may_populate, &fn);
     if (!err)
         hold(rig, true, fn, 1u << order);
     check(rig);
@@ -155,7 +158,7 @@ static void fragment(struct rig *rig)
     unsigned nr_odd = 0;
     for (uint32_t done = 0; done < BUDGET; done += 16) {
         fn_t fn;
-        ck_assert_int_eq(pool_alloc_filled(&rig->pool, 4, true, &fn), 0);
+        ck_assert_int_eq(pool_alloc_filled(&rig->pool, 4, MIGRATE_MOVABLE, true, &fn), 0);
         for (fn_t i = 1; i < 16; i += 2)
             odd[nr_odd++] = fn + i;
         hold(rig, true, fn, 16);
@@ -301,8 +304,8 @@ START_TEST(test_pool_run_in_fragments_costs_as_many_single_pages)
     ck_assert_uint_eq(pool_nr_free(&rig->pool), BUDGET / 2);
     fn_t fn;
     ck_assert_int_eq(pool_alloc_run(&rig->pool, 2, &fn), -ENOMEM);
-    ck_assert_int_eq(pool_alloc_filled(&rig->pool, 2, false, &fn), -ENOMEM);
-    ck_assert_int_eq(pool_alloc_filled(&rig->pool, 2, true, &fn), 0);
+    ck_assert_int_eq(pool_alloc_filled(&rig->pool, 2, MIGRATE_MOVABLE, false, &fn), -ENOMEM);
+    ck_assert_int_eq(pool_alloc_filled(&rig->pool, 2, MIGRATE_MOVABLE, true, &fn), 0);
     ck_assert_uint_eq(pool_nr_free(&rig->pool), BUDGET / 2 - 4);
     for (unsigned i = 0; i < 4; i++)
         ck_assert(fake_host_is_filled(rig->fh, fn + i));
@@ -324,6 +327,26 @@ START_TEST(test_pool_run_never_from_a_huge_page)
     ck_assert_int_eq(pool_alloc_run(&rig->pool, 3, &fn), 0);
     hold(rig, true, fn, 8);
     check(rig);
+    rig_destroy(rig);
+}
+END_TEST
+
+/* Pages of a store and pages that can be moved, asked for in turn: none of either in a pageblock of the other. */
+START_TEST(test_pool_types_do_not_share_pageblocks)
+{
+    struct rig *rig = rig_create();
+    fn_t fn[2][100];
+    for (unsigned i = 0; i < 100; i++) {
+        ck_assert_int_eq(pool_alloc_filled(&rig->pool, 0, MIGRATE_RECLAIMABLE, true, &fn[0][i]), 0);
+        ck_assert_int_eq(pool_alloc_filled(&rig->pool, 0, MIGRATE_MOVABLE, true, &fn[1][i]), 0);
+    }
+    for (unsigned i = 0; i < 100; i++) {
+        const struct zone *normal = &rig->pool.zones[POOL_NORMAL];
+        ck_assert_int_eq(get_pageblock_migratetype(normal, fn[0][i]), MIGRATE_RECLAIMABLE);
+        ck_assert_int_eq(get_pageblock_migratetype(normal, fn[1][i]), MIGRATE_MOVABLE);
+        pool_free_filled(&rig->pool, fn[0][i], 1);
+        pool_free_filled(&rig->pool, fn[1][i], 1);
+    }
     rig_destroy(rig);
 }
 END_TEST
@@ -581,6 +604,7 @@ int main(void)
     tcase_add_test(cases, test_pool_filled_page_without_populate_only_from_what_is_there);
     tcase_add_test(cases, test_pool_run_in_fragments_costs_as_many_single_pages);
     tcase_add_test(cases, test_pool_run_never_from_a_huge_page);
+    tcase_add_test(cases, test_pool_types_do_not_share_pageblocks);
     tcase_add_test(cases, test_pool_prefill_makes_pages_ready);
     tcase_add_test(cases, test_pool_prefill_to_the_last_page_and_no_more);
     tcase_add_test(cases, test_pool_prefill_from_the_stock_when_nothing_else_is_free);

@@ -31,6 +31,29 @@ static const struct {
      "{\"zones\": [{\"node\": 0, \"zone\": \"Normal\", \"plane\": \"empty\","
      " \"free_blocks\": [1,2,3,4,5,6,7,8,9,10,100000]}]}",
      "Node 0, zone   Normal,  empty       1      2      3      4      5      6      7      8      9     10 100000\n"},
+    {"pagetypeinfo",
+     "{\"page_block_order\": 9, \"pages_per_block\": 512, \"free\": [{\"node\": 1, \"zone\": \"Normal\", \"plane\": "
+     "\"empty\","
+     " \"type\": \"Reclaimable\", \"free_blocks\": [1,2,3,4,5,6,7,8,9,10,100000]}], \"blocks\": [{\"node\": 1, "
+     "\"zone\":"
+     " \"Normal\", \"Unmovable\": 1, \"Movable\": 22, \"Reclaimable\": 333, \"Isolate\": 0}]}",
+     "Page block order: 9\nPages per block:  512\n\n"
+     "Free pages count per migrate type at order                  0      1      2      3      4      5      6      7   "
+     "   8"
+     "      9     10\n"
+     "Node    1, zone   Normal,  empty, type  Reclaimable       1      2      3      4      5      6      7      8     "
+     " 9"
+     "     10 100000\n\n"
+     "Number of blocks type      Unmovable      Movable  Reclaimable      Isolate\n"
+     "Node    1, zone   Normal,           1           22          333            0\n"},
+    {"extfrag",
+     "{\"zones\": [{\"node\": 0, \"zone\": \"Huge\", \"plane\": \"filled\","
+     " \"extfrag_index_thousandths\": [-1000, -500, 0, 1, 45, 999, 1000, 0, 0, 0, 7],"
+     " \"unusable_index_thousandths\": [0, 10, 200, 1000]}]}",
+     "extfrag_index by order: -1.000 would succeed; towards 0 lack of memory, towards 1 fragmentation\n"
+     "Node    0, zone     Huge, filled  -1.000 -0.500 0.000 0.001 0.045 0.999 1.000 0.000 0.000 0.000 0.007\n"
+     "unusable_index by order: share of free memory in blocks that are too small\n"
+     "Node    0, zone     Huge, filled  0.000 0.010 0.200 1.000 0.000 0.000 0.000 0.000 0.000 0.000 0.000\n"},
     {"swaps",
      "{\"swaps\": [{\"filename\": \"/a.swap\", \"type\": \"file\", \"size_bytes\": 1048576, \"used_bytes\": 4096,"
      " \"priority\": -2, \"read_pages\": 1234, \"written_pages\": 7, \"read_errors\": 1, \"write_errors\": 2}]}",
@@ -57,8 +80,9 @@ START_TEST(test_render_view_is_the_expected_text)
 }
 END_TEST
 
-static const char *const views[] = {"vmstat", "zoneinfo", "buddyinfo", "slabinfo", "lru",       "zram", "swaps",
-                                    "stage2", "regions",  "free",      "page",     "pageclass", "numa", "tiers"};
+static const char *const views[] = {"vmstat", "zoneinfo", "buddyinfo",    "slabinfo", "lru",  "zram",
+                                    "swaps",  "stage2",   "regions",      "free",     "page", "pageclass",
+                                    "numa",   "tiers",    "pagetypeinfo", "extfrag"};
 
 START_TEST(test_render_missing_members_are_no_crash)
 {

@@ -137,6 +137,74 @@ START_TEST(test_views_regions_and_stage2_sum_up_to_the_memory)
 }
 END_TEST
 
+/* Node, zone and plane of two rows are the same. */
+static bool same_place(const json_t *a, const json_t *b)
+{
+    return number(a, "node") == number(b, "node") &&
+           json_equal(json_object_get(a, "zone"), json_object_get(b, "zone")) &&
+           json_equal(json_object_get(a, "plane"), json_object_get(b, "plane"));
+}
+
+START_TEST(test_views_pagetypeinfo_types_sum_up_to_buddyinfo)
+{
+    struct rig rig;
+    set_up(&rig);
+    mm_reclaim(rig.thread, rig.vm, 300, true);
+    json_t *buddy = get(&rig, "buddyinfo"), *types = get(&rig, "pagetypeinfo");
+    size_t i, k;
+    json_t *zone, *row;
+    json_array_foreach(json_object_get(buddy, "zones"), i, zone)
+    {
+        for (size_t order = 0; order <= MAX_ORDER; order++) {
+            json_int_t sum = 0;
+            json_array_foreach(json_object_get(types, "free"), k, row) if (same_place(zone, row)) sum +=
+                json_integer_value(json_array_get(json_object_get(row, "free_blocks"), order));
+            ck_assert_int_eq(sum, json_integer_value(json_array_get(json_object_get(zone, "free_blocks"), order)));
+        }
+    }
+    uint64_t blocks = 0, reclaimable = 0;
+    json_array_foreach(json_object_get(types, "blocks"), i, row)
+    {
+        blocks += number(row, "Unmovable") + number(row, "Movable") + number(row, "Reclaimable");
+        reclaimable += number(row, "Reclaimable");
+        ck_assert_uint_eq(number(row, "Isolate"), 0);
+    }
+    ck_assert_uint_eq(blocks, 4 + 5); /* 8 MiB, and a quarter more for zone Normal */
+    ck_assert_uint_gt(reclaimable, 0);
+    json_decref(buddy);
+    json_decref(types);
+    tear_down(&rig);
+}
+END_TEST
+
+START_TEST(test_views_extfrag_says_what_would_succeed)
+{
+    struct rig rig;
+    set_up(&rig);
+    json_t *buddy = get(&rig, "buddyinfo"), *extfrag = get(&rig, "extfrag");
+    size_t i;
+    json_t *zone;
+    json_array_foreach(json_object_get(buddy, "zones"), i, zone)
+    {
+        const json_t *row = json_array_get(json_object_get(extfrag, "zones"), i);
+        ck_assert(same_place(zone, row));
+        bool there = false;
+        for (size_t order = MAX_ORDER + 1; order-- > 0;) {
+            json_int_t index =
+                json_integer_value(json_array_get(json_object_get(row, "extfrag_index_thousandths"), order));
+            json_int_t unusable =
+                json_integer_value(json_array_get(json_object_get(row, "unusable_index_thousandths"), order));
+            there |= json_integer_value(json_array_get(json_object_get(zone, "free_blocks"), order)) > 0;
+            ck_assert_int_eq(index == -1000, there);
+            ck_assert_int_eq(unusable == 1000, !there);
+        }
+    }
+    json_decref(buddy);
+    json_decref(extfrag);
+    tear_down(&rig);
+}
+END_TEST
+
 START_TEST(test_views_lru_ages_sum_up_to_the_resident_pages)
 {
     struct rig rig;
@@ -479,6 +547,8 @@ static void add_views(TCase *tc)
 {
     tcase_add_test(tc, test_views_vmstat_counts_what_happened);
     tcase_add_test(tc, test_views_regions_and_stage2_sum_up_to_the_memory);
+    tcase_add_test(tc, test_views_pagetypeinfo_types_sum_up_to_buddyinfo);
+    tcase_add_test(tc, test_views_extfrag_says_what_would_succeed);
     tcase_add_test(tc, test_views_lru_ages_sum_up_to_the_resident_pages);
     tcase_add_test(tc, test_views_page_says_where_it_is);
     tcase_add_loop_test(tc, test_views_wrong_requests_are_refused, 0, ARRAY_LEN(refused));

@@ -84,9 +84,10 @@ END_TEST
 START_TEST(test_watermark_set_fills_the_zone)
 {
     static struct frame frames[16];
+    static uint8_t types[1];
     struct zone zone;
     uint32_t wmark[NR_WMARK];
-    zone_init(&zone, "Normal", frames, 0, ARRAY_LEN(frames), PLANE_FILLED);
+    zone_init(&zone, "Normal", frames, types, 0, ARRAY_LEN(frames), PLANE_FILLED);
     ck_assert_uint_eq(zone.wmark[WMARK_HIGH], 0);
     watermark_set(&zone, 65536);
     watermark_compute(65536, wmark);

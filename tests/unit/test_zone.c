@@ -11,12 +11,13 @@
 #define NR_FRAMES (4 * MAX_PAGES)
 
 static struct frame frames[NR_FRAMES], frames_before[NR_FRAMES];
+static uint8_t types[NR_FRAMES / BLOCK_PAGES], types_before[NR_FRAMES / BLOCK_PAGES];
 static struct zone zone, zone_before;
 
 static void make(fn_t start, uint32_t nr, enum plane plane)
 {
     memset(frames, 0xff, sizeof(frames));
-    zone_init(&zone, "Test", frames, start, nr, plane);
+    zone_init(&zone, "Test", frames, types, start, nr, plane);
 }
 
 static void teardown(void)
@@ -34,7 +35,10 @@ static void check(void)
 
 static uint32_t nr_blocks(unsigned order, enum plane plane)
 {
-    return zone.area[order].blocks[plane].nr;
+    uint32_t nr = 0;
+    for (unsigned type = 0; type < MIGRATE_TYPES; type++)
+        nr += zone.area[plane][type].blocks[order].nr;
+    return nr;
 }
 
 static fn_t alloc(unsigned order, enum plane plane)
@@ -49,11 +53,13 @@ static void remember(void)
 {
     zone_before = zone;
     memcpy(frames_before, frames, sizeof(frames));
+    memcpy(types_before, types, sizeof(types));
 }
 
 static bool unchanged(void)
 {
-    return !memcmp(frames, frames_before, sizeof(frames)) && !memcmp(zone.area, zone_before.area, sizeof(zone.area)) &&
+    return !memcmp(frames, frames_before, sizeof(frames)) && !memcmp(types, types_before, sizeof(types)) &&
+           !memcmp(zone.area, zone_before.area, sizeof(zone.area)) &&
            !memcmp(zone.nr_free, zone_before.nr_free, sizeof(zone.nr_free)) && zone.nr_alloc == zone_before.nr_alloc &&
            zone.nr_freed == zone_before.nr_freed;
 }
@@ -321,7 +327,8 @@ START_TEST(test_zone_free_range_odd_run_is_cut_and_merges)
     zone_fini(&zone);
     make(3, 2000, PLANE_FILLED);
     for (unsigned order = 0; order <= MAX_ORDER; order++)
-        ck_assert_uint_eq(zone_before.area[order].blocks[0].nr, nr_blocks(order, PLANE_FILLED));
+        ck_assert_uint_eq(zone_before.area[PLANE_FILLED][MIGRATE_MOVABLE].blocks[order].nr,
+                          nr_blocks(order, PLANE_FILLED));
 }
 END_TEST
 

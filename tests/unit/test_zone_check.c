@@ -11,12 +11,13 @@
 #define NR_FRAMES (4 * MAX_PAGES)
 
 static struct frame frames[NR_FRAMES];
+static uint8_t types[NR_FRAMES / BLOCK_PAGES];
 static struct zone zone;
 
 static void make(fn_t start, uint32_t nr, enum plane plane)
 {
     memset(frames, 0xff, sizeof(frames));
-    zone_init(&zone, "Test", frames, start, nr, plane);
+    zone_init(&zone, "Test", frames, types, start, nr, plane);
 }
 
 static void teardown(void)
@@ -154,12 +155,12 @@ START_TEST(test_zone_check_wrong_links_are_found)
     frames[16].prev = 32;
     expect_broken("a free list's back link is wrong");
     frames[16].prev = 0;
-    zone.area[3].blocks[PLANE_FILLED].tail = 0;
+    zone.area[PLANE_FILLED][MIGRATE_MOVABLE].blocks[3].tail = 0;
     expect_broken("a free list's tail is wrong");
-    zone.area[3].blocks[PLANE_FILLED].tail = 16;
-    zone.area[3].blocks[PLANE_FILLED].nr = 1;
+    zone.area[PLANE_FILLED][MIGRATE_MOVABLE].blocks[3].tail = 16;
+    zone.area[PLANE_FILLED][MIGRATE_MOVABLE].blocks[3].nr = 1;
     expect_broken("a free list's count is wrong");
-    zone.area[3].blocks[PLANE_FILLED].nr = 2;
+    zone.area[PLANE_FILLED][MIGRATE_MOVABLE].blocks[3].nr = 2;
     check();
 }
 END_TEST
@@ -167,7 +168,7 @@ END_TEST
 START_TEST(test_zone_check_misplaced_blocks_are_found)
 {
     make_for_breaking();
-    struct frame_list *list = &zone.area[3].blocks[PLANE_FILLED];
+    struct frame_list *list = &zone.area[PLANE_FILLED][MIGRATE_MOVABLE].blocks[3];
     frame_list_push_tail(list, frames, 50);
     expect_broken("a free block is not aligned to its order");
     frame_list_remove(list, frames, 50);

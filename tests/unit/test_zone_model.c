@@ -27,6 +27,7 @@ struct model {
     struct rng rng;
     struct zone zone;
     struct frame frames[NR_ALL];
+    uint8_t types[NR_ALL / BLOCK_PAGES + 1];
     uint8_t where[NR_ALL];
     struct {
         fn_t fn;
@@ -63,7 +64,7 @@ static bool lists_match(const struct model *model, enum plane plane)
         fn += 1u << order;
     }
     for (unsigned order = 0; order <= MAX_ORDER; order++) {
-        if (nr_blocks[order] != model->zone.area[order].blocks[plane].nr)
+        if (nr_blocks[order] != model->zone.area[plane][MIGRATE_MOVABLE].blocks[order].nr)
             return false;
     }
     return nr_free == zone_nr_free(&model->zone, plane);
@@ -236,7 +237,7 @@ START_TEST(test_zone_model_random_operations_match_reference)
     enum plane plane = _i % 2 ? PLANE_EMPTY : PLANE_FILLED;
     memset(model->where, OUTSIDE, sizeof(model->where));
     memset(&model->where[START_FN], (int)plane, NR_FRAMES);
-    zone_init(&model->zone, "Model", model->frames, START_FN, NR_FRAMES, plane);
+    zone_init(&model->zone, "Model", model->frames, model->types, START_FN, NR_FRAMES, plane);
     for (unsigned i = 0; i < 700; i++) {
         const char *why = "the operation's result is wrong";
         bool right = step(model) && zone_check(&model->zone, &why);
@@ -253,6 +254,7 @@ END_TEST
 
 #define NR_THREADS 3
 static struct frame shared_frames[2048];
+static uint8_t shared_types[2048 / BLOCK_PAGES];
 static struct zone shared_zone;
 
 static void *use_zone(void *seed)
@@ -285,14 +287,14 @@ START_TEST(test_zone_model_threads_lose_no_frame)
 {
     pthread_t threads[NR_THREADS];
     const char *why = NULL;
-    zone_init(&shared_zone, "Shared", shared_frames, 0, ARRAY_LEN(shared_frames), PLANE_FILLED);
+    zone_init(&shared_zone, "Shared", shared_frames, shared_types, 0, ARRAY_LEN(shared_frames), PLANE_FILLED);
     for (uintptr_t i = 0; i < NR_THREADS; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, use_zone, (void *)(i + 1)), 0);
     for (unsigned i = 0; i < NR_THREADS; i++)
         pthread_join(threads[i], NULL);
     bool right = zone_check(&shared_zone, &why);
     ck_assert_msg(right, "%s", why);
-    ck_assert_uint_eq(shared_zone.area[MAX_ORDER].blocks[PLANE_FILLED].nr, 2);
+    ck_assert_uint_eq(shared_zone.area[PLANE_FILLED][MIGRATE_MOVABLE].blocks[MAX_ORDER].nr, 2);
     zone_fini(&shared_zone);
 }
 END_TEST

@@ -93,6 +93,14 @@ static const struct {
     {"swapoff a --api missing.sock", "missing.sock"},
     {"reclaim much --api missing.sock", "64M"},
     {"reclaim 0 --api missing.sock", "64M"},
+    {"sysctl vm.compact_memroy=1 --api missing.sock", "did you mean vm.compact_memory?"},
+    {"sysctl vm.compact_memory --api missing.sock", "only be written"},
+    {"sysctl vm.extfrag_threshold=1001 --api missing.sock", "from 0 to 1000"},
+    {"sysctl vm.extfrag_threshold=many --api missing.sock", "whole number"},
+    {"sysctl vm.extfrag_threshold= --api missing.sock", "whole number"},
+    {"sysctl vm.min_free_kbytes=1 --api missing.sock", "only be read"},
+    {"sysctl vm.extfrag_threshold vm.min_free_kbytes", "one setting"},
+    {"sysctl --api missing.sock", "missing.sock"},
     {"help rnu", "did you mean run?"},
     {"version please", "too many"},
 };
@@ -110,11 +118,21 @@ END_TEST
 static const struct {
     const char *line, *says;
 } helps[] = {
-    {"help", "ebb show free"},     {"--help", "ebb run"},           {"-h", "ebb run"},
-    {"help run", "--budget SIZE"}, {"run --help", "--budget SIZE"}, {"run --workload help", "fill"},
-    {"help show", "vmstat"},       {"show --help", "vmstat"},       {"show help", "buddyinfo"},
-    {"swapon --help", "size="},    {"swapoff --help", "exit code"}, {"reclaim -h", "64M"},
-    {"version", "ebb "},           {"--version", "ebb "},
+    {"help", "ebb show free"},
+    {"--help", "ebb run"},
+    {"-h", "ebb run"},
+    {"help run", "--budget SIZE"},
+    {"run --help", "--budget SIZE"},
+    {"run --workload help", "fill"},
+    {"help show", "vmstat"},
+    {"show --help", "vmstat"},
+    {"show help", "buddyinfo"},
+    {"swapon --help", "size="},
+    {"swapoff --help", "exit code"},
+    {"reclaim -h", "64M"},
+    {"sysctl --help", "vm.compact_memory=1"},
+    {"version", "ebb "},
+    {"--version", "ebb "},
 };
 
 START_TEST(test_cli_help_is_on_standard_output_and_code_0)

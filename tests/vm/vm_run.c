@@ -340,9 +340,9 @@ END_TEST
 
 START_TEST(test_run_shows_every_view_while_it_runs)
 {
-    static const char *const views[] = {"vmstat",         "zoneinfo",  "buddyinfo", "slabinfo", "lru",
-                                        "zram",           "swaps",     "stage2",    "regions",  "free",
-                                        "page 0x1000000", "pageclass", "numa",      "tiers"};
+    static const char *const views[] = {
+        "vmstat",  "zoneinfo", "buddyinfo",      "slabinfo",  "lru",  "zram",  "swaps",        "stage2",
+        "regions", "free",     "page 0x1000000", "pageclass", "numa", "tiers", "pagetypeinfo", "extfrag"};
     struct program p, answer;
     char line[128];
     if (!program_has_kvm("show"))
