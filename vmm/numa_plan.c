@@ -333,20 +333,21 @@ static void fill_policy(const struct plan *p, const struct mm_config *config, st
             policy->nodes |= (uint8_t)(1u << i);
 }
 
-/* Balancing brings pages to CPUs: it needs two nodes that both have some. */
+/* Balancing brings pages to who uses them: from another node, to one that has CPUs. */
 static int check_balancing(const struct plan *p)
 {
-    unsigned nr = 0;
+    unsigned nr = 0, nr_with_cpus = 0;
     bool asked =
         p->options->has_policy || p->options->nr_tiers || p->options->nr_budgets || options_numa_guest(p->options);
 
-    for (unsigned i = 0; i < p->nr; i++)
-        nr += p->nodes[i].budget && p->nodes[i].host->nr_cpus;
-    if (!p->options->balancing || nr > 1 || !asked)
+    for (unsigned i = 0; i < p->nr; i++) {
+        nr += p->nodes[i].budget > 0;
+        nr_with_cpus += p->nodes[i].budget && p->nodes[i].host->nr_cpus;
+    }
+    if (!p->options->balancing || (nr > 1 && nr_with_cpus) || !asked)
         return 0;
-    return diag_set(p->diag, EXIT_USAGE,
-                    "--numa-balancing on: of the nodes named %s has CPUs, there is nothing to balance; leave it out",
-                    nr ? "one" : "none");
+    return diag_set(p->diag, EXIT_USAGE, "--numa-balancing on: %s, there is nothing to balance; leave it out",
+                    nr > 1 ? "no node with a part of the budget has CPUs" : "the budget is on one node");
 }
 
 int numa_plan(const struct numa_options *options, const struct numa_host *host, struct mm_config *config,
