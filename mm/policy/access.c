@@ -36,8 +36,9 @@ void access_destroy(struct mm_host *host)
 
 void access_configure(struct mm_host *host, uint32_t quota_mpct, const struct access_source *source)
 {
-    host->access->quota_mpct = MIN_OF(quota_mpct, ACCESS_QUOTA_MAX_MPCT);
-    host->access->source = source;
+    __atomic_store_n(&host->access->quota_mpct, MIN_OF(quota_mpct, ACCESS_QUOTA_MAX_MPCT), __ATOMIC_RELAXED);
+    /* pairs with the acquire in access_scan: what the source is made of is there */
+    __atomic_store_n(&host->access->source, source, __ATOMIC_RELEASE);
 }
 
 /* ---- blocks by number ---- */
@@ -182,12 +183,12 @@ void access_pay_fault(struct mm_host *host, enum access_kind kind, uint64_t ns)
 void access_stat(struct mm_host *host, struct access_stat *out)
 {
     struct access *access = host->access;
-    const struct access_source *source = __atomic_load_n(&access->source, __ATOMIC_RELAXED);
+    const struct access_source *source = __atomic_load_n(&access->source, __ATOMIC_ACQUIRE);
     uint64_t now_ns = host->ops->clock_ns(host->ops_ctx);
     *out = (struct access_stat){
         .source = source ? source->name : "refault",
         .source_err = __atomic_load_n(&access->source_err, __ATOMIC_RELAXED),
-        .quota_pct = access->quota_mpct / 1000.0,
+        .quota_pct = __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED) / 1000.0,
         .sample_ns = counter_read(&access->sample_ns),
         .nr_samples = counter_read(&access->nr_samples),
         .nr_hits = counter_read(&access->nr_hits),

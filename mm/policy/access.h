@@ -36,8 +36,8 @@ struct mm_vm;
 #define ACCESS_QUOTA_MAX_MPCT 100000u
 
 /*
- * access_configure - before the scanner runs. @quota_mpct: thousandths of a percent of one CPU for samples, 0: none, at
- * most ACCESS_QUOTA_MAX_MPCT. @source: NULL for refaults and samples; outlives the host.
+ * access_configure - @quota_mpct: thousandths of a percent of one CPU for samples, 0: none, at most ACCESS_QUOTA_MAX_MPCT.
+ * @source: NULL for refaults and samples; outlives the scanner. Counts from the next round on.
  */
 void access_configure(struct mm_host *host, uint32_t quota_mpct, const struct access_source *source);
 

@@ -22,7 +22,7 @@ struct access_stretch {
 };
 
 struct access {
-    uint32_t quota_mpct;
+    uint32_t quota_mpct;                /* atomic */
     const struct access_source *source; /* NULL: none, or broken; atomic */
     int source_err;
     /* atomic */

@@ -41,9 +41,10 @@ static uint32_t random_below(struct access *access, uint32_t below)
 
 static void fill_purse(struct access *access, uint64_t now_ns)
 {
+    uint32_t quota_mpct = __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED);
     uint64_t passed_ns = MIN_OF(now_ns - access->filled_ns, (uint64_t)PURSE_NS);
-    int64_t in = (int64_t)(passed_ns * access->quota_mpct / ACCESS_QUOTA_MAX_MPCT);
-    int64_t most = (int64_t)PURSE_NS * access->quota_mpct / ACCESS_QUOTA_MAX_MPCT;
+    int64_t in = (int64_t)(passed_ns * quota_mpct / ACCESS_QUOTA_MAX_MPCT);
+    int64_t most = (int64_t)PURSE_NS * quota_mpct / ACCESS_QUOTA_MAX_MPCT;
     int64_t purse = __atomic_add_fetch(&access->purse_ns, in, __ATOMIC_RELAXED);
     access->filled_ns = now_ns;
     if (purse > most)
@@ -383,10 +384,11 @@ unsigned access_scan(struct mm_thread *thread)
         __atomic_store_n(&access->last_stretch.start_ns, scan.begin_ns, __ATOMIC_RELAXED);
     }
     fill_purse(access, scan.begin_ns);
-    const struct access_source *source = access->source;
+    const struct access_source *source = __atomic_load_n(&access->source, __ATOMIC_ACQUIRE);
     if (source)
         ask_source(&scan, source);
-    else if (access->quota_mpct && __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED) == 0)
+    else if (__atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED) &&
+             __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED) == 0)
         scan_blocks(&scan);
     note_histories(&scan);
     uint64_t end_ns = clock_ns(&scan), spent_ns = end_ns - scan.begin_ns;
