@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A column is a quarter of a second at first, and no shorter than a thousand times what it takes to fill. */
+/*
+ * A column is a quarter of a second at first, and no shorter than a thousand times what it takes to fill: that is not
+ * counted against the quota.
+ */
 #define COLUMN_NS UINT64_C(250000000)
 #define COLUMN_NS_PER_BLOCK UINT64_C(100000) /* 100 ns a block, chosen: a lock, an entry, a panel */
 

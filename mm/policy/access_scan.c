@@ -39,26 +39,35 @@ static uint32_t random_below(struct access *access, uint32_t below)
 
 /* ---- the quota ---- */
 
+static int64_t purse_most(const struct access *access)
+{
+    return (int64_t)PURSE_NS * __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED) / ACCESS_QUOTA_MAX_MPCT;
+}
+
 static void fill_purse(struct access *access, uint64_t now_ns)
 {
     uint32_t quota_mpct = __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED);
     uint64_t passed_ns = MIN_OF(now_ns - access->filled_ns, (uint64_t)PURSE_NS);
     int64_t in = (int64_t)(passed_ns * quota_mpct / ACCESS_QUOTA_MAX_MPCT);
-    int64_t most = (int64_t)PURSE_NS * quota_mpct / ACCESS_QUOTA_MAX_MPCT;
+    int64_t most = purse_most(access);
     int64_t purse = __atomic_add_fetch(&access->purse_ns, in, __ATOMIC_RELAXED);
     access->filled_ns = now_ns;
     if (purse > most)
         __atomic_sub_fetch(&access->purse_ns, purse - most, __ATOMIC_RELAXED);
 }
 
-/* Whether @nr more of @kind may be armed, if each of them is touched. The round so far is not paid for yet. */
+/*
+ * Whether @nr more of @kind may be armed, if each of them is touched. The round so far is not paid for yet. A full purse
+ * is enough for whatever they were thought to cost: or one bad measurement would be the last one.
+ */
 static bool can_pay(const struct scan *scan, enum access_kind kind, unsigned nr)
 {
     const struct access_cost *cost = &scan->access->cost[kind];
     int64_t one = (int64_t)__atomic_load_n(&cost->arm_ns, __ATOMIC_RELAXED) +
                   (int64_t)__atomic_load_n(&cost->fault_ns, __ATOMIC_RELAXED);
     int64_t purse = __atomic_load_n(&scan->access->purse_ns, __ATOMIC_RELAXED);
-    return purse - (int64_t)(clock_ns(scan) - scan->begin_ns) >= one * (int64_t)nr;
+    purse -= (int64_t)(clock_ns(scan) - scan->begin_ns);
+    return purse >= MIN_OF(one * (int64_t)nr, purse_most(scan->access) / 8 * 7);
 }
 
 static void note_arming(const struct scan *scan, enum access_kind kind, unsigned nr, uint64_t ns)
@@ -208,7 +217,9 @@ static bool look(struct scan *scan, struct block *block)
 {
     struct access_watch *whole = &block->access.whole;
     bool done = true;
-    lock_acquire(&block->lock);
+    /* somebody is at it: a fault may take its time, which would count as a look's */
+    if (!lock_try(&block->lock))
+        return true;
     uint8_t state = pmd_read(block).state;
     if (block->nr_pins || block->closing)
         done = true;
@@ -390,10 +401,10 @@ unsigned access_scan(struct mm_thread *thread)
     else if (__atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED) &&
              __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED) == 0)
         scan_blocks(&scan);
-    note_histories(&scan);
     uint64_t end_ns = clock_ns(&scan), spent_ns = end_ns - scan.begin_ns;
     __atomic_sub_fetch(&access->purse_ns, (int64_t)spent_ns, __ATOMIC_RELAXED);
     counter_add(&access->sample_ns, (int64_t)spent_ns);
     note_stretch(access, end_ns);
+    note_histories(&scan);
     return ROUND_MS;
 }
