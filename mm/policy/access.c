@@ -85,6 +85,8 @@ static void disarm(struct access_watch *watch, uint64_t now_ns)
 /* The fault that was paid for beforehand is there, or is not to be expected any more. */
 static void refund(struct access *access, struct access_watch *watch)
 {
+    if (!watch->prepaid_ns)
+        return;
     __atomic_add_fetch(&access->purse_ns, (int64_t)watch->prepaid_ns, __ATOMIC_RELAXED);
     watch->prepaid_ns = 0;
 }
@@ -119,10 +121,9 @@ unsigned access_check_panel(struct block *block, unsigned *nr_out)
 
 /* ---- what came in ---- */
 
-static void count_hit(struct access *access, struct access_watch *watch)
+static void count_hit(struct access *access, const struct access_watch *watch)
 {
     counter_add(watch->seen_idle ? &access->nr_late_hits : &access->nr_hits, 1);
-    refund(access, watch);
 }
 
 /* It was taken home to be watched, and has not come back since. */
@@ -133,9 +134,11 @@ static bool was_sampled(const struct s2_entry *old, const struct access_watch *w
 
 bool access_came(struct block *block, unsigned index, const struct s2_entry *old, bool touched, uint64_t now_ns)
 {
+    struct access *access = block->vm->host->access;
     struct access_block *blocks = &block->access;
     bool sampled = false;
     blocks->nr_came = (uint16_t)MIN_OF(blocks->nr_came + 1u, BLOCK_PAGES);
+    refund(access, &blocks->whole);
     /* of the time when it was one frame nothing is left but the last access */
     blocks->whole = (struct access_watch){.last_ns = touched ? now_ns : blocks->whole.last_ns};
     for (unsigned i = 0; i < ACCESS_PANEL; i++) {
@@ -144,7 +147,8 @@ bool access_came(struct block *block, unsigned index, const struct s2_entry *old
             continue;
         sampled = was_sampled(old, watch);
         if (touched && sampled)
-            count_hit(block->vm->host->access, watch);
+            count_hit(access, watch);
+        refund(access, watch);
         if (touched)
             access_touch(watch, now_ns);
         else
@@ -155,12 +159,50 @@ bool access_came(struct block *block, unsigned index, const struct s2_entry *old
 
 bool access_came_huge(struct block *block, const struct s2_entry *old, uint64_t now_ns)
 {
+    struct access *access = block->vm->host->access;
     struct access_watch *whole = &block->access.whole;
     bool sampled = was_sampled(old, whole);
     if (sampled)
-        count_hit(block->vm->host->access, whole);
+        count_hit(access, whole);
+    refund(access, whole);
     access_touch(whole, now_ns);
     return sampled;
+}
+
+static bool check_watch(const struct access_watch *watch, const char **why)
+{
+    *why = "access: paid for a fault that is not to come";
+    if (watch->prepaid_ns && (!watch->armed_ns || watch->seen_idle))
+        return false;
+    *why = "access: touched after it was armed, and armed still";
+    return !watch->armed_ns || watch->last_ns <= watch->armed_ns;
+}
+
+bool access_check(const struct block *block, const char **why)
+{
+    const struct access_block *blocks = &block->access;
+    struct s2_entry entry = pmd_read(block);
+    if (!check_watch(&blocks->whole, why))
+        return false;
+    *why = "access: a 2 MiB frame is in the guest, and out for a sample";
+    if (entry.state == S2_RESIDENT && blocks->whole.armed_ns && blocks->whole.sampled)
+        return false;
+    for (unsigned i = 0; i < ACCESS_PANEL; i++) {
+        const struct access_watch *watch = &blocks->panel[i];
+        if (!check_watch(watch, why))
+            return false;
+        *why = "access: a page is in the panel twice, or is none of the block";
+        for (unsigned k = 0; k < i; k++)
+            if (watch->used && blocks->panel[k].used && blocks->panel[k].index == watch->index)
+                return false;
+        if (watch->index >= BLOCK_PAGES)
+            return false;
+        *why = "access: a page is in the guest, and out for a sample";
+        if (watch->used && watch->armed_ns && watch->sampled && entry.state == S2_TABLE &&
+            pte_read(block, watch->index).state == S2_RESIDENT)
+            return false;
+    }
+    return true;
 }
 
 /* ---- cost ---- */
