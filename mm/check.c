@@ -9,6 +9,7 @@
  *   balloon pages put in - pages taken out = pages that are in one
  *   pins    a pinned block has pages in the guest
  */
+#include "mm/policy/access_note.h"
 #include "mm/reclaim/evict.h"
 
 struct tally {
@@ -103,7 +104,7 @@ static bool check_vm(struct mm_vm *vm, struct tally *host_tally, const char **wh
     struct tally tally = {0};
     for (unsigned r = 0; r < vm->nr_regions; r++)
         for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT; i++)
-            if (!check_block_counts(&vm->blocks[r][i], &tally, why))
+            if (!check_block_counts(&vm->blocks[r][i], &tally, why) || !access_check(&vm->blocks[r][i], why))
                 return false;
     *why = "mm: pages by state of a VM";
     for (unsigned state = 0; state < S2_TABLE; state++) {

@@ -15,6 +15,7 @@
  */
 #include "mm/fault.h"
 #include "mm/compact.h"
+#include "mm/policy/access_note.h"
 #include "mm/policy/numa.h"
 #include "mm/reclaim/age.h"
 #include "mm/reclaim/evict.h"
@@ -36,9 +37,11 @@ struct fault {
     unsigned target; /* where a page at home on @node should be from now on */
     uint8_t heat;    /* of the page, with this touch */
     unsigned vcpu;   /* who touched the page, + 1; 0: nobody known */
-    uint64_t start_ns;
+    uint64_t start_ns, locked_ns;
     struct wish wish;
     bool major;
+    bool huge;    /* a 2 MiB frame came back */
+    bool sampled; /* it was out to be seen to come back */
 };
 
 /* Tries to put a page on another node before it stays where it is. */
@@ -56,6 +59,7 @@ static void enter_resident(struct fault *f, unsigned index, uint32_t nr, unsigne
     for (unsigned i = index; i < index + nr; i++) {
         struct s2_entry old = pte_read(f->block, i);
         struct s2_entry new = {.state = S2_RESIDENT, .perm = S2_RWX};
+        f->sampled |= access_came(f->block, i, &old, i == f->index, f->locked_ns);
         /* those that come along are about to be touched by the same one */
         new.payload = resident_payload(node, touch_note(f));
         if (old.state == S2_STANDBY)
@@ -164,6 +168,7 @@ static int fault_zero_huge(struct fault *f, struct s2_entry entry)
         return f->index < done ? 0 : err;
     }
     pmd_write(block, &entry, &leaf);
+    access_came_huge(block, &entry, f->locked_ns);
     block->note = touch_note(f);
     host->frames[fn].use = FRAME_HOME;
     host->frames[fn].order = BLOCK_ORDER;
@@ -267,6 +272,8 @@ static int refault_huge(struct fault *f, struct s2_entry entry)
         struct s2_entry leaf = {.state = S2_RESIDENT, .payload = fn, .perm = S2_RWX};
         leaf.age = block->armed ? entry.age : age_from_standby(entry.age);
         pmd_write(block, &entry, &leaf);
+        f->huge = true;
+        f->sampled = access_came_huge(block, &entry, f->locked_ns);
         block->armed = false;
         block->note = touch_note(f);
         host->frames[fn].use = FRAME_HOME;
@@ -568,6 +575,7 @@ int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigne
     if (err)
         return err;
     lock_acquire(&block->lock);
+    f.locked_ns = host->ops->clock_ns(host->ops_ctx);
     bool there = flags & FAULT_UNLESS_RESIDENT && is_resident(&f);
     if (!there)
         err = fault_locked(&f, flags);
@@ -577,7 +585,10 @@ int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigne
     event_add(host, EV_pgfault, 1);
     if (f.major)
         event_add(host, EV_pgmajfault, 1);
-    hist_add(f.major ? &vm->major : &vm->minor, host->ops->clock_ns(host->ops_ctx) - f.start_ns);
+    uint64_t end_ns = host->ops->clock_ns(host->ops_ctx);
+    hist_add(f.major ? &vm->major : &vm->minor, end_ns - f.start_ns);
+    if (f.sampled)
+        access_pay_fault(host, f.huge ? ACCESS_HUGE : ACCESS_PAGE, end_ns - f.locked_ns);
     return err;
 }
 

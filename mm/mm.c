@@ -2,6 +2,7 @@
 /* Making and unmaking: host, threads, VMs. */
 #include "mm/compact.h"
 #include "mm/reclaim/drop.h"
+#include "mm/policy/access_note.h"
 #include "mm/policy/numa.h"
 #include "mm/reclaim/evict.h"
 
@@ -208,6 +209,8 @@ int mm_host_create(const struct mm_config *config, const struct host_ops *ops, v
         err = stores_create(host);
     if (!err)
         err = numa_create(host);
+    if (!err)
+        err = access_create(host);
     if (!err) {
         host->zeros = calloc(MM_BUFFER_PAGES, PAGE_BYTES);
         err = host->zeros ? 0 : -ENOMEM;
@@ -231,6 +234,7 @@ void mm_host_destroy(struct mm_host *host)
     free(host->frames);
     free(host->types);
     numa_destroy(host);
+    access_destroy(host);
     slab_cache_fini(&host->tables);
     lock_fini(&host->vms_lock);
     lru_fini(&host->lru);
@@ -338,6 +342,7 @@ static void vm_free(struct mm_vm *vm)
         }
         free(vm->blocks[r]);
     }
+    access_history_free(vm);
     stage2_fini(&vm->stage2);
     free(vm);
 }

@@ -18,6 +18,7 @@ liburing-dev       liburing.h
 libmicrohttpd-dev  microhttpd.h
 libjansson-dev     jansson.h
 libnuma-dev        numa.h
+libcairo2-dev      cairo/cairo.h
 "
 # What building does without: installed with it where the package is to be had, never asked for by --check.
 optional_packages="

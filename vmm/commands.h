@@ -20,6 +20,7 @@ int cmd_balloon(int argc, char *const argv[], struct diag *diag);
 int cmd_mem(int argc, char *const argv[], struct diag *diag);
 int cmd_hint(int argc, char *const argv[], struct diag *diag);
 int cmd_dump(int argc, char *const argv[], struct diag *diag);
+int cmd_heatmap(int argc, char *const argv[], struct diag *diag);
 int cmd_version(int argc, char *const argv[], struct diag *diag);
 int cmd_help(int argc, char *const argv[], struct diag *diag);
 

@@ -94,6 +94,12 @@ static const char run_help[] =
     "  --readahead PAGES         the most pages that come along with one from zram or swap, 1 to 64\n"
     "  --fault-around PAGES      pages brought in at a first touch, 1 to 64\n"
     "  --pin auto|none           auto: vCPUs, and the threads that answer their faults, stay on one CPU\n"
+    "  --access refault|damon|page_idle|auto\n"
+    "                            by what it is learnt which memory is in use: by taking a little of it\n"
+    "                            home for a moment (refault, the default), or by the kernel's DAMON or\n"
+    "                            idle page bitmap where it has them; auto: the first of those, or refault\n"
+    "  --sample PCT              what refault may cost, in percent of one CPU; 0: nothing is taken for that\n"
+    "                            alone; default 1\n"
     "\n"
     "What you see\n"
     "  --api SOCKET        where `ebb show` finds this run; none for no API; default: a socket in\n"
@@ -189,6 +195,18 @@ static const char sysctl_help[] =
     "\n"
     "--json as the API sends it. --api SOCKET: which run; default the youngest.\n";
 
+static const char heatmap_help[] =
+    "ebb heatmap - which memory a VM touched when: guest address over time\n"
+    "\n"
+    "  ebb heatmap --png heat.png       a picture\n"
+    "  ebb heatmap --vm vm1             the same in letters\n"
+    "  ebb heatmap --json               as numbers: percent touched, -1 where nothing ever was\n"
+    "\n"
+    "At most 512 columns of time, each twice as long when there are more. --png FILE is written whole or not at all, - "
+    "is\n"
+    "standard output. --vm NAME: which VM, default the first one. --api SOCKET: which run; default the youngest.\n"
+    "`ebb show idle` says how long how much memory has been idle.\n";
+
 static const char version_help[] = "ebb version - print the version\n";
 static const char help_help[] = "ebb help [COMMAND] - explain Ebb, or one command\n";
 
@@ -203,6 +221,7 @@ const struct command commands[] = {
     {"mem", cmd_mem, "plug memory into a running VM", mem_help},
     {"hint", cmd_hint, "take the pages that a guest says are free", hint_help},
     {"dump", cmd_dump, "write the memory of a VM into a file", dump_help},
+    {"heatmap", cmd_heatmap, "draw which memory a VM touched when", heatmap_help},
     {"version", cmd_version, "print the version", version_help},
     {"help", cmd_help, "explain a command", help_help},
     {NULL, NULL, NULL, NULL},

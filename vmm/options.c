@@ -33,6 +33,7 @@ struct parse {
     bool has_memory, has_budget, has_zram, has_workload;
     const char *workload_text;
     const char *linux_only; /* an option that needs --kernel, if there was one */
+    const char *access;     /* an option about accesses, if there was one */
     const char *device;     /* an option for a device, if there was one: needs --kernel or --workload */
     bool has_balloon;
 };
@@ -224,6 +225,30 @@ static int opt_pin(struct parse *p, const char *value)
     return 0;
 }
 
+static int opt_access(struct parse *p, const char *value)
+{
+    static const char *const words[] = {"refault", "damon", "page_idle", "auto", NULL};
+    int word = parse_word(p, value, words);
+
+    if (word < 0)
+        return -1;
+    p->access = p->name;
+    p->out->access = (enum access_mode)word;
+    return 0;
+}
+
+static int opt_sample(struct parse *p, const char *value)
+{
+    char *end;
+    double pct = strtod(value, &end);
+
+    if (end == value || *end || !(pct >= 0 && pct <= 100) || strspn(value, "0123456789.") != strlen(value))
+        return bad(p, value, "must be a percentage of one CPU, 0 to 100, as in 0.5; 0: no samples");
+    p->access = p->name;
+    p->out->sample_mpct = (uint32_t)(pct * 1000 + 0.5);
+    return 0;
+}
+
 static int opt_api(struct parse *p, const char *value)
 {
     if (!*value)
@@ -378,6 +403,8 @@ static const struct option_row rows[] = {
     {"readahead", HAS_VALUE, opt_readahead},
     {"fault-around", HAS_VALUE, opt_fault_around},
     {"pin", HAS_VALUE, opt_pin},
+    {"access", HAS_VALUE, opt_access},
+    {"sample", HAS_VALUE, opt_sample},
     {"kernel", HAS_VALUE, opt_kernel},
     {"initrd", HAS_VALUE, opt_initrd},
     {"cmdline", HAS_VALUE, opt_cmdline},
@@ -456,6 +483,9 @@ static int check_backend(const struct parse *p)
     if (o->nr_swaps)
         return diag_set(p->diag, EXIT_USAGE,
                         "--swap is Ebb's own; with --backend kernel leave it out and use swapon(8), or --zram");
+    if (p->access)
+        return diag_set(p->diag, EXIT_USAGE,
+                        "--%s is about memory that Ebb manages; with --backend kernel leave it out", p->access);
     if (o->transport != TRANSPORT_AUTO)
         return diag_set(p->diag, EXIT_USAGE, "--transport is how Ebb moves pages; with --backend kernel leave it out");
     if (o->numa.has_policy || o->numa.nr_budgets || o->numa.nr_tiers || o->numa.balancing ||
@@ -576,6 +606,7 @@ int options_parse_run(int argc, char *const argv[], struct run_options *out, str
     out->nr_cpus = 1;
     out->nr_vms = 1;
     out->mm.thp = true;
+    out->sample_mpct = ACCESS_QUOTA_DEFAULT_MPCT;
     for (int i = 0; i < argc; i++)
         if (read_option(&p, argc, argv, &i))
             return out->want_help ? 0 : -1;

@@ -3,6 +3,7 @@
 #ifndef VMM_OPTIONS_H
 #define VMM_OPTIONS_H
 
+#include "vmm/access_source.h"
 #include "vmm/guest_numa.h"
 #include "vmm/linux_config.h"
 #include "vmm/memhost.h"
@@ -38,6 +39,8 @@ struct run_options {
     bool devices;              /* those of linux for the embedded guest, too */
     enum pin pin;
     struct numa_options numa;
+    enum access_mode access;
+    uint32_t sample_mpct;  /* thousandths of a percent of one CPU */
     const char *api_path;  /* NULL: a socket where `ebb show` looks; "none": no API */
     const char *json_path; /* NULL: none; "-": standard output */
     bool quiet;

@@ -79,17 +79,15 @@ int outfile_open(const char *what, const char *path, struct outfile *out, struct
     return -1;
 }
 
-static int write_text(int fd, const char *text)
+static int write_bytes(int fd, const char *bytes, size_t left)
 {
-    size_t left = strlen(text);
-
     while (left) {
-        ssize_t nr = write(fd, text, left);
+        ssize_t nr = write(fd, bytes, left);
         if (nr < 0 && errno == EINTR)
             continue;
         if (nr < 0)
             return -1;
-        text += nr;
+        bytes += nr;
         left -= (size_t)nr;
     }
     return 0;
@@ -138,11 +136,23 @@ int outfile_commit(struct outfile *out, const json_t *json, struct diag *diag)
         errno = ENOMEM;
     else if (!out->path)
         error = puts(text) < 0 || fflush(stdout) ? -1 : 0;
-    else if (write_text(out->fd, text) || write_text(out->fd, "\n") || (out->rename && name_file(out)))
+    else if (write_bytes(out->fd, text, strlen(text)) || write_bytes(out->fd, "\n", 1) ||
+             (out->rename && name_file(out)))
         error = -1;
     int saved = errno;
     free(text);
     errno = saved;
+    return finish(out, error, diag);
+}
+
+int outfile_commit_bytes(struct outfile *out, const void *bytes, size_t nr, struct diag *diag)
+{
+    int error = 0;
+
+    if (!out->path)
+        error = fwrite(bytes, 1, nr, stdout) != nr || fflush(stdout) ? -1 : 0;
+    else if (write_bytes(out->fd, bytes, nr) || (out->rename && name_file(out)))
+        error = -1;
     return finish(out, error, diag);
 }
 

@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 struct outfile {
     char *path;  /* NULL: standard output */
@@ -24,6 +25,8 @@ struct outfile {
 int outfile_open(const char *what, const char *path, struct outfile *out, struct diag *diag);
 /* Writes @json and closes. 0, or -1 with @diag (EXIT_GUEST) and the old file, if there was one, unchanged. */
 int outfile_commit(struct outfile *out, const json_t *json, struct diag *diag);
+/* The same for @nr bytes of anything. */
+int outfile_commit_bytes(struct outfile *out, const void *bytes, size_t nr, struct diag *diag);
 /*
  * A regular file that its owner has written through fd is brought to the disk, gets its name, and is closed. 0, or -1 as
  * outfile_commit.

@@ -2,6 +2,7 @@
 #include "vmm/render.h"
 
 #include "vmm/render_parts.h"
+#include "vmm/heatmap.h"
 #include "vmm/size.h"
 #include "vmm/views.h"
 
@@ -403,6 +404,20 @@ static int render_devices(const json_t *json, FILE *out)
     return error;
 }
 
+static int render_heatmap(const json_t *json, FILE *out)
+{
+    struct diag diag = {0};
+    struct heatmap map;
+
+    if (heatmap_parse(json, &map, &diag)) {
+        fprintf(out, "%s\n", diag.text);
+        return 0;
+    }
+    heatmap_print(&map, out);
+    heatmap_fini(&map);
+    return 0;
+}
+
 int render_view(const char *view, const json_t *json, FILE *out)
 {
     static const struct {
@@ -427,6 +442,8 @@ int render_view(const char *view, const json_t *json, FILE *out)
         {"tiers", render_tiers},
         {"pagetypeinfo", render_pagetypeinfo},
         {"extfrag", render_extfrag},
+        {"idle", render_idle},
+        {"heatmap", render_heatmap},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)

@@ -11,5 +11,7 @@
  * Returns 0; -EINVAL: no such view; -ENOMEM: lines are missing.
  */
 int render_view(const char *view, const json_t *json, FILE *out);
+/* One of them, in view_idle.c. */
+int render_idle(const json_t *json, FILE *out);
 
 #endif

@@ -337,6 +337,7 @@ static void tear_down(struct run *run)
         source_fini(&run->source);
     if (run->mh)
         memhost_destroy(run->mh);
+    access_choice_close(&run->access);
     report_destroy(run->report);
     free(run->vms);
     screen_fini(&run->screen);
@@ -346,7 +347,7 @@ static int run_all(struct run *run)
 {
     raise_descriptor_limit();
     if (check_host(run) || open_signals(run) || (run->options.console && terminal_open(&run->terminal, run->diag)) ||
-        open_outputs(run) || start_host(run) || make_machines(run) || start_api(run))
+        open_outputs(run) || start_host(run) || make_machines(run) || run_access_start(run) || start_api(run))
         return -1;
     print_start(run);
     run->screen.progress = run->screen.progress && !run->terminal.raw;

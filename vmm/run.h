@@ -6,6 +6,7 @@
 #ifndef VMM_RUN_H
 #define VMM_RUN_H
 
+#include "vmm/access_source.h"
 #include "vmm/api.h"
 #include "vmm/machine.h"
 #include "vmm/numa.h"
@@ -39,6 +40,7 @@ struct run {
     char api_path[SOCKET_PATH_BYTES];
     int signal_fd;
     struct memhost *mh;
+    struct access_choice access; /* closed when the memory host is gone: its scanner asks the source */
     struct source source;
     struct control control;
     struct api *api;
@@ -50,6 +52,8 @@ struct run {
     struct run_vm *vms;
 };
 
+/* run_access.c: the VMs are there, and do not run yet. 0, or -1 with run->diag. */
+int run_access_start(struct run *run);
 /* run_loop.c: until every machine has ended. Tells about what fails, stops all on a signal. */
 void run_loop(struct run *run);
 /* Does not wait for them. */

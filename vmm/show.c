@@ -60,7 +60,7 @@ static int list_views(void)
 static int make_path(const struct client_options *options, char *out, size_t out_bytes, struct diag *diag)
 {
     const char *names[SOURCE_MAX_VIEWS], *view = options->words[0];
-    bool page = strcmp(view, "page") == 0, known = false;
+    bool page = strcmp(view, "page") == 0, of_vm = page || strcmp(view, "heatmap") == 0, known = false;
     char near[SUGGEST_TEXT];
 
     source_view_names(names);
@@ -73,15 +73,19 @@ static int make_path(const struct client_options *options, char *out, size_t out
         return diag_set(diag, EXIT_USAGE,
                         page ? "show page: name one guest physical address, as in 0x1200000"
                              : "show: one view at a time; `ebb show help` lists them");
-    if (options->vm && !page)
-        return diag_set(diag, EXIT_USAGE, "show %s: --vm is for `ebb show page`; leave it out: all VMs are shown",
-                        view);
+    if (options->vm && !of_vm)
+        return diag_set(diag, EXIT_USAGE,
+                        "show %s: --vm is for the views page and heatmap; leave it out: all VMs are shown", view);
     const char *argument = page ? options->words[1] : "";
     if (argument[strspn(argument, "0123456789abcdefABCDEFxX")] ||
         (options->vm && options->vm[strspn(options->vm, "abcdefghijklmnopqrstuvwxyz0123456789")]))
-        return diag_set(diag, EXIT_USAGE, "show page: an address is a number as in 0x1200000, a VM a name as in vm0");
+        return diag_set(diag, EXIT_USAGE, "show %s: an address is a number as in 0x1200000, a VM a name as in vm0",
+                        view);
     snprintf(out, out_bytes, "/memory/%s%s%.40s%s%.40s", view, page ? "?gpa=" : "", argument,
-             page && options->vm ? "&vm=" : "", page && options->vm ? options->vm : "");
+             !options->vm ? ""
+             : page       ? "&vm="
+                          : "?vm=",
+             options->vm ? options->vm : "");
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #include "devices/balloon/balloon.h"
 #include "devices/mem/mem.h"
 #include "vmm/machine.h"
+#include "vmm/source_access.h"
 #include "vmm/source_numa.h"
 #include "vmm/suggest.h"
 
@@ -343,6 +344,18 @@ static json_t *make_tiers(const struct request *r)
     return source_tiers(r->source);
 }
 
+static json_t *make_idle(const struct request *r)
+{
+    return source_idle(r->source);
+}
+
+static json_t *make_heatmap(const struct request *r)
+{
+    struct source_vm *vm = find_vm(r->source, r->vm, r->diag);
+
+    return vm ? source_heatmap(vm) : NULL;
+}
+
 /* VM @index, where it is there and has a machine: it stays until source_vm_put. */
 static struct source_vm *hold_machine(struct source *source, unsigned index)
 {
@@ -411,9 +424,9 @@ static json_t *make_devices(const struct request *r)
 }
 
 static json_t *(*const makers[])(const struct request *) = {
-    make_vmstat, make_zoneinfo,  make_buddyinfo, make_pagetypeinfo, make_extfrag, make_slabinfo,
-    make_lru,    make_pageclass, make_zram,      make_swaps,        make_stage2,  make_regions,
-    make_free,   make_page,      make_balloon,   make_devices,      make_numa,    make_tiers,
+    make_vmstat,    make_zoneinfo, make_buddyinfo, make_pagetypeinfo, make_extfrag, make_slabinfo, make_lru,
+    make_pageclass, make_zram,     make_swaps,     make_stage2,       make_regions, make_free,     make_page,
+    make_balloon,   make_devices,  make_numa,      make_tiers,        make_idle,    make_heatmap,
 };
 
 /* In the order of makers[]. */
@@ -436,6 +449,8 @@ const struct view_name source_views[] = {
     {"devices", "virtio devices: requests, interrupts, what the guest did wrong", true},
     {"numa", "nodes of this host: memory, budget, distances, pages of each VM", false},
     {"tiers", "tiers of memory: sizes, use, what moved between them", false},
+    {"idle", "how long memory has not been touched, working sets, what samples cost", false},
+    {"heatmap", "which memory a VM touched when (also: ebb heatmap --png FILE)", false},
     {NULL, NULL, false},
 };
 _Static_assert(ARRAY_LEN(makers) + 1 == ARRAY_LEN(source_views), "a maker for each view");

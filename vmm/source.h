@@ -61,8 +61,8 @@ extern const struct view_name source_views[];
 void source_view_names(const char *out[SOURCE_MAX_VIEWS]);
 
 /*
- * source_view - the view called @name. @vm: only "page" looks at it, a VM's name or NULL for the first; @gpa: the same,
- * as text. Returns a new object; NULL with @diag: EXIT_USAGE for what the caller got wrong, EXIT_GUEST for the rest.
+ * source_view - the view called @name. @vm: only "page" and "heatmap" look at it, a VM's name or NULL for the first;
+ * @gpa: "page", as text. Returns a new object; NULL with @diag: EXIT_USAGE for what the caller got wrong, EXIT_GUEST for the rest.
  */
 json_t *source_view(struct source *source, const char *name, const char *vm, const char *gpa, struct diag *diag);
 

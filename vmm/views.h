@@ -12,6 +12,7 @@
 #include "devices/balloon/balloon.h"
 #include "devices/mem/mem.h"
 #include "mm/mm.h"
+#include "mm/policy/access.h"
 
 #include <jansson.h>
 
@@ -66,6 +67,13 @@ json_t *view_regions(const struct view_vm_stat *vms, unsigned nr);
 json_t *view_free(const struct mm_host_stat *host, const struct zram_stat *zram, const struct swap_area_stat *areas,
                   unsigned nr_areas, const struct view_vm_stat *vms, unsigned nr_vms);
 json_t *view_page(const char *vm_name, gpa_t gpa, const struct mm_page_info *info);
+
+/* view_idle.c: what is known of accesses, and what of each VM. */
+struct view_idle {
+    const char *name;
+    struct access_idle idle;
+};
+json_t *view_idle(const struct access_stat *access, const struct view_idle *vms, unsigned nr);
 
 /* Members of @out: a VM's balloon, and the statistics that the guest gave; its virtio-mem. */
 void view_put_balloon(json_t *out, const struct balloon_info *info, const struct balloon_stats *stats);

@@ -50,8 +50,8 @@ void lock_release(struct mm_lock *lock)
 #define MAX_HELD 32 /* chosen, unmeasured: a thread holds two or three */
 
 static const char *const rank_names[LOCK_NR_RANKS] = {
-    [LOCK_VMS] = "vms",   [LOCK_BLOCK] = "block", [LOCK_LRU] = "lru",   [LOCK_ZRAM] = "zram",
-    [LOCK_SWAP] = "swap", [LOCK_POOL] = "pool",   [LOCK_SLAB] = "slab", [LOCK_ZONE] = "zone",
+    [LOCK_VMS] = "vms",   [LOCK_BLOCK] = "block", [LOCK_LRU] = "lru",   [LOCK_ZRAM] = "zram",     [LOCK_SWAP] = "swap",
+    [LOCK_POOL] = "pool", [LOCK_SLAB] = "slab",   [LOCK_ZONE] = "zone", [LOCK_ACCESS] = "access",
 };
 
 static _Thread_local struct {

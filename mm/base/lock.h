@@ -14,14 +14,15 @@
 #endif
 
 enum lock_rank {
-    LOCK_VMS,   /* host: the list of VMs */
-    LOCK_BLOCK, /* block: the 512 entries of 2 MiB of guest; a second one only by trylock */
-    LOCK_LRU,   /* host: active and standby lists */
-    LOCK_ZRAM,  /* store: size classes */
-    LOCK_SWAP,  /* swap areas and their slot maps */
-    LOCK_POOL,  /* pool: stock of zeroed blocks, budget batches */
-    LOCK_SLAB,  /* one slab cache */
-    LOCK_ZONE,  /* one zone: buddy lists */
+    LOCK_VMS,    /* host: the list of VMs */
+    LOCK_BLOCK,  /* block: the 512 entries of 2 MiB of guest; a second one only by trylock */
+    LOCK_LRU,    /* host: active and standby lists */
+    LOCK_ZRAM,   /* store: size classes */
+    LOCK_SWAP,   /* swap areas and their slot maps */
+    LOCK_POOL,   /* pool: stock of zeroed blocks, budget batches */
+    LOCK_SLAB,   /* one slab cache */
+    LOCK_ZONE,   /* one zone: buddy lists */
+    LOCK_ACCESS, /* heat maps; nothing is taken under it */
     LOCK_NR_RANKS,
 };
 

@@ -152,7 +152,10 @@ static uint32_t deactivate_huge(struct mm_host *host, struct block *block, struc
     if (!force && !age_is_cold(leaf.age, block->nr_scans[node_of(host, (fn_t)leaf.payload)], block->start))
         return 0;
     uint32_t taken = take_huge(host, block, leaf, false);
-    event_add(host, EV_thp_swpout, taken == BLOCK_PAGES);
+    if (taken == BLOCK_PAGES) {
+        event_add(host, EV_thp_swpout, 1);
+        access_arm(&block->access.whole, host->ops->clock_ns(host->ops_ctx), false);
+    }
     return taken;
 }
 
@@ -174,6 +177,8 @@ uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, uns
         *scanned += BLOCK_PAGES;
         taken = deactivate_huge(thread->host, block, entry, force);
     }
+    if (taken)
+        block->access.home_ns = thread->host->ops->clock_ns(thread->host->ops_ctx);
     event_add(thread->host, EV_pgdeactivate, taken);
     return taken;
 }
@@ -194,6 +199,34 @@ uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t
             continue;
         age_pages(block, n, true, &resident, &map, &scanned);
         taken += take_pages(thread, block, n, &resident, &map, STANDBY_ARMED);
+    }
+    return taken;
+}
+
+bool lru_has_room(const struct block *block, enum watermark which, uint32_t pages)
+{
+    const struct mm_host *host = block->vm->host;
+    for (unsigned n = 0; n < host->nr_nodes; n++) {
+        const struct pool *pool = &host->node[n].pool;
+        if (block->nr_on_node[n] && pool_nr_free(pool) < pool->wmark[which] + pages)
+            return false;
+    }
+    return true;
+}
+
+uint32_t lru_arm_pages(struct mm_thread *thread, struct block *block, struct page_map *map)
+{
+    uint32_t taken = 0;
+    if (block->nr_pins)
+        return 0;
+    for (unsigned i = 0, next; i < BLOCK_PAGES; i++) {
+        if (!map_test(map, i))
+            continue;
+        unsigned node = resident_payload_node(pte_read(block, i).payload);
+        uint32_t one = take_span(thread, block, node, map, i, i + 1, STANDBY_ARMED, &next);
+        if (!one)
+            map->word[i / 64] &= ~(UINT64_C(1) << (i % 64));
+        taken += one;
     }
     return taken;
 }

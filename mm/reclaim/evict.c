@@ -121,7 +121,8 @@ static void advance_epoch(struct mm_host *host, uint32_t stored)
     if (pages < host_nr_resident(host) / 2)
         return;
     __atomic_store_n(&lru->epoch_pages, 0, __ATOMIC_RELAXED);
-    __atomic_add_fetch(&lru->epoch, 1, __ATOMIC_RELAXED);
+    uint32_t epoch = __atomic_add_fetch(&lru->epoch, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&lru->epoch_ns[epoch & S2_STAMP_MAX], host->ops->clock_ns(host->ops_ctx), __ATOMIC_RELAXED);
     uint32_t mistakes = __atomic_exchange_n(&lru->mistakes, 0, __ATOMIC_RELAXED);
     if (mistakes >= pages - pages / THRASHING_SHARE)
         __atomic_add_fetch(&lru->nr_thrashing, 1, __ATOMIC_RELAXED);

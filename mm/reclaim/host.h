@@ -20,6 +20,7 @@
 #include "mm/map/stage2.h"
 #include "mm/mm.h"
 #include "mm/base/rate.h"
+#include "mm/reclaim/access_block.h"
 #include "mm/reclaim/note.h"
 
 #define MM_MAX_VMS 4096
@@ -49,6 +50,7 @@ struct block {
     uint8_t numa_skip;     /* passes of the scan for who touches what that leave it alone */
     uint16_t numa_moves;   /* pages that were migrated lately */
     uint32_t armed_ms;     /* of the clock, modulo 2^32: when pages of it were taken home to be seen */
+    struct access_block access;
     /* guarded by lru.lock */
     bool on_lru;
     struct block *lru_prev, *lru_next;
@@ -79,18 +81,20 @@ struct mm_vm {
     uint32_t nr_users;           /* evictions, moves, swapoffs that name this VM; raised under lru.lock; atomic */
     struct hist minor, major;
     struct vcpu_touches touches[NOTE_MAX_VCPUS];
+    struct access_history *history; /* mm/policy/access_history.c */
 };
 
 struct mm_lru {
     struct mm_lock lock;
     /* guarded by lock */
-    uint64_t nr_active;          /* blocks of the active ring */
-    uint64_t nr_refusals;        /* pages that zram has refused, ever; atomic */
-    uint32_t nr_isolated;        /* pages between standby and a store; atomic */
-    uint32_t nr_evictions;       /* batches that are done, whatever came of them; atomic */
-    uint32_t epoch, epoch_pages; /* age.h; pages stored in this epoch; atomic */
-    uint32_t mistakes;           /* stored pages that were wanted again soon, in this epoch; atomic */
-    uint32_t nr_thrashing;       /* epochs in a row in which nearly all was a mistake; atomic */
+    uint64_t nr_active;                  /* blocks of the active ring */
+    uint64_t nr_refusals;                /* pages that zram has refused, ever; atomic */
+    uint32_t nr_isolated;                /* pages between standby and a store; atomic */
+    uint32_t nr_evictions;               /* batches that are done, whatever came of them; atomic */
+    uint32_t epoch, epoch_pages;         /* age.h; pages stored in this epoch; atomic */
+    uint64_t epoch_ns[S2_STAMP_MAX + 1]; /* when each of the last epochs began; atomic */
+    uint32_t mistakes;                   /* stored pages that were wanted again soon, in this epoch; atomic */
+    uint32_t nr_thrashing;               /* epochs in a row in which nearly all was a mistake; atomic */
 };
 
 /* What came of asking for pages on a node; see struct mm_node_stat. Atomic. */
@@ -167,6 +171,7 @@ struct mm_host {
     uint64_t event[NR_VM_EVENTS];
     struct rate demote, promote;
     struct numa_scan *numa;          /* mm/policy/numa.c; NULL: off */
+    struct access *access;           /* mm/policy/access.c */
     struct mm_compaction compaction; /* atomic, each of it */
     uint32_t nr_swapoffs;            /* under way; atomic */
     bool swapoff_yield;              /* a fault needs the room of the area that one empties: it gives up; atomic */

@@ -87,6 +87,13 @@ uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, uns
  * 2 MiB frame as one. Nothing while it is pinned. Caller holds block.lock. Returns pages taken.
  */
 uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t nodes);
+/*
+ * lru_arm_pages - the same for the pages of the guest in @map, of a block of single pages, one by one. What could not be
+ * taken is struck from @map.
+ */
+uint32_t lru_arm_pages(struct mm_thread *thread, struct block *block, struct page_map *map);
+/* Whether @pages could be had and the watermark would still hold, on each node that has pages of the block. Racy. */
+bool lru_has_room(const struct block *block, enum watermark which, uint32_t pages);
 /* lru_deactivate - @pages of @node from where its hand is, or as many as one round gives. Returns pages taken. */
 uint32_t lru_deactivate(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, uint64_t *scanned);
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mm/ with all its threads over the fake host: faulting threads, kswapd, the housekeeper, reclaim by hand, compaction and
- * swapoff at once. Each page has one owner, who alone knows its content; others only read it into the store and back.
+ * mm/ with all its threads over the fake host: faulting threads, kswapd, the housekeeper, reclaim by hand, compaction,
+ * swapoff, the scanner and who looks on, at once. Each page has one owner, who alone knows its content; others only read it into the store and back.
  */
 #include "mm/mm.h"
+#include "mm/policy/access.h"
 #include "tests/fake/fake_host.h"
 #include "tests/fake/fake_swap.h"
 #include "tests/unit/model_rng.h"
@@ -12,6 +13,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MIB (UINT64_C(1) << 20)
 #define VM_PAGES 6144u
@@ -138,6 +140,38 @@ static void *compact_main(void *arg)
     return NULL;
 }
 
+/* The scanner: a tenth of a second passes at each round. */
+static void *scan_main(void *arg)
+{
+    struct stress *s = arg;
+    struct mm_thread *thread;
+    if (mm_thread_create(s->host, &thread))
+        abort();
+    access_configure(s->host, 20000, NULL);
+    while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
+        mm_scan(thread);
+        fake_host_advance_ns(s->fh, 100000000);
+    }
+    mm_thread_destroy(thread);
+    return NULL;
+}
+
+/* Somebody who looks on. */
+static void *look_main(void *arg)
+{
+    static struct access_map map;
+    struct stress *s = arg;
+    struct access_stat stat;
+    struct access_idle idle;
+    while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
+        access_idle(s->vm[0], &idle);
+        access_map(s->vm[1], &map);
+        access_stat(s->host, &stat);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    return NULL;
+}
+
 static void run(const struct mm_config *config)
 {
     struct stress s = {.fh = fake_host_create(mm_arena_slots(config))};
@@ -146,7 +180,7 @@ static void run(const struct mm_config *config)
     struct mm_thread *thread;
     const char *why = NULL;
     struct mm_host_stat stat;
-    pthread_t threads[NR_GUESTS + 2];
+    pthread_t threads[NR_GUESTS + 4];
     fake_host_set_budget(s.fh, (uint32_t)(config->budget_bytes / PAGE_BYTES));
     ck_assert_int_eq(mm_host_create(config, fake_host_ops(s.fh), s.fh, fake_host_arena(s.fh), &s.host), 0);
     add_disk(&s, 0);
@@ -161,11 +195,13 @@ static void run(const struct mm_config *config)
     ck_assert_int_eq(mm_compaction_set(s.host, &(struct mm_compaction){.proactiveness = 100}), 0);
     ck_assert_int_eq(pthread_create(&threads[NR_GUESTS], NULL, worker_main, &s), 0);
     ck_assert_int_eq(pthread_create(&threads[NR_GUESTS + 1], NULL, compact_main, &s), 0);
+    ck_assert_int_eq(pthread_create(&threads[NR_GUESTS + 2], NULL, scan_main, &s), 0);
+    ck_assert_int_eq(pthread_create(&threads[NR_GUESTS + 3], NULL, look_main, &s), 0);
     for (unsigned i = 0; i < NR_GUESTS; i++)
         pthread_join(threads[i], NULL);
     __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
-    pthread_join(threads[NR_GUESTS], NULL);
-    pthread_join(threads[NR_GUESTS + 1], NULL);
+    for (unsigned i = NR_GUESTS; i < NR_GUESTS + 4; i++)
+        pthread_join(threads[i], NULL);
     ck_assert_int_eq(s.wrong, 0);
     ck_assert_int_eq(s.errors, 0);
     ck_assert_msg(mm_check(s.host, &why), "%s", why);

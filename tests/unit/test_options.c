@@ -89,6 +89,17 @@ START_TEST(test_options_every_option_is_read)
     ck_assert_uint_eq(o.mm.fault_around_pages, 16);
     ck_assert_int_eq(o.pin, PIN_NONE);
     ck_assert(o.quiet);
+    ck_assert_int_eq(o.access, ACCESS_REFAULT);
+    ck_assert_uint_eq(o.sample_mpct, 1000);
+    ck_assert_int_eq(parse("--access auto --sample 0.25", &o, &diag), 0);
+    ck_assert_int_eq(o.access, ACCESS_AUTO);
+    ck_assert_uint_eq(o.sample_mpct, 250);
+    ck_assert_int_eq(parse("--access page_idle --sample 0", &o, &diag), 0);
+    ck_assert_int_eq(o.access, ACCESS_PAGE_IDLE);
+    ck_assert_uint_eq(o.sample_mpct, 0);
+    ck_assert_int_eq(parse("--access damon --sample 100", &o, &diag), 0);
+    ck_assert_int_eq(o.access, ACCESS_DAMON);
+    ck_assert_uint_eq(o.sample_mpct, 100000);
     ck_assert_int_eq(parse("--backend kernel --zram 8M --budget 64M", &o, &diag), 0);
     ck_assert_int_eq(o.backend, BACKEND_KERNEL);
 }
@@ -172,6 +183,15 @@ static const struct {
     {"--backend kernel --swap a,size=64M", "swapon"},
     {"--backend kernel --transport copy", "leave it out"},
     {"--pin always", "auto, none"},
+    {"--access demon", "did you mean damon?"},
+    {"--access damon --backend kernel", "leave it out"},
+    {"--sample 1 --backend kernel", "leave it out"},
+    {"--sample 101", "0 to 100"},
+    {"--sample -1", "0 to 100"},
+    {"--sample 1%", "0 to 100"},
+    {"--sample nan", "0 to 100"},
+    {"--sample 0x1", "0 to 100"},
+    {"--sample=", "0 to 100"},
     {"--readahead 3", "power of two"},
     {"--readahead 128", "1 to 64"},
     {"--fault-around 0", "1 to 64"},

@@ -74,6 +74,22 @@ START_TEST(test_outfile_appears_at_the_commit_only)
 }
 END_TEST
 
+START_TEST(test_outfile_bytes_of_any_kind_appear_whole)
+{
+    static const char bytes[5] = {'a', 0, '\n', (char)0xff, 'b'};
+    char got[8];
+    struct place p;
+    set_up(&p);
+    ck_assert_int_eq(outfile_open("--png", p.path, &p.file, &p.diag), 0);
+    ck_assert_int_eq(outfile_commit_bytes(&p.file, bytes, sizeof(bytes), &p.diag), 0);
+    FILE *file = fopen(p.path, "rb");
+    ck_assert_uint_eq(fread(got, 1, sizeof(got), file), sizeof(bytes));
+    ck_assert_int_eq(memcmp(got, bytes, sizeof(bytes)), 0);
+    fclose(file);
+    tear_down(&p);
+}
+END_TEST
+
 START_TEST(test_outfile_replaces_the_old_one_whole)
 {
     struct place p;
@@ -169,6 +185,7 @@ int main(void)
     Suite *suite = suite_create("outfile");
     TCase *tc = tcase_create("outfile");
     tcase_add_test(tc, test_outfile_appears_at_the_commit_only);
+    tcase_add_test(tc, test_outfile_bytes_of_any_kind_appear_whole);
     tcase_add_test(tc, test_outfile_replaces_the_old_one_whole);
     tcase_add_test(tc, test_outfile_cancel_leaves_what_was_there);
     tcase_add_test(tc, test_outfile_through_a_link_writes_its_target);

@@ -305,6 +305,71 @@ START_TEST(test_views_text_that_is_not_utf8_is_kept_readable)
 }
 END_TEST
 
+START_TEST(test_views_idle_sums_up_to_the_memory)
+{
+    struct rig rig;
+    set_up(&rig);
+    for (unsigned i = 0; i < 100; i++) {
+        fake_host_advance_ns(rig.fh, 100000000);
+        access_scan(rig.thread);
+    }
+    json_t *view = get(&rig, "idle"), *all = json_object_get(view, "all");
+    json_t *vm = json_array_get(json_object_get(view, "vms"), 0), *ages = json_object_get(vm, "idle");
+    struct mm_vm_stat stat;
+    mm_vm_stat(rig.vm, &stat);
+    ck_assert_str_eq(json_string_value(json_object_get(view, "source")), "refault");
+    ck_assert_uint_eq(number(vm, "memory_bytes"), VM_BYTES);
+    ck_assert_uint_eq(number(all, "memory_bytes"), VM_BYTES);
+    ck_assert_uint_eq(number(vm, "never_touched_bytes"), stat.untouched_bytes);
+    ck_assert_uint_eq(json_array_size(ages), ACCESS_IDLE_STEPS);
+    ck_assert_uint_eq(number(json_array_get(ages, 0), "seconds"), 1);
+    ck_assert_uint_eq(number(json_array_get(ages, 0), "bytes"), VM_BYTES - stat.untouched_bytes);
+    ck_assert_uint_eq(number(json_array_get(ages, 10), "bytes"), 0);
+    ck_assert_uint_eq(number(json_array_get(json_object_get(vm, "working_set"), 2), "seconds"), 60);
+    ck_assert_uint_gt(number(view, "nr_samples"), 0);
+    ck_assert_double_le(json_real_value(json_object_get(view, "sample_cpu_pct")), 1.0);
+    json_decref(view);
+    tear_down(&rig);
+}
+END_TEST
+
+START_TEST(test_views_heatmap_of_a_vm_that_is_not_there_is_refused)
+{
+    struct diag diag = {0};
+    struct rig rig;
+    set_up(&rig);
+    ck_assert_ptr_null(source_view(&rig.source, "heatmap", "vm9", NULL, &diag));
+    ck_assert_int_eq(diag.code, EXIT_USAGE);
+    ck_assert_ptr_nonnull(strstr(diag.text, "vm9"));
+    tear_down(&rig);
+}
+END_TEST
+
+/* Three VMs are columns and a sum; a hundred are the sum alone. */
+START_TEST(test_views_idle_of_many_vms_is_a_table_that_fits)
+{
+    static struct view_idle vms[100];
+    const struct access_stat stat = {.source = "refault", .source_err = -EIO, .quota_pct = 1};
+    for (unsigned i = 0; i < 100; i++) {
+        vms[i].name = "vm";
+        vms[i].idle.memory_bytes = 16 * MIB;
+        vms[i].idle.idle_bytes[0] = 3 * MIB;
+    }
+    for (unsigned nr = 0; nr <= 100; nr += nr < 20 ? 1 : 80) {
+        char *text = NULL;
+        size_t bytes = 0;
+        FILE *out = open_memstream(&text, &bytes);
+        json_t *json = view_idle(&stat, vms, nr);
+        ck_assert_int_eq(render_view("idle", json, out), 0);
+        fclose(out);
+        ck_assert_ptr_nonnull(strstr(text, "another source broke"));
+        ck_assert_msg(!strstr(text, " all\n") == (nr == 1), "%s", text);
+        json_decref(json);
+        free(text);
+    }
+}
+END_TEST
+
 START_TEST(test_views_every_one_renders)
 {
     struct rig rig;
@@ -555,6 +620,9 @@ static void add_views(TCase *tc)
     tcase_add_test(tc, test_views_a_vm_that_is_gone_is_left_out);
     tcase_add_test(tc, test_views_without_a_memory_manager_say_why);
     tcase_add_test(tc, test_views_text_that_is_not_utf8_is_kept_readable);
+    tcase_add_test(tc, test_views_idle_sums_up_to_the_memory);
+    tcase_add_test(tc, test_views_heatmap_of_a_vm_that_is_not_there_is_refused);
+    tcase_add_test(tc, test_views_idle_of_many_vms_is_a_table_that_fits);
     tcase_add_test(tc, test_views_every_one_renders);
     tcase_add_test(tc, test_views_balloon_shows_what_the_guest_says);
     tcase_add_test(tc, test_views_vm_that_is_held_is_not_gone_before);

@@ -88,6 +88,14 @@ static const struct {
     {"show free --api missing.sock", "missing.sock"},
     {"show free --apo x", "ebb help show"},
     {"show free --vm vm0", "all VMs"},
+    {"heatmap vm0", "too many"},
+    {"heatmap --png", "file name"},
+    {"heatmap --png missing/h.png --api missing.sock", "missing"},
+    {"heatmap --png h.png --api missing.sock", "missing.sock"},
+    {"heatmap --png h.png --json", "one at a time"},
+    {"heatmap --vm VM! --api missing.sock", "vm0"},
+    {"run --sample 200", "0 to 100"},
+    {"run --access demon", "did you mean damon?"},
     {"swapon", "one swap file"},
     {"swapon a,size=x --api missing.sock", "size"},
     {"swapoff a --api missing.sock", "missing.sock"},
@@ -132,6 +140,8 @@ static const struct {
     {"reclaim -h", "64M"},
     {"sysctl --help", "vm.compact_memory=1"},
     {"version", "ebb "},
+    {"heatmap --help", "--png"},
+    {"help heatmap", "--png"},
     {"--version", "ebb "},
 };
 

@@ -341,8 +341,8 @@ END_TEST
 START_TEST(test_run_shows_every_view_while_it_runs)
 {
     static const char *const views[] = {
-        "vmstat",  "zoneinfo", "buddyinfo",      "slabinfo",  "lru",  "zram",  "swaps",        "stage2",
-        "regions", "free",     "page 0x1000000", "pageclass", "numa", "tiers", "pagetypeinfo", "extfrag"};
+        "vmstat", "zoneinfo",       "buddyinfo", "slabinfo", "lru",   "zram",         "swaps",   "stage2", "regions",
+        "free",   "page 0x1000000", "pageclass", "numa",     "tiers", "pagetypeinfo", "extfrag", "idle"};
     struct program p, answer;
     char line[128];
     if (!program_has_kvm("show"))
@@ -358,6 +358,37 @@ START_TEST(test_run_shows_every_view_while_it_runs)
         ck_assert_msg(i % 2 == 0 || json, "%s: no JSON", line);
         json_decref(json);
     }
+    kill(p.pid, SIGTERM);
+    program_wait(&p);
+    ck_assert_int_eq(p.code, 0);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
+START_TEST(test_run_draws_a_heat_map_while_it_runs)
+{
+    struct program p, answer;
+    char path[160], signature[8];
+    if (!program_has_kvm("heatmap"))
+        return;
+    run_start_filled(&p, IDLE_RUN, 40);
+    run_nap(600); /* two columns */
+    run_ask(&p, "heatmap --png h.png --api a.sock", &answer);
+    ck_assert_msg(answer.code == 0, "%s", answer.err_text);
+    FILE *file = fopen(program_path(&p, "h.png", path), "rb");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fread(signature, 1, 8, file), 8);
+    ck_assert_int_eq(memcmp(signature, "\x89PNG\r\n\x1a\n", 8), 0);
+    fclose(file);
+    run_ask(&p, "heatmap --vm vm0 --api a.sock", &answer);
+    ck_assert_msg(answer.code == 0 && strstr(answer.out_text, "vm0: guest address"), "%s", answer.err_text);
+    run_ask(&p, "heatmap --png - --api a.sock", &answer);
+    ck_assert_int_eq(memcmp(answer.out_text, "\x89PNG", 4), 0);
+    /* who does not exist is named, and the file stays as it was */
+    run_ask(&p, "heatmap --vm vm7 --png h.png --api a.sock", &answer);
+    ck_assert_msg(answer.code == 2 && strstr(answer.err_text, "vm7"), "%d %s", answer.code, answer.err_text);
+    ck_assert_int_eq(access(path, R_OK), 0);
+    unlink(path);
     kill(p.pid, SIGTERM);
     program_wait(&p);
     ck_assert_int_eq(p.code, 0);
@@ -466,6 +497,7 @@ int main(void)
     tcase_add_test(live, test_run_signal_while_many_vms_start_does_not_wait_for_the_last);
     tcase_add_test(live, test_run_killed_leaves_no_swap_file);
     tcase_add_test(live, test_run_shows_every_view_while_it_runs);
+    tcase_add_test(live, test_run_draws_a_heat_map_while_it_runs);
     tcase_add_test(live, test_run_takes_and_gives_back_a_swap_area_while_it_runs);
     tcase_add_test(live, test_run_swapoff_that_does_not_fit_changes_nothing);
     suite_add_tcase(suite, runs);

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* DAMON and the idle page bitmap over trees of files that look like the kernel's. */
+#include "vmm/access_source.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/sysfile.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+static char root[64];
+
+static void make_root(void)
+{
+    strcpy(root, "/tmp/ebb-access-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(root));
+}
+
+static void remove_root(void)
+{
+    char line[100];
+    snprintf(line, sizeof(line), "rm -rf %s", root);
+    ck_assert_int_eq(system(line), 0);
+}
+
+/* A file below the root, with its directories. */
+static void put_file(const char *name, const char *text)
+{
+    char path[300];
+    int used = snprintf(path, sizeof(path), "%s/%s", root, name);
+    ck_assert_int_lt(used, (int)sizeof(path));
+    for (char *at = path + strlen(root) + 1; (at = strchr(at, '/')); *at++ = '/') {
+        *at = '\0';
+        mkdir(path, 0700);
+    }
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_ge(fputs(text, file), 0);
+    fclose(file);
+}
+
+static void check_file(const char *name, const char *want)
+{
+    char text[100];
+    ck_assert_int_eq(sysfile_read(text, sizeof(text), "%s/%s", root, name), 0);
+    ck_assert_msg(strcmp(text, want) == 0, "%s is %s, not %s", name, text, want);
+}
+
+/* ---- what a source says ---- */
+
+struct heard {
+    struct {
+        vmid_t vm;
+        gfn_t gfn;
+        uint32_t nr;
+        bool touched;
+    } row[2000];
+    unsigned nr;
+};
+
+static void hear(void *ctx, vmid_t vm, gfn_t gfn, uint32_t nr, bool touched)
+{
+    struct heard *heard = ctx;
+    ck_assert_uint_lt(heard->nr, 2000);
+    heard->row[heard->nr].vm = vm;
+    heard->row[heard->nr].gfn = gfn;
+    heard->row[heard->nr].nr = nr;
+    heard->row[heard->nr++].touched = touched;
+}
+
+static void check_row(const struct heard *heard, vmid_t vm, gfn_t gfn, uint32_t nr, bool touched)
+{
+    for (unsigned i = 0; i < heard->nr; i++)
+        if (heard->row[i].vm == vm && heard->row[i].gfn == gfn) {
+            ck_assert_uint_eq(heard->row[i].nr, nr);
+            ck_assert_int_eq(heard->row[i].touched, touched);
+            return;
+        }
+    ck_abort_msg("nothing was said of page %u of VM %u", gfn, vm);
+}
+
+static const struct access_range ranges[] = {
+    {.vm = 1, .gpa = {0}, .bytes = 64 * MIB, .start = UINT64_C(0x7f0000000000)},
+    {.vm = 2, .gpa = {UINT64_C(1) << 32}, .bytes = 32 * MIB, .start = UINT64_C(0x7f0010000000)},
+};
+
+/* ---- DAMON ---- */
+
+#define CONTEXT "kdamonds/0/contexts/0/"
+#define SCHEME CONTEXT "schemes/0/"
+
+/* What a kernel shows once nr_* have been written; here it is there from the start. */
+static void put_damon(const char *nr_kdamonds, const char *operations)
+{
+    static const char *const files[] = {
+        "kdamonds/0/state",
+        "kdamonds/0/contexts/nr_contexts",
+        CONTEXT "operations",
+        CONTEXT "monitoring_attrs/intervals/sample_us",
+        CONTEXT "monitoring_attrs/intervals/aggr_us",
+        CONTEXT "monitoring_attrs/intervals/update_us",
+        CONTEXT "monitoring_attrs/nr_regions/min",
+        CONTEXT "monitoring_attrs/nr_regions/max",
+        CONTEXT "targets/nr_targets",
+        CONTEXT "targets/0/pid_target",
+        CONTEXT "targets/0/regions/nr_regions",
+        CONTEXT "targets/0/regions/0/start",
+        CONTEXT "targets/0/regions/0/end",
+        CONTEXT "targets/0/regions/1/start",
+        CONTEXT "targets/0/regions/1/end",
+        CONTEXT "schemes/nr_schemes",
+        SCHEME "action",
+        SCHEME "access_pattern/sz/min",
+        SCHEME "access_pattern/sz/max",
+        SCHEME "access_pattern/nr_accesses/min",
+        SCHEME "access_pattern/nr_accesses/max",
+        SCHEME "access_pattern/age/min",
+        SCHEME "access_pattern/age/max",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        put_file(files[i], "");
+    put_file("kdamonds/nr_kdamonds", nr_kdamonds);
+    put_file(CONTEXT "avail_operations", operations);
+}
+
+static void put_region(unsigned i, uint64_t start, uint64_t end, unsigned nr_accesses)
+{
+    char name[100], text[30];
+    snprintf(name, sizeof(name), SCHEME "tried_regions/%u/start", i);
+    snprintf(text, sizeof(text), "%llu\n", (unsigned long long)start);
+    put_file(name, text);
+    snprintf(name, sizeof(name), SCHEME "tried_regions/%u/end", i);
+    snprintf(text, sizeof(text), "%llu\n", (unsigned long long)end);
+    put_file(name, text);
+    snprintf(name, sizeof(name), SCHEME "tried_regions/%u/nr_accesses", i);
+    snprintf(text, sizeof(text), "%u\n", nr_accesses);
+    put_file(name, text);
+}
+
+START_TEST(test_access_damon_watches_this_process_over_the_guests)
+{
+    static const char *const wanted[] = {"fvaddr", "fvaddr", "vaddr"};
+    static const char *const offered[] = {"vaddr\nfvaddr\npaddr\n", "fvaddr\n", "paddr\nvaddr\n"};
+    struct diag diag = {0};
+    struct access_damon *damon;
+    char pid[20];
+    put_damon("0\n", offered[_i]);
+    ck_assert_msg(access_damon_open(root, ranges, 2, &damon, &diag) == 0, "%s", diag.text);
+    ck_assert_str_eq(access_damon_source(damon)->name, "damon");
+    snprintf(pid, sizeof(pid), "%d", (int)getpid());
+    check_file("kdamonds/nr_kdamonds", "1");
+    check_file("kdamonds/0/contexts/nr_contexts", "1");
+    check_file(CONTEXT "operations", wanted[_i]);
+    check_file(CONTEXT "targets/0/pid_target", pid);
+    check_file(CONTEXT "targets/0/regions/nr_regions", "2");
+    check_file(CONTEXT "targets/0/regions/0/start", "139637976727552");
+    check_file(CONTEXT "targets/0/regions/1/end", "139638278717440");
+    check_file(SCHEME "action", "stat");
+    check_file(SCHEME "access_pattern/sz/max", "18446744073709551615");
+    check_file("kdamonds/0/state", "on");
+    access_damon_close(damon);
+    check_file("kdamonds/0/state", "off");
+    check_file("kdamonds/nr_kdamonds", "0");
+}
+END_TEST
+
+START_TEST(test_access_damon_regions_are_told_as_guest_pages)
+{
+    struct diag diag = {0};
+    struct access_damon *damon;
+    static struct heard heard;
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    ck_assert_int_eq(access_damon_open(root, ranges, 2, &damon, &diag), 0);
+    const struct access_source *source = access_damon_source(damon);
+    put_region(0, ranges[0].start, ranges[0].start + 6 * MIB, 3);
+    put_region(1, ranges[0].start + 6 * MIB, ranges[0].start + 64 * MIB, 0);
+    put_region(2, ranges[1].start + 4096, ranges[1].start + 8192, 1);
+    put_region(3, ranges[1].start + 30 * MIB, ranges[1].start + 40 * MIB, 0); /* more than is the guest's */
+    put_region(4, 4096, 8192, 9);                                             /* no guest's */
+    put_file(SCHEME "tried_regions/total_bytes", "1\n");
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    ck_assert_uint_eq(heard.nr, 4);
+    check_row(&heard, 1, 0, 6 * 256, true);
+    check_row(&heard, 1, 6 * 256, 58 * 256, false);
+    check_row(&heard, 2, (1u << 20) + 1, 1, true);
+    check_row(&heard, 2, (1u << 20) + 30 * 256, 2 * 256, false);
+    char state[100];
+    ck_assert_int_eq(sysfile_read(state, sizeof(state), "%s/kdamonds/0/state", root), 0);
+    ck_assert_int_eq(strncmp(state, "clear_schemes_tried_regions", 27), 0); /* a file is not cut where a word ends */
+    access_damon_close(damon);
+}
+END_TEST
+
+START_TEST(test_access_damon_that_stops_answering_is_an_error)
+{
+    struct diag diag = {0};
+    struct access_damon *damon;
+    static struct heard heard;
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    ck_assert_int_eq(access_damon_open(root, ranges, 2, &damon, &diag), 0);
+    const struct access_source *source = access_damon_source(damon);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), -ENOENT); /* no tried_regions */
+    char path[200];
+    snprintf(path, sizeof(path), "%s/kdamonds/0/state", root);
+    unlink(path);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), -ENOENT);
+    ck_assert_uint_eq(heard.nr, 0);
+    access_damon_close(damon);
+}
+END_TEST
+
+static void refused(const char *word)
+{
+    struct diag diag = {0};
+    struct access_damon *damon;
+    ck_assert_int_eq(access_damon_open(root, ranges, 2, &damon, &diag), -1);
+    ck_assert_int_eq(diag.code, EXIT_HOST);
+    ck_assert_msg(strstr(diag.text, word) != NULL, "%s", diag.text);
+}
+
+START_TEST(test_access_damon_missing_is_said)
+{
+    refused("CONFIG_DAMON_SYSFS");
+}
+END_TEST
+
+START_TEST(test_access_damon_of_physical_addresses_alone_is_said_and_left_as_it_was)
+{
+    put_damon("0\n", "paddr\n");
+    refused("CONFIG_DAMON_VADDR");
+    check_file("kdamonds/nr_kdamonds", "0");
+    put_damon("1\n", "paddr\n");
+    refused("CONFIG_DAMON_VADDR");
+    check_file("kdamonds/nr_kdamonds", "1");
+}
+END_TEST
+
+START_TEST(test_access_damon_in_use_is_left_alone)
+{
+    put_damon("1\n", "vaddr\nfvaddr\n");
+    put_file("kdamonds/0/state", "on\n");
+    refused("in use");
+    check_file("kdamonds/nr_kdamonds", "1");
+    check_file("kdamonds/0/state", "on");
+}
+END_TEST
+
+/* Any file that is missing: nothing is left on. */
+START_TEST(test_access_damon_half_set_up_is_taken_down)
+{
+    static const char *const files[] = {CONTEXT "operations", CONTEXT "targets/0/pid_target",
+                                        CONTEXT "targets/0/regions/1/end", SCHEME "action"};
+    char path[300];
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    snprintf(path, sizeof(path), "%s/%s", root, files[_i]);
+    unlink(path);
+    refused("DAMON cannot be set up");
+    check_file("kdamonds/nr_kdamonds", "0");
+    check_file("kdamonds/0/state", "off");
+}
+END_TEST
+
+/* ---- page_idle ---- */
+
+#define PRESENT (UINT64_C(1) << 63)
+#define THP (UINT64_C(1) << 22)
+
+static struct access_paths paths;
+static char path_text[3][100];
+
+static void put_words(const char *name, uint64_t first, const uint64_t *words, unsigned nr)
+{
+    char path[200];
+    snprintf(path, sizeof(path), "%s/%s", root, name);
+    int fd = open(path, O_RDWR | O_CREAT, 0600);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pwrite(fd, words, nr * sizeof(*words), (off_t)(first * sizeof(*words))), nr * sizeof(*words));
+    close(fd);
+}
+
+static uint64_t get_word(const char *name, uint64_t at)
+{
+    char path[200];
+    uint64_t word = 0;
+    snprintf(path, sizeof(path), "%s/%s", root, name);
+    int fd = open(path, O_RDONLY);
+    ck_assert_int_eq(pread(fd, &word, sizeof(word), (off_t)(at * sizeof(word))), sizeof(word));
+    close(fd);
+    return word;
+}
+
+/* A process of two blocks at 4 MiB: one huge page at frame 1024, and single pages with every third one absent. */
+static const struct access_range small_range = {.vm = 3, .gpa = {2 * MIB}, .bytes = 4 * MIB, .start = 4 * MIB};
+
+static uint64_t frame_of(unsigned i)
+{
+    return 2048 + (i * 7) % 512;
+}
+
+static void put_page_idle(void)
+{
+    uint64_t map[1024], zeros[64] = {0}, flags[3072] = {0};
+    for (unsigned i = 0; i < 512; i++) {
+        map[i] = PRESENT | (1024 + i);
+        map[512 + i] = i % 3 ? PRESENT | frame_of(i) : 0;
+    }
+    flags[1024] = THP;
+    put_words("pagemap", 1024, map, 1024);
+    put_words("kpageflags", 0, flags, 3072);
+    put_words("bitmap", 0, zeros, 64);
+    snprintf(path_text[0], sizeof(path_text[0]), "%s/bitmap", root);
+    snprintf(path_text[1], sizeof(path_text[1]), "%s/pagemap", root);
+    snprintf(path_text[2], sizeof(path_text[2]), "%s/kpageflags", root);
+    paths =
+        (struct access_paths){.damon = root, .idle = path_text[0], .pagemap = path_text[1], .kpageflags = path_text[2]};
+}
+
+START_TEST(test_access_page_idle_tells_touched_from_idle_pages)
+{
+    struct diag diag = {0};
+    struct access_page_idle *idle;
+    static struct heard heard;
+    put_page_idle();
+    ck_assert_msg(access_page_idle_open(&paths, &small_range, 1, &idle, &diag) == 0, "%s", diag.text);
+    const struct access_source *source = access_page_idle_source(idle);
+    ck_assert_str_eq(source->name, "page_idle");
+    /* the first time nothing is known */
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    ck_assert_uint_eq(heard.nr, 0);
+    ck_assert_uint_ge(source->period_ms, 1000);
+    /* a write to a file replaces the word, where the kernel adds bits: so all are set by hand, and one is not */
+    uint64_t ones = UINT64_MAX, touched = ~(UINT64_C(1) << (frame_of(10) % 64));
+    for (unsigned word = 0; word < 48; word++)
+        put_words("bitmap", word, &ones, 1);
+    put_words("bitmap", frame_of(10) / 64, &touched, 1);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    check_row(&heard, 3, 512, 512, false); /* the huge page as one */
+    ck_assert_uint_eq(heard.nr, 1 + 512 - 171);
+    for (unsigned i = 0; i < heard.nr; i++)
+        ck_assert_uint_eq(heard.row[i].vm, 3);
+    for (unsigned i = 0; i < heard.nr; i++)
+        ck_assert(heard.row[i].gfn < 1024 || (heard.row[i].gfn - 1024) % 3 != 0);
+    ck_assert_uint_ne(get_word("bitmap", frame_of(10) / 64), 0);
+    /* and a huge page that was touched */
+    uint64_t zero = 0;
+    put_words("bitmap", 1024 / 64, &zero, 1);
+    heard.nr = 0;
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    check_row(&heard, 3, 512, 512, true);
+    access_page_idle_close(idle);
+}
+END_TEST
+
+/* A page that came or went since the last poll: nothing is known of it. */
+START_TEST(test_access_page_idle_page_that_is_new_is_left_out)
+{
+    struct diag diag = {0};
+    struct access_page_idle *idle;
+    static struct heard heard;
+    put_page_idle();
+    ck_assert_int_eq(access_page_idle_open(&paths, &small_range, 1, &idle, &diag), 0);
+    const struct access_source *source = access_page_idle_source(idle);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    uint64_t here = PRESENT | 2050, gone = 0;
+    put_words("pagemap", 1024 + 512 + 3, &here, 1);
+    put_words("pagemap", 1024 + 512 + 4, &gone, 1);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    for (unsigned i = 0; i < heard.nr; i++)
+        ck_assert(heard.row[i].gfn != 1024 + 3 && heard.row[i].gfn != 1024 + 4);
+    check_row(&heard, 3, 1024 + 5, 1, heard.row[2].touched);
+    access_page_idle_close(idle);
+}
+END_TEST
+
+START_TEST(test_access_page_idle_without_frame_numbers_is_an_error)
+{
+    struct diag diag = {0};
+    struct access_page_idle *idle;
+    static struct heard heard;
+    put_page_idle();
+    uint64_t hidden = PRESENT; /* as the kernel shows it to who is not root */
+    put_words("pagemap", 1024, &hidden, 1);
+    ck_assert_int_eq(access_page_idle_open(&paths, &small_range, 1, &idle, &diag), 0);
+    const struct access_source *source = access_page_idle_source(idle);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), -EPERM);
+    access_page_idle_close(idle);
+}
+END_TEST
+
+START_TEST(test_access_page_idle_missing_is_said)
+{
+    struct diag diag = {0};
+    struct access_page_idle *idle;
+    put_page_idle();
+    unlink(path_text[_i]);
+    ck_assert_int_eq(access_page_idle_open(&paths, &small_range, 1, &idle, &diag), -1);
+    ck_assert_int_eq(diag.code, EXIT_HOST);
+    ck_assert_ptr_nonnull(strstr(diag.text, "CONFIG_IDLE_PAGE_TRACKING"));
+}
+END_TEST
+
+/* ---- the choice ---- */
+
+static const char *chosen(enum access_mode mode)
+{
+    struct diag diag = {0};
+    struct access_choice choice;
+    static char name[20];
+    if (access_choose(mode, &paths, &small_range, 1, &choice, &diag))
+        return "refused";
+    snprintf(name, sizeof(name), "%s", choice.source ? choice.source->name : "refault");
+    access_choice_close(&choice);
+    ck_assert_str_eq(diag.text, "");
+    return name;
+}
+
+START_TEST(test_access_auto_takes_the_first_that_there_is)
+{
+    put_page_idle();
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    ck_assert_str_eq(chosen(ACCESS_REFAULT), "refault");
+    ck_assert_str_eq(chosen(ACCESS_DAMON), "damon");
+    ck_assert_str_eq(chosen(ACCESS_PAGE_IDLE), "page_idle");
+    ck_assert_str_eq(chosen(ACCESS_AUTO), "damon");
+    put_damon("0\n", "paddr\n");
+    ck_assert_str_eq(chosen(ACCESS_DAMON), "refused");
+    ck_assert_str_eq(chosen(ACCESS_AUTO), "page_idle");
+    unlink(path_text[0]);
+    ck_assert_str_eq(chosen(ACCESS_PAGE_IDLE), "refused");
+    ck_assert_str_eq(chosen(ACCESS_AUTO), "refault");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("access_source");
+    TCase *tc = tcase_create("access_source");
+    tcase_add_checked_fixture(tc, make_root, remove_root);
+    tcase_add_loop_test(tc, test_access_damon_watches_this_process_over_the_guests, 0, 3);
+    tcase_add_test(tc, test_access_damon_regions_are_told_as_guest_pages);
+    tcase_add_test(tc, test_access_damon_that_stops_answering_is_an_error);
+    tcase_add_test(tc, test_access_damon_missing_is_said);
+    tcase_add_test(tc, test_access_damon_of_physical_addresses_alone_is_said_and_left_as_it_was);
+    tcase_add_test(tc, test_access_damon_in_use_is_left_alone);
+    tcase_add_loop_test(tc, test_access_damon_half_set_up_is_taken_down, 0, 4);
+    tcase_add_test(tc, test_access_page_idle_tells_touched_from_idle_pages);
+    tcase_add_test(tc, test_access_page_idle_page_that_is_new_is_left_out);
+    tcase_add_test(tc, test_access_page_idle_without_frame_numbers_is_an_error);
+    tcase_add_loop_test(tc, test_access_page_idle_missing_is_said, 0, 3);
+    tcase_add_test(tc, test_access_auto_takes_the_first_that_there_is);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
