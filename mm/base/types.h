@@ -44,6 +44,7 @@ typedef uint32_t gfn_t;
 /* Frame number: index of a slot of the arena, in pages from its base. */
 typedef uint32_t fn_t;
 #define FN_NONE UINT32_MAX
+#define NS_PER_MS UINT64_C(1000000)
 /* Nodes of memory that one memory host uses. */
 #define MM_MAX_NODES 8
 /* Number of a VM inside one memory host. 0 is never a VM. */

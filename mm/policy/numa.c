@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define NS_PER_MS UINT64_C(1000000)
 #define ROUND_MS 100u
 #define ROUND_PAGES 6400u /* 250 MiB/s */
 #define PASS_MIN_MS 1000u
@@ -199,8 +198,6 @@ static uint32_t arm(struct mm_thread *thread, struct block *block)
     lock_acquire(&block->lock);
     if (block->nr_resident && !skip_block(block))
         taken = lru_arm_block(thread, block, nodes);
-    if (taken)
-        block->armed_ms = (uint32_t)(thread->host->ops->clock_ns(thread->host->ops_ctx) / NS_PER_MS);
     if (block->nr_resident == 0)
         lru_del_block(thread->host, block);
     lock_release(&block->lock);

@@ -183,6 +183,12 @@ uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, uns
     return taken;
 }
 
+/* For who wants to know how soon the touch came. */
+static void note_armed(const struct mm_host *host, struct block *block)
+{
+    block->armed_ms = (uint32_t)(host->ops->clock_ns(host->ops_ctx) / NS_PER_MS);
+}
+
 uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t nodes)
 {
     struct mm_host *host = thread->host;
@@ -190,11 +196,12 @@ uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t
     uint32_t taken = 0;
     if (block->nr_pins)
         return 0;
+    note_armed(host, block);
     if (entry.state == S2_RESIDENT)
         return nodes >> node_of(host, (fn_t)entry.payload) & 1 ? take_huge(host, block, entry, true) : 0;
     for (unsigned n = 0; n < host->nr_nodes && entry.state == S2_TABLE; n++) {
         struct page_map resident = {0}, map = {0};
-        uint64_t scanned;
+        uint64_t scanned = 0;
         if (!(nodes >> n & 1) || !block->nr_on_node[n])
             continue;
         age_pages(block, n, true, &resident, &map, &scanned);
@@ -219,6 +226,7 @@ uint32_t lru_arm_pages(struct mm_thread *thread, struct block *block, struct pag
     uint32_t taken = 0;
     if (block->nr_pins)
         return 0;
+    note_armed(thread->host, block);
     for (unsigned i = 0, next; i < BLOCK_PAGES; i++) {
         if (!map_test(map, i))
             continue;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pages that follow their user, and tiers: demotion before the stores, promotion of what is touched twice. */
+#include "mm/policy/access.h"
+#include "mm/policy/numa.h"
 #include "tests/unit/mm_rig.h"
 
 #include <errno.h>
@@ -34,6 +36,14 @@ static struct mm_config tiers(bool thp)
     struct mm_config config = config_of(2, thp);
     config.nodes[1].rank = 1;
     return config;
+}
+
+/* Without samples of mm/policy/access.c, which arm pages for a purpose of their own. */
+static struct mm_rig *rig_create(const struct mm_config *config)
+{
+    struct mm_rig *rig = mm_rig_create(config, VM_BYTES, 1);
+    access_configure(rig->host, 0, NULL);
+    return rig;
 }
 
 static uint64_t event(struct mm_rig *rig, enum vm_event which)
@@ -94,7 +104,7 @@ static void verify(struct mm_rig *rig, gfn_t start, gfn_t end)
 START_TEST(test_mm_numa_working_set_on_the_wrong_node_follows_its_user)
 {
     const struct mm_config config = balancing(_i);
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(&config);
     fill_from(rig, 0, SET_PAGES, 0);
     ck_assert_uint_eq(pages_on(rig, 0), SET_PAGES);
     for (unsigned pass = 0; pass < 10; pass++) {
@@ -119,7 +129,7 @@ END_TEST
 START_TEST(test_mm_numa_two_megabytes_move_as_one)
 {
     const struct mm_config config = balancing(true);
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(&config);
     struct fake_host_stat stat;
     fill_from(rig, 0, SET_PAGES, 0);
     for (unsigned pass = 0; pass < 4; pass++) {
@@ -140,7 +150,7 @@ END_TEST
 START_TEST(test_mm_numa_one_touch_from_afar_moves_nothing)
 {
     const struct mm_config config = balancing(_i);
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(&config);
     fill_from(rig, 0, SET_PAGES, 0);
     for (unsigned pass = 0; pass < 8; pass++) {
         scan_pass(rig);
@@ -156,7 +166,7 @@ END_TEST
 START_TEST(test_mm_numa_pages_that_bounce_are_left_alone_longer_and_longer)
 {
     const struct mm_config config = balancing(_i);
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(&config);
     uint64_t first = 0, second = 0;
     fill_from(rig, 0, SET_PAGES, 0);
     for (unsigned pass = 0; pass < 80; pass++) {
@@ -179,7 +189,7 @@ START_TEST(test_mm_numa_strict_and_interleaved_pages_stay_where_they_belong)
     static const struct mm_policy policy[] = {
         {MM_POLICY_BIND, 1}, {MM_POLICY_INTERLEAVE, 3}, {MM_POLICY_INTERLEAVE_PAGES, 3}};
     const struct mm_config config = balancing(false);
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(&config);
     ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &policy[_i]), 0);
     fill_from(rig, 0, SET_PAGES, 0);
     uint64_t before = pages_on(rig, 0);
@@ -196,7 +206,7 @@ END_TEST
 START_TEST(test_mm_numa_a_full_node_takes_nothing_and_nothing_is_lost)
 {
     const struct mm_config config = balancing(_i);
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(&config);
     fill_from(rig, 0, SET_PAGES, 0);
     touch(rig, 2 * NODE_PAGES, 3 * NODE_PAGES - 64, 1);
     for (unsigned pass = 0; pass < 4; pass++) {
@@ -214,7 +224,7 @@ END_TEST
 START_TEST(test_mm_numa_a_refused_migration_leaves_the_page_where_it_was)
 {
     const struct mm_config config = balancing(false);
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(&config);
     fill_from(rig, 0, BLOCK_PAGES, 0);
     for (unsigned pass = 0; pass < 2; pass++) {
         scan_pass(rig);
@@ -240,7 +250,7 @@ END_TEST
 START_TEST(test_mm_numa_touches_are_counted_by_vcpu)
 {
     const struct mm_config config = balancing(false);
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(&config);
     struct mm_vcpu_stat stat;
     fill_from(rig, 0, SET_PAGES, 0);
     scan_pass(rig);
@@ -266,8 +276,8 @@ START_TEST(test_mm_numa_scan_has_nothing_to_do_without_nodes_or_wishes)
 {
     struct mm_config config =
         _i ? config_of(3, true) : (struct mm_config){.budget_bytes = 16 * MIB, .numa_balancing = true};
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
-    ck_assert_uint_eq(mm_scan(rig->thread[0]), 0);
+    struct mm_rig *rig = rig_create(&config);
+    ck_assert_uint_eq(numa_scan(rig->thread[0]), 0);
     mm_rig_destroy(rig);
 }
 END_TEST
@@ -276,7 +286,7 @@ END_TEST
 START_TEST(test_mm_numa_arming_does_not_age)
 {
     const struct mm_config config = balancing(_i);
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(&config);
     struct mm_page_info info;
     fill_from(rig, 0, SET_PAGES, 0);
     for (unsigned pass = 0; pass < 3; pass++) {
@@ -296,7 +306,7 @@ START_TEST(test_mm_tiers_cold_pages_go_to_the_slower_node_before_any_store)
 {
     struct mm_config config = tiers(_i);
     config.zram.limit_bytes = 8 * MIB;
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(&config);
     const struct mm_policy fast = {.mode = MM_POLICY_BIND, .nodes = 1};
     ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &fast), 0);
     fill_from(rig, 0, NODE_PAGES + NODE_PAGES / 2, 0);
@@ -314,7 +324,7 @@ START_TEST(test_mm_tiers_the_slower_node_demotes_to_the_stores)
 {
     struct mm_config config = tiers(_i);
     config.zram.limit_bytes = 16 * MIB;
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(&config);
     fill_from(rig, 0, 3 * NODE_PAGES, 0);
     ck_assert_uint_gt(event(rig, EV_zswpout), 0);
     ck_assert_uint_gt(event(rig, EV_pgdemote_kswapd) + event(rig, EV_pgdemote_direct), 0);
@@ -327,7 +337,7 @@ END_TEST
 /* Pages [0, SET_PAGES) on the slow node, resident, with room on the fast one. */
 static struct mm_rig *rig_with_slow_set(const struct mm_config *config)
 {
-    struct mm_rig *rig = mm_rig_create(config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(config);
     const struct mm_policy slow = {.mode = MM_POLICY_PREFERRED, .nodes = 2};
     ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &slow), 0);
     fill_from(rig, 0, SET_PAGES, 0);
@@ -389,7 +399,7 @@ START_TEST(test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored)
     struct mm_config config = tiers(_i);
     config.demote_bytes_per_s = 64 * PAGE_BYTES;
     config.zram.limit_bytes = 8 * MIB;
-    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_rig *rig = rig_create(&config);
     const struct mm_policy fast = {.mode = MM_POLICY_BIND, .nodes = 1};
     ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &fast), 0);
     fill_from(rig, 0, NODE_PAGES + NODE_PAGES / 2, 0);

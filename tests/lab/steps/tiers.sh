@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# limit: 300
+# limit: 400
 #
 # A fast node that is too small and a slow one beside it: what is cold goes to the slow one before any store, what turns
 # hot comes back, and every page is right.
@@ -10,7 +10,7 @@ event() {
 }
 
 start_ebb --memory 96M --budget 120M --tiers fast=1,slow=2 --node-budget 1=24M --zram 16M --json $work/out.json \
-    --workload 'fill:64M,pattern=mixed;zipf:64M,ops=6000000,write=10,order=linear;verify'
+    --workload 'fill:64M,pattern=mixed;zipf:64M,ops=4000000,write=10,order=linear;verify'
 wait_line '^ebbguest' 20
 tries=0
 until [ "$(event pgpromote_success)" -ge 300 ]; do
