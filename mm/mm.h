@@ -40,7 +40,8 @@ struct mm_config {
     uint32_t standby_pct;     /* share of resident pages held as standby under pressure; 0 for default */
     bool numa_balancing;      /* pages follow who touches them */
     uint64_t demote_bytes_per_s, promote_bytes_per_s; /* between nodes of different rank; 0: no limit */
-    unsigned nr_nodes;                                /* 0: one, MM_NODE_ANY, with all of the budget */
+    uint32_t collapse_pct; /* most of one CPU for rebuilding blocks as 2 MiB frames, 0..100; 0: none */
+    unsigned nr_nodes;     /* 0: one, MM_NODE_ANY, with all of the budget */
     struct mm_node_config nodes[MM_MAX_NODES];
 };
 #define MM_MIN_BUDGET (UINT64_C(8) << 20)

@@ -152,7 +152,10 @@ static uint32_t deactivate_huge(struct mm_host *host, struct block *block, struc
     if (!force && !age_is_cold(leaf.age, block->nr_scans[node_of(host, (fn_t)leaf.payload)], block->start))
         return 0;
     uint32_t taken = take_huge(host, block, leaf, false);
-    event_add(host, EV_thp_swpout, taken == BLOCK_PAGES);
+    if (taken == BLOCK_PAGES) {
+        block->nr_takes = (uint8_t)MIN_OF(block->nr_takes + 1u, UINT8_MAX);
+        event_add(host, EV_thp_swpout, 1);
+    }
     return taken;
 }
 
@@ -196,4 +199,18 @@ uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t
         taken += take_pages(thread, block, n, &resident, &map, STANDBY_ARMED);
     }
     return taken;
+}
+
+int lru_take_block(struct mm_thread *thread, struct block *block)
+{
+    uint64_t scanned = 0;
+    uint32_t taken = 0;
+    for (unsigned n = 0; n < thread->host->nr_nodes; n++) {
+        if (block->nr_on_node[n])
+            taken += deactivate_small(thread, block, n, true, &scanned);
+        if (block->nr_on_node[n])
+            break;
+    }
+    event_add(thread->host, EV_pgdeactivate, taken);
+    return block->nr_resident ? -EBUSY : 0;
 }

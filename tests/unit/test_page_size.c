@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Page size: which blocks are rebuilt as one 2 MiB frame, which are split, and what that may cost. */
+#include "tests/unit/page_size_rig.h"
+
+#include <errno.h>
+
+static const struct mm_config plain = {
+    .budget_bytes = 32 * MIB, .zram = {.limit_bytes = 8 * MIB}, .thp = true, .collapse_pct = 1};
+
+/* ---- collapse: what becomes one ---- */
+
+START_TEST(test_collapse_block_of_single_pages_becomes_one_huge_page)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 1);
+    struct fake_host_stat before, after;
+    make_single(rig, 1, TEXT);
+    fake_host_stat(rig->fh, &before);
+    scan_twice(rig);
+    fake_host_stat(rig->fh, &after);
+    ck_assert(is_huge(rig, 1));
+    ck_assert_ptr_nonnull(block_at(rig, 1)->table);
+    ck_assert_uint_eq(after.nr_huge_place, before.nr_huge_place + 1);
+    ck_assert_uint_eq(event_of(rig, EV_thp_collapse_alloc), 1);
+    ck_assert_uint_eq(event_of(rig, EV_khugepaged_pages_collapsed), 1);
+    ck_assert_uint_eq(event_of(rig, EV_thp_collapse_failed), 0);
+    mm_rig_check(rig);
+    uint64_t faults = event_of(rig, EV_pgfault);
+    verify_pages(rig, BLOCK_PAGES, 2 * BLOCK_PAGES);
+    ck_assert_uint_eq(event_of(rig, EV_pgfault), faults);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+static const struct mm_config with_swap = {
+    .budget_bytes = 32 * MIB, .zram = {.limit_bytes = 8 * MIB}, .thp = true, .readahead_pages = 1, .collapse_pct = 1};
+
+START_TEST(test_collapse_pages_outside_the_guest_come_along)
+{
+    struct mm_rig *rig = mm_rig_create(&with_swap, 16 * MIB, 1);
+    unsigned pages[S2_TABLE + 1];
+    mm_rig_swapon(rig, "disk", 1024);
+    scatter(rig, 1);
+    count_states(rig, 1, pages);
+    static const uint8_t states[] = {S2_ZRAM, S2_SWAP, S2_STANDBY, S2_ABSENT, S2_FILL};
+    for (unsigned i = 0; i < ARRAY_LEN(states); i++)
+        ck_assert_msg(pages[states[i]] == SCATTER_NR, "%u pages of state %u", pages[states[i]], states[i]);
+    scan_twice(rig);
+    ck_assert(is_huge(rig, 1));
+    mm_rig_check(rig);
+    uint64_t faults = event_of(rig, EV_pgfault);
+    verify_scattered(rig, 1);
+    ck_assert_uint_eq(event_of(rig, EV_pgfault), faults);
+    ck_assert_uint_eq(rig->host->node[0].nr_standby, 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_collapse_frame_goes_home_and_comes_back_whole)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 1);
+    struct fake_host_stat before, after;
+    make_single(rig, 0, TEXT);
+    scan_twice(rig);
+    fake_host_stat(rig->fh, &before);
+    ck_assert_uint_eq(mm_reclaim(rig->thread[0], rig->vm, BLOCK_PAGES, false), BLOCK_PAGES);
+    mm_rig_check(rig);
+    verify_pages(rig, 0, BLOCK_PAGES);
+    fake_host_stat(rig->fh, &after);
+    ck_assert_uint_eq(after.nr_huge_take, before.nr_huge_take + 1);
+    ck_assert_uint_eq(after.nr_huge_place, before.nr_huge_place + 1);
+    ck_assert_uint_eq(after.nr_splits, before.nr_splits);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_collapse_free_single_pages_are_given_up_for_a_frame)
+{
+    const struct mm_config config = {
+        .budget_bytes = 8 * MIB, .zram = {.limit_bytes = MIB}, .thp = true, .collapse_pct = 1};
+    struct mm_rig *rig = mm_rig_create(&config, 8 * MIB, 1);
+    struct pool *pool = &rig->host->node[0].pool;
+    fn_t fn[1100];
+    uint32_t nr = 0;
+    make_single(rig, 0, TEXT);
+    while (nr < ARRAY_LEN(fn) && !pool_alloc_filled(pool, 0, MIGRATE_MOVABLE, true, &fn[nr]))
+        nr++;
+    while (nr > 0)
+        pool_free_filled(pool, fn[--nr], 1);
+    ck_assert_uint_lt(pool->uncharged, BLOCK_PAGES);
+    scan_twice(rig);
+    ck_assert(is_huge(rig, 0));
+    mm_rig_check(rig);
+    verify_pages(rig, 0, BLOCK_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* ---- collapse: what does not ---- */
+
+START_TEST(test_collapse_waits_for_a_second_look)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 1);
+    uint64_t dropped;
+    make_single(rig, 0, TEXT);
+    scan_pass(rig);
+    ck_assert(!is_huge(rig, 0));
+    /* between the looks more of it is gone than may be: it begins anew */
+    ck_assert(!mm_drop(rig->thread[0], rig->vm, gpa_of(0), 100 * PAGE_BYTES, MM_DROP_FREE, 0, &dropped));
+    scan_pass(rig);
+    mm_rig_fill(rig, 0, 100, TEXT);
+    scan_pass(rig);
+    ck_assert(!is_huge(rig, 0));
+    scan_pass(rig);
+    ck_assert(is_huge(rig, 0));
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_collapse_takes_a_block_with_an_eighth_missing_and_no_more)
+{
+    for (unsigned more = 0; more < 2; more++) {
+        struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 1);
+        uint64_t dropped;
+        make_single(rig, 0, TEXT);
+        ck_assert(!mm_drop(rig->thread[0], rig->vm, gpa_of(7), (BLOCK_PAGES / 8 + more) * PAGE_BYTES, MM_DROP_FREE, 0,
+                           &dropped));
+        scan_twice(rig);
+        ck_assert_int_eq(is_huge(rig, 0), !more);
+        mm_rig_destroy(rig);
+    }
+}
+END_TEST
+
+/* One way in which a block, nearly all in the guest, is not to be touched. */
+enum spoil { BALLOON_PAGE, LOST_PAGE, PINNED_PAGE, NR_SPOILS };
+
+static void spoil(struct mm_rig *rig, enum spoil how)
+{
+    uint64_t dropped;
+    struct block *block = block_at(rig, 0);
+    struct s2_entry old = pte_read(block, 9);
+    if (how == BALLOON_PAGE)
+        ck_assert(!mm_drop(rig->thread[0], rig->vm, gpa_of(9), PAGE_BYTES, MM_DROP_BALLOON, 0, &dropped));
+    if (how == PINNED_PAGE)
+        ck_assert(!mm_pin(rig->thread[0], rig->vm, gpa_of(9), 1));
+    if (how != LOST_PAGE)
+        return;
+    ck_assert(!mm_drop(rig->thread[0], rig->vm, gpa_of(9), PAGE_BYTES, MM_DROP_FREE, 0, &dropped));
+    old = pte_read(block, 9);
+    pte_write(block, 9, &old, &(struct s2_entry){.state = S2_POISON});
+}
+
+START_TEST(test_collapse_leaves_pins_balloon_and_lost_pages_alone)
+{
+    for (enum spoil how = 0; how < NR_SPOILS; how++) {
+        struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 1);
+        make_single(rig, 0, TEXT);
+        scan_pass(rig);
+        spoil(rig, how);
+        scan_twice(rig);
+        ck_assert_uint_eq(pmd_read(block_at(rig, 0)).state, S2_TABLE);
+        ck_assert_uint_eq(event_of(rig, EV_thp_collapse_alloc), 0);
+        mm_rig_check(rig);
+        if (how == PINNED_PAGE) {
+            mm_unpin(rig->vm, gpa_of(9), 1);
+            scan_twice(rig);
+            ck_assert(is_huge(rig, 0));
+        }
+        mm_rig_destroy(rig);
+    }
+}
+END_TEST
+
+START_TEST(test_collapse_without_room_is_counted_and_tried_again)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 1);
+    struct pool *pool = &rig->host->node[0].pool;
+    make_single(rig, 0, TEXT);
+    /* one page less than a block above the high watermark */
+    uint32_t nr = pool_nr_free(pool) - pool->wmark[WMARK_HIGH] - BLOCK_PAGES + 1;
+    ck_assert(!pool_charge(pool, nr));
+    scan_twice(rig);
+    ck_assert(!is_huge(rig, 0));
+    ck_assert_uint_eq(event_of(rig, EV_thp_collapse_alloc_failed), 1);
+    ck_assert_uint_eq(event_of(rig, EV_thp_collapse_alloc), 0);
+    pool_uncharge(pool, nr);
+    scan_pass(rig);
+    ck_assert(is_huge(rig, 0));
+    verify_pages(rig, 0, BLOCK_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_collapse_is_never_due_where_it_cannot_be)
+{
+    struct mm_config config = plain;
+    config.collapse_pct = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 1);
+        fake_host_ops(rig->fh)->keeps_tables = i == 2;
+        make_single(rig, 0, TEXT);
+        for (unsigned k = 0; k < 3; k++) {
+            fake_host_advance_ns(rig->fh, 10 * SECOND_NS);
+            ck_assert_uint_eq(collapse_scan(rig->thread[0]), 0);
+        }
+        ck_assert(!is_huge(rig, 0));
+        ck_assert_uint_eq(event_of(rig, EV_thp_collapse_keeps_tables), i == 2 ? 3 : 0);
+        mm_rig_destroy(rig);
+        config.collapse_pct = 1;
+        config.thp = i > 0;
+    }
+    config.collapse_pct = 101;
+    struct fake_host *fh = fake_host_create(mm_arena_slots(&config));
+    struct mm_host *host;
+    ck_assert_int_eq(mm_host_create(&config, fake_host_ops(fh), fh, fake_host_arena(fh), &host), -EINVAL);
+    fake_host_destroy(fh);
+}
+END_TEST
+
+/* ---- nodes ---- */
+
+static struct mm_config two_nodes(void)
+{
+    struct mm_config config = plain;
+    config.nr_nodes = 2;
+    for (unsigned n = 0; n < 2; n++)
+        config.nodes[n] = (struct mm_node_config){
+            .id = (int)n, .budget_bytes = 16 * MIB, .distance = {10 + 10 * (n == 1), 10 + 10 * (n == 0)}};
+    return config;
+}
+
+static void fill_from(struct mm_rig *rig, gfn_t start, gfn_t end, unsigned node)
+{
+    for (gfn_t gfn = start; gfn < end; gfn++) {
+        if (!mm_rig_is_present(rig, gfn))
+            ck_assert(!mm_fault(rig->thread[0], rig->vm, gpa_of(gfn), MM_FAULT_FROM(node, 0u)));
+        ck_assert(!mm_rig_write(rig, 0, gfn, TEXT));
+    }
+}
+
+START_TEST(test_collapse_frame_is_on_the_node_of_most_pages)
+{
+    const struct mm_config config = two_nodes();
+    struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 1);
+    uint64_t dropped, pages[MM_MAX_NODES];
+    make_single(rig, 0, TEXT);
+    ck_assert(!mm_drop(rig->thread[0], rig->vm, gpa_of(100), 300 * PAGE_BYTES, MM_DROP_FREE, 0, &dropped));
+    fill_from(rig, 100, 400, 1);
+    fake_host_count_nodes(rig->fh, mm_vm_id(rig->vm), pages);
+    ck_assert_uint_eq(pages[1], 300);
+    scan_twice(rig);
+    ck_assert(is_huge(rig, 0));
+    fake_host_count_nodes(rig->fh, mm_vm_id(rig->vm), pages);
+    ck_assert_uint_eq(pages[1], BLOCK_PAGES);
+    mm_rig_check(rig);
+    verify_pages(rig, 0, BLOCK_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_collapse_of_two_halves_on_two_nodes_is_left_to_balancing)
+{
+    const struct mm_config config = two_nodes();
+    struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 1);
+    uint64_t dropped;
+    make_single(rig, 0, TEXT);
+    ck_assert(!mm_drop(rig->thread[0], rig->vm, gpa_of(0), 256 * PAGE_BYTES, MM_DROP_FREE, 0, &dropped));
+    fill_from(rig, 0, 256, 1);
+    scan_twice(rig);
+    ck_assert(!is_huge(rig, 0));
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_collapse_keeps_to_the_policy)
+{
+    static const struct mm_policy policies[] = {
+        {MM_POLICY_INTERLEAVE_PAGES, 3}, {MM_POLICY_BIND, 2}, {MM_POLICY_BIND, 1}};
+    for (unsigned i = 0; i < ARRAY_LEN(policies); i++) {
+        const struct mm_config config = two_nodes();
+        struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 1);
+        make_single(rig, 0, TEXT);
+        /* the pages are on node 0 from before; only the last policy has them there in blocks */
+        ck_assert(!mm_vm_place(rig->vm, (gpa_t){0}, BLOCK_BYTES, &policies[i]));
+        scan_twice(rig);
+        ck_assert_int_eq(is_huge(rig, 0), i == 2);
+        ck_assert_uint_eq(event_of(rig, EV_thp_collapse_alloc_failed), 0);
+        mm_rig_destroy(rig);
+    }
+}
+END_TEST
+
+/* ---- the scanner ---- */
+
+/* A host on which a move home takes a while. */
+static struct {
+    int (*take)(void *ctx, vmid_t vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done);
+    uint64_t ns;
+} slow;
+
+static int slow_take(void *ctx, vmid_t vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done)
+{
+    fake_host_advance_ns(ctx, slow.ns);
+    return slow.take(ctx, vm, gfn, fn, nr, done);
+}
+
+START_TEST(test_collapse_keeps_its_share_of_a_cpu)
+{
+    static const unsigned pct[] = {1, 10, 100};
+    for (unsigned i = 0; i < ARRAY_LEN(pct); i++) {
+        struct mm_config config = plain;
+        config.collapse_pct = pct[i];
+        struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 1);
+        struct host_ops *ops = fake_host_ops(rig->fh);
+        struct collapse_stat stat;
+        slow.take = ops->take;
+        slow.ns = 3000000;
+        for (unsigned block = 0; block < 8; block++)
+            make_single(rig, block, TEXT);
+        ops->take = slow_take;
+        uint64_t start_ns = ops->clock_ns(rig->fh), end_ns = start_ns;
+        while (event_of(rig, EV_khugepaged_pages_collapsed) < 8) {
+            unsigned ms = collapse_scan(rig->thread[0]);
+            collapse_stat(rig->host, &stat);
+            ck_assert_uint_gt(ms, 0);
+            fake_host_advance_ns(rig->fh, ms * UINT64_C(1000000));
+            end_ns = ops->clock_ns(rig->fh);
+            ck_assert_uint_le(stat.busy_ns * 100, (end_ns - start_ns) * pct[i]);
+        }
+        ck_assert_uint_ge(stat.busy_ns, 8 * slow.ns);
+        ck_assert_uint_ge(stat.held_ns, 8 * slow.ns);
+        ck_assert_uint_le(stat.held_ns, stat.busy_ns);
+        ck_assert_uint_ge(stat.longest_held_ns, slow.ns);
+        ck_assert_uint_lt(stat.longest_held_ns, 2 * slow.ns);
+        mm_rig_destroy(rig);
+    }
+}
+END_TEST
+
+START_TEST(test_collapse_called_too_soon_says_what_is_left)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 1);
+    unsigned ms = collapse_scan(rig->thread[0]);
+    while (event_of(rig, EV_khugepaged_full_scans) == 0) {
+        fake_host_advance_ns(rig->fh, SECOND_NS);
+        ms = collapse_scan(rig->thread[0]);
+    }
+    ck_assert_uint_eq(ms, 1000);
+    fake_host_advance_ns(rig->fh, SECOND_NS / 4);
+    ck_assert_uint_eq(collapse_scan(rig->thread[0]), 750);
+    ck_assert_uint_eq(event_of(rig, EV_khugepaged_full_scans), 1);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* VMs come and go where the scanner is. */
+START_TEST(test_collapse_scanner_outlives_the_vm_it_was_at)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 1);
+    const struct mm_region regions[] = {{.start = {0}, .bytes = 4 * MIB}, {.start = {8 * MIB}, .bytes = 2 * MIB}};
+    struct mm_vm *other;
+    for (unsigned round = 0; round < 40; round++) {
+        ck_assert(!mm_vm_create(rig->host, regions, 1 + round % 2, &other));
+        fake_host_add_vm(rig->fh, mm_vm_id(other), 10 * BLOCK_PAGES);
+        ck_assert(!mm_fault(rig->thread[0], other, (gpa_t){0}, 0));
+        slow.take = fake_host_ops(rig->fh)->take;
+        for (unsigned k = 0; k < round; k++) {
+            fake_host_advance_ns(rig->fh, 100 * SECOND_NS);
+            rig->host->collapse.due_ns = 0;
+            if (k % 3 == 2) /* somewhere in the other VM */
+                rig->host->collapse.vm = mm_vm_id(other), rig->host->collapse.region = k % 2,
+                rig->host->collapse.block = k % 5;
+            ck_assert_uint_gt(collapse_scan(rig->thread[0]), 0);
+        }
+        mm_vm_destroy(rig->thread[0], other);
+        fake_host_remove_vm(rig->fh, mm_vm_id(rig->vm) + 1u);
+        rig->host->collapse.vm = mm_vm_id(rig->vm) + 1u;
+        rig->host->collapse.region = 1;
+    }
+    make_single(rig, 3, TEXT);
+    scan_pass(rig);
+    scan_twice(rig);
+    ck_assert(is_huge(rig, 3));
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* ---- split ---- */
+
+/* Reclaim takes the block whole, the guest touches one page of it. */
+static void take_and_touch(struct mm_rig *rig, unsigned block)
+{
+    uint64_t scanned = 0;
+    struct block *b = block_at(rig, block);
+    lock_acquire(&b->lock);
+    ck_assert_uint_eq(lru_deactivate_block(rig->thread[0], b, 0, true, &scanned), BLOCK_PAGES);
+    lock_release(&b->lock);
+    mm_rig_verify(rig, 0, b->start + 77);
+}
+
+START_TEST(test_split_trial_shows_a_block_that_is_hot_all_over_and_it_is_rebuilt)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 1);
+    mm_rig_fill(rig, 0, BLOCK_PAGES, TEXT);
+    scan_pass(rig);
+    /* the third time, then the sixth, then the twelfth, and so on */
+    for (unsigned trial = 0, takes = 3; trial < 4; trial++, takes = MIN_OF(2 * takes, 12u)) {
+        for (unsigned i = 1; i < takes; i++) {
+            take_and_touch(rig, 0);
+            ck_assert(is_huge(rig, 0));
+        }
+        ck_assert_uint_eq(event_of(rig, EV_thp_split_trial), trial);
+        take_and_touch(rig, 0);
+        ck_assert_uint_eq(event_of(rig, EV_thp_split_trial), trial + 1);
+        ck_assert_uint_eq(block_at(rig, 0)->nr_resident, 1);
+        mm_rig_check(rig);
+        verify_pages(rig, 0, BLOCK_PAGES);
+        scan_twice(rig);
+        ck_assert(is_huge(rig, 0));
+        mm_rig_check(rig);
+    }
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_split_trials_of_a_round_are_few)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 1);
+    mm_rig_fill(rig, 0, 5 * BLOCK_PAGES, TEXT);
+    scan_pass(rig);
+    for (unsigned i = 0; i < 3; i++)
+        for (unsigned block = 0; block < 5; block++)
+            take_and_touch(rig, block);
+    ck_assert_uint_eq(event_of(rig, EV_thp_split_trial), 3);
+    /* they are paid for: 3 x 512 faults of 8.8 us at one percent */
+    fake_host_advance_ns(rig->fh, SECOND_NS);
+    unsigned ms = collapse_scan(rig->thread[0]);
+    ck_assert_uint_ge(ms, 3 * 512 * 88 / 10 / 10 * 99 / 100);
+    for (unsigned block = 0; block < 5; block++)
+        if (is_huge(rig, block))
+            take_and_touch(rig, block);
+    ck_assert_uint_eq(event_of(rig, EV_thp_split_trial), 5);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_split_trial_is_not_where_nothing_is_rebuilt)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct mm_config config = plain;
+        config.collapse_pct = i;
+        struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 1);
+        mm_rig_fill(rig, 0, BLOCK_PAGES, TEXT);
+        if (i)
+            scan_pass(rig);
+        fake_host_ops(rig->fh)->keeps_tables = i > 0;
+        for (unsigned k = 0; k < 10; k++)
+            take_and_touch(rig, 0);
+        ck_assert(is_huge(rig, 0));
+        ck_assert_uint_eq(event_of(rig, EV_thp_split_trial), 0);
+        mm_rig_destroy(rig);
+    }
+}
+END_TEST
+
+/* ---- half of each block goes cold, then all is hot again ---- */
+
+#define HALVED_BLOCKS 20u
+#define OTHER_BLOCKS 12u
+#define HALF (BLOCK_PAGES / 2)
+
+struct halves {
+    struct mm_rig *rig;
+    struct rng rng;
+    uint64_t kicks;
+    gfn_t other; /* of what keeps memory tight: the next page */
+};
+
+static void run_workers(struct halves *h)
+{
+    struct fake_host_stat fake;
+    fake_host_stat(h->rig->fh, &fake);
+    if (fake.nr_kicks[MM_KSWAPD(0)] != h->kicks)
+        mm_kswapd(h->rig->thread[1], 0);
+    h->kicks = fake.nr_kicks[MM_KSWAPD(0)];
+}
+
+/* As many touches as there are hot pages, half as many beside. Returns faults of the hot pages. */
+static uint64_t touch_hot_halves(struct halves *h)
+{
+    struct mm_rig *rig = h->rig;
+    uint64_t faults = 0;
+    for (unsigned i = 0; i < HALVED_BLOCKS * HALF; i++) {
+        gfn_t page = rng_below(&h->rng, HALVED_BLOCKS * HALF);
+        uint64_t before = event_of(rig, EV_pgfault);
+        mm_rig_verify(rig, 0, page / HALF * BLOCK_PAGES + page % HALF);
+        faults += event_of(rig, EV_pgfault) - before;
+        if (i % 2)
+            mm_rig_verify(rig, 0, HALVED_BLOCKS * BLOCK_PAGES + h->other++ % (OTHER_BLOCKS * BLOCK_PAGES));
+        run_workers(h);
+    }
+    fake_host_advance_ns(rig->fh, 2 * SECOND_NS);
+    ck_assert_uint_gt(collapse_scan(rig->thread[1]), 0);
+    return faults;
+}
+
+static unsigned nr_present(struct mm_rig *rig, unsigned first_of_block)
+{
+    unsigned nr = 0;
+    for (gfn_t gfn = 0; gfn < HALVED_BLOCKS * BLOCK_PAGES; gfn++)
+        nr += gfn % BLOCK_PAGES / HALF == first_of_block / HALF && mm_rig_is_present(rig, gfn);
+    return nr;
+}
+
+START_TEST(test_page_size_cold_halves_are_out_and_hot_ones_fault_no_more_then_all_is_huge_again)
+{
+    /* all of the hot halves and of the rest, but not the cold halves too */
+    const struct mm_config config = {
+        .budget_bytes = 48 * MIB, .zram = {.limit_bytes = 24 * MIB}, .thp = true, .collapse_pct = 10};
+    struct mm_rig *rig = mm_rig_create(&config, (HALVED_BLOCKS + OTHER_BLOCKS) * BLOCK_BYTES, 2);
+    struct halves h = {.rig = rig, .rng = {.state = 1}};
+    uint64_t dropped;
+    for (gfn_t gfn = 0; gfn < rig->nr_pages; gfn++) {
+        ck_assert(!mm_rig_write(rig, 0, gfn, TEXT));
+        run_workers(&h);
+    }
+    unsigned rounds = 0;
+    for (unsigned quiet = 0; quiet < 3; rounds++) {
+        quiet = touch_hot_halves(&h) ? 0 : quiet + 1;
+        ck_assert_uint_lt(rounds, 60);
+    }
+    mm_rig_check(rig);
+    ck_assert_uint_eq(nr_present(rig, 0), HALVED_BLOCKS * HALF);
+    ck_assert_uint_le(nr_present(rig, HALF), HALVED_BLOCKS * HALF / 20);
+    ck_assert(!mm_drop(rig->thread[0], rig->vm, gpa_of(HALVED_BLOCKS * BLOCK_PAGES), OTHER_BLOCKS * BLOCK_BYTES,
+                       MM_DROP_FREE, 0, &dropped));
+    for (unsigned pass = 0; pass < 3; pass++) {
+        verify_pages(rig, 0, HALVED_BLOCKS * BLOCK_PAGES);
+        scan_pass(rig);
+        mm_rig_check(rig);
+    }
+    unsigned huge = 0;
+    for (unsigned block = 0; block < HALVED_BLOCKS; block++)
+        huge += is_huge(rig, block);
+    ck_assert_uint_ge(huge * 10, HALVED_BLOCKS * 9);
+    uint64_t faults = event_of(rig, EV_pgfault);
+    verify_pages(rig, 0, HALVED_BLOCKS * BLOCK_PAGES);
+    ck_assert_uint_eq(event_of(rig, EV_pgfault), faults);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("page_size");
+    TCase *tests = tcase_create("page_size");
+    tcase_set_timeout(tests, 300);
+    tcase_add_test(tests, test_collapse_block_of_single_pages_becomes_one_huge_page);
+    tcase_add_test(tests, test_collapse_pages_outside_the_guest_come_along);
+    tcase_add_test(tests, test_collapse_frame_goes_home_and_comes_back_whole);
+    tcase_add_test(tests, test_collapse_free_single_pages_are_given_up_for_a_frame);
+    tcase_add_test(tests, test_collapse_waits_for_a_second_look);
+    tcase_add_test(tests, test_collapse_takes_a_block_with_an_eighth_missing_and_no_more);
+    tcase_add_test(tests, test_collapse_leaves_pins_balloon_and_lost_pages_alone);
+    tcase_add_test(tests, test_collapse_without_room_is_counted_and_tried_again);
+    tcase_add_test(tests, test_collapse_is_never_due_where_it_cannot_be);
+    tcase_add_test(tests, test_collapse_frame_is_on_the_node_of_most_pages);
+    tcase_add_test(tests, test_collapse_of_two_halves_on_two_nodes_is_left_to_balancing);
+    tcase_add_test(tests, test_collapse_keeps_to_the_policy);
+    tcase_add_test(tests, test_collapse_keeps_its_share_of_a_cpu);
+    tcase_add_test(tests, test_collapse_called_too_soon_says_what_is_left);
+    tcase_add_test(tests, test_collapse_scanner_outlives_the_vm_it_was_at);
+    tcase_add_test(tests, test_split_trial_shows_a_block_that_is_hot_all_over_and_it_is_rebuilt);
+    tcase_add_test(tests, test_split_trials_of_a_round_are_few);
+    tcase_add_test(tests, test_split_trial_is_not_where_nothing_is_rebuilt);
+    tcase_add_test(tests, test_page_size_cold_halves_are_out_and_hot_ones_fault_no_more_then_all_is_huge_again);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
