@@ -27,15 +27,24 @@
 #define ROUND_TRIALS 3u
 #define TRIAL_NS (BLOCK_PAGES * UINT64_C(8800))
 
-static bool is_configured(const struct mm_host *host)
+const char *collapse_why_not(const struct mm_host *host)
 {
-    return host->config.thp && host->config.collapse_pct;
+    if (!host->config.thp)
+        return "2 MiB frames are switched off";
+    if (!host->config.collapse_pct)
+        return "no time is allowed for it";
+    if (host->ops->no_huge)
+        return "pages are copied to guests, which makes no huge pages";
+    if (host->ops->keeps_tables)
+        return "the kernel keeps page tables of memory that was given up (before Linux 6.14, or without "
+               "CONFIG_PT_RECLAIM)";
+    return NULL;
 }
 
 bool split_is_due(struct mm_host *host, struct block *block)
 {
     uint32_t *left = &host->collapse.trials_left, have = __atomic_load_n(left, __ATOMIC_RELAXED);
-    if (!is_configured(host) || host->ops->keeps_tables || block->nr_takes < TRIAL_TAKES << block->nr_acquittals)
+    if (collapse_why_not(host) || block->nr_takes < TRIAL_TAKES << block->nr_acquittals)
         return false;
     while (have > 0 && !__atomic_compare_exchange_n(left, &have, have - 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
@@ -165,10 +174,8 @@ unsigned collapse_scan(struct mm_thread *thread)
 {
     struct mm_host *host = thread->host;
     struct collapse_state *at = &host->collapse;
-    if (!is_configured(host))
-        return 0;
-    if (host->ops->keeps_tables) {
-        event_add(host, EV_thp_collapse_keeps_tables, 1);
+    if (collapse_why_not(host)) {
+        event_add(host, EV_thp_collapse_keeps_tables, host->ops->keeps_tables);
         return 0;
     }
     uint64_t start_ns = host->ops->clock_ns(host->ops_ctx), now_ns = start_ns;

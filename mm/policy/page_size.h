@@ -25,11 +25,12 @@
  */
 must_check bool split_is_due(struct mm_host *host, struct block *block);
 
+/* NULL: blocks are rebuilt. Otherwise why they never are, for people: the configuration, or what the host cannot do. */
+const char *collapse_why_not(const struct mm_host *host);
 /*
  * collapse_scan - one round of the scanner, one caller at a time: looks at blocks, rebuilds those that are fit for it.
- * Returns ms until the next round is due; called before that it does nothing and says what is left. 0: never, for the
- * configuration allows no 2 MiB frames or no time for it, or the host keeps page tables (host_ops.keeps_tables), over
- * which no huge page can be put. Takes block locks; may do I/O.
+ * Returns ms until the next round is due; called before that it does nothing and says what is left. 0: never, see
+ * collapse_why_not. Takes block locks; may do I/O.
  */
 unsigned collapse_scan(struct mm_thread *thread);
 

@@ -191,24 +191,35 @@ START_TEST(test_collapse_without_room_is_counted_and_tried_again)
 }
 END_TEST
 
+/* Why blocks are not rebuilt. */
+enum why { NO_THP, NO_TIME, NO_HUGE, KEEPS_TABLES, NR_WHY };
+static const char *const why_words[NR_WHY] = {"switched off", "no time", "copied", "CONFIG_PT_RECLAIM"};
+
 START_TEST(test_collapse_is_never_due_where_it_cannot_be)
 {
-    struct mm_config config = plain;
-    config.collapse_pct = 0;
-    for (unsigned i = 0; i < 3; i++) {
+    for (enum why why = 0; why < NR_WHY; why++) {
+        struct mm_config config = plain;
+        config.thp = why != NO_THP;
+        config.collapse_pct = why != NO_TIME;
         struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 1);
-        fake_host_ops(rig->fh)->keeps_tables = i == 2;
+        fake_host_ops(rig->fh)->no_huge = why == NO_HUGE;
+        fake_host_ops(rig->fh)->keeps_tables = why == KEEPS_TABLES;
         make_single(rig, 0, TEXT);
         for (unsigned k = 0; k < 3; k++) {
             fake_host_advance_ns(rig->fh, 10 * SECOND_NS);
             ck_assert_uint_eq(collapse_scan(rig->thread[0]), 0);
         }
         ck_assert(!is_huge(rig, 0));
-        ck_assert_uint_eq(event_of(rig, EV_thp_collapse_keeps_tables), i == 2 ? 3 : 0);
+        ck_assert_uint_eq(event_of(rig, EV_thp_collapse_keeps_tables), why == KEEPS_TABLES ? 3 : 0);
+        ck_assert_ptr_nonnull(strstr(collapse_why_not(rig->host), why_words[why]));
         mm_rig_destroy(rig);
-        config.collapse_pct = 1;
-        config.thp = i > 0;
     }
+}
+END_TEST
+
+START_TEST(test_collapse_of_more_than_a_cpu_is_refused)
+{
+    struct mm_config config = plain;
     config.collapse_pct = 101;
     struct fake_host *fh = fake_host_create(mm_arena_slots(&config));
     struct mm_host *host;
@@ -564,6 +575,7 @@ int main(void)
     tcase_add_test(tests, test_collapse_leaves_pins_balloon_and_lost_pages_alone);
     tcase_add_test(tests, test_collapse_without_room_is_counted_and_tried_again);
     tcase_add_test(tests, test_collapse_is_never_due_where_it_cannot_be);
+    tcase_add_test(tests, test_collapse_of_more_than_a_cpu_is_refused);
     tcase_add_test(tests, test_collapse_frame_is_on_the_node_of_most_pages);
     tcase_add_test(tests, test_collapse_of_two_halves_on_two_nodes_is_left_to_balancing);
     tcase_add_test(tests, test_collapse_keeps_to_the_policy);
