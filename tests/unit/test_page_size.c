@@ -269,6 +269,36 @@ START_TEST(test_collapse_frame_is_on_the_node_of_most_pages)
 }
 END_TEST
 
+START_TEST(test_collapse_frame_knows_who_touched_its_pages)
+{
+    const struct mm_config config = two_nodes();
+    struct mm_rig *rig = mm_rig_create(&config, 16 * MIB, 1);
+    uint64_t dropped;
+    make_single(rig, 0, TEXT);
+    ck_assert(!mm_drop(rig->thread[0], rig->vm, gpa_of(9), PAGE_BYTES, MM_DROP_FREE, 0, &dropped));
+    ck_assert(!mm_fault(rig->thread[0], rig->vm, gpa_of(9), MM_FAULT_FROM(0, 5u)));
+    scan_twice(rig);
+    ck_assert(is_huge(rig, 0));
+    ck_assert_uint_eq(block_at(rig, 0)->note.vcpu, 5 + 1);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* The scanner's thread calls this one. */
+START_TEST(test_mm_scan_rebuilds_and_says_when_it_is_due)
+{
+    struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 1);
+    make_single(rig, 0, TEXT);
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned ms = mm_scan(rig->thread[0]);
+        ck_assert_uint_gt(ms, 0);
+        fake_host_advance_ns(rig->fh, ms * UINT64_C(1000000));
+    }
+    ck_assert(is_huge(rig, 0));
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_collapse_of_two_halves_on_two_nodes_is_left_to_balancing)
 {
     const struct mm_config config = two_nodes();
@@ -412,6 +442,8 @@ int main(void)
     tcase_add_test(tests, test_collapse_is_never_due_where_it_cannot_be);
     tcase_add_test(tests, test_collapse_of_more_than_a_cpu_is_refused);
     tcase_add_test(tests, test_collapse_frame_is_on_the_node_of_most_pages);
+    tcase_add_test(tests, test_collapse_frame_knows_who_touched_its_pages);
+    tcase_add_test(tests, test_mm_scan_rebuilds_and_says_when_it_is_due);
     tcase_add_test(tests, test_collapse_of_two_halves_on_two_nodes_is_left_to_balancing);
     tcase_add_test(tests, test_collapse_keeps_to_the_policy);
     tcase_add_test(tests, test_collapse_keeps_its_share_of_a_cpu);
