@@ -223,6 +223,8 @@ struct mm_host_stat {
     uint64_t metadata_bytes, metadata_frames_bytes, metadata_stage2_bytes, metadata_blocks_bytes, metadata_swap_bytes;
     uint32_t wmark_pages[NR_WMARK];
     uint64_t nr_active_blocks;
+    const char *collapse_off;          /* why no blocks are rebuilt as 2 MiB frames, for people; NULL: they are */
+    uint64_t collapse_longest_held_ns; /* a block was locked to be rebuilt, and faults on it waited */
     uint64_t event[NR_VM_EVENTS];
 };
 void mm_host_stat(struct mm_host *host, struct mm_host_stat *out);

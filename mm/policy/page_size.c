@@ -87,7 +87,7 @@ static bool is_due(struct mm_host *host, struct block *block, unsigned *node)
 
 static void note_held(struct mm_host *host, uint64_t ns)
 {
-    counter_add(&host->collapse.held_ns, (int64_t)ns);
+    event_add(host, EV_thp_collapse_held_ns, ns);
     if (ns > counter_read(&host->collapse.longest_held_ns))
         __atomic_store_n(&host->collapse.longest_held_ns, ns, __ATOMIC_RELAXED);
 }
@@ -193,14 +193,7 @@ unsigned collapse_scan(struct mm_thread *thread)
         event_add(host, EV_khugepaged_full_scans, 1);
     }
     uint32_t tried = ROUND_TRIALS - __atomic_exchange_n(&at->trials_left, ROUND_TRIALS, __ATOMIC_RELAXED);
-    counter_add(&at->busy_ns, (int64_t)(now_ns - start_ns));
+    event_add(host, EV_thp_collapse_busy_ns, now_ns - start_ns);
     at->due_ns = now_ns + wait_ns(host, now_ns - start_ns + tried * TRIAL_NS, !more);
     return ms_until(now_ns, at->due_ns);
-}
-
-void collapse_stat(const struct mm_host *host, struct collapse_stat *out)
-{
-    *out = (struct collapse_stat){.busy_ns = counter_read(&host->collapse.busy_ns),
-                                  .held_ns = counter_read(&host->collapse.held_ns),
-                                  .longest_held_ns = counter_read(&host->collapse.longest_held_ns)};
 }

@@ -34,14 +34,6 @@ const char *collapse_why_not(const struct mm_host *host);
  */
 unsigned collapse_scan(struct mm_thread *thread);
 
-/* What the scanner took, since the host was made. */
-struct collapse_stat {
-    uint64_t busy_ns;         /* all rounds: at most config.collapse_pct of the time since */
-    uint64_t held_ns;         /* of these, with a block locked that was being rebuilt: faults on it waited */
-    uint64_t longest_held_ns; /* one block */
-};
-void collapse_stat(const struct mm_host *host, struct collapse_stat *out);
-
 /*
  * Pages of a block that may be out of the guest, never touched, at home or stored alike. An eighth: a block grows by no more
  * than that. Linux's khugepaged has the same for swapped pages (max_ptes_swap) and takes a block with any page at all

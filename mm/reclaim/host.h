@@ -154,16 +154,14 @@ struct mm_node {
     struct compact_state compact;
 };
 
-/* Where the scanner of mm/policy/page_size.c goes on, and what it took. The scanner's own but for the atomics. */
+/* Where the scanner of mm/policy/page_size.c goes on. The scanner's own but for the atomics. */
 struct collapse_state {
     unsigned vm, region;
     uint64_t block;
     uint64_t due_ns; /* the next round */
     /* atomic */
-    uint64_t busy_ns; /* all rounds */
-    uint64_t held_ns; /* of these, with a block locked that was being rebuilt */
-    uint64_t longest_held_ns;
-    uint32_t trials_left; /* until the next round */
+    uint64_t longest_held_ns; /* a block was locked to be rebuilt */
+    uint32_t trials_left;     /* until the next round */
 };
 
 struct mm_host {

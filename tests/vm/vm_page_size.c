@@ -139,7 +139,6 @@ START_TEST(test_page_size_rebuilt_blocks_are_huge_pages_of_the_kernel)
 {
     struct rig rig;
     struct mm_vm_stat vm;
-    struct collapse_stat stat;
     rig_open(&rig);
     bool can = !memhost_mm(rig.mh)->ops->keeps_tables;
     fill_single(&rig, _i);
@@ -159,10 +158,10 @@ START_TEST(test_page_size_rebuilt_blocks_are_huge_pages_of_the_kernel)
     for (uint32_t page = 0; page < VM_PAGES; page++)
         ck_assert(holds(&rig, page, 0));
     ck_assert_uint_eq(event_of(&rig, EV_pgfault), faults);
-    collapse_stat(memhost_mm(rig.mh), &stat);
     if (can)
         printf("%llu blocks rebuilt, locked for %llu us each, %llu at most\n", (unsigned long long)rebuilt,
-               (unsigned long long)(stat.held_ns / rebuilt / 1000), (unsigned long long)(stat.longest_held_ns / 1000));
+               (unsigned long long)(event_of(&rig, EV_thp_collapse_held_ns) / rebuilt / 1000),
+               (unsigned long long)(memhost_mm(rig.mh)->collapse.longest_held_ns / 1000));
     rig_close(&rig);
 }
 END_TEST
