@@ -32,6 +32,9 @@ static bool check_given(const struct s2_entry *entry, const char **why)
 static bool check_leaf(const struct block *block, const struct s2_entry *entry, const char **why)
 {
     const struct frame *frames = block->vm->host->frames;
+    *why = "mm: a 2 MiB frame without a table for when it splits";
+    if ((entry->state == S2_RESIDENT || entry->state == S2_STANDBY) && !block->table)
+        return false;
     *why = "mm: a 2 MiB leaf whose home does not name it";
     if (entry->state == S2_RESIDENT) {
         const struct frame *head = &frames[(fn_t)entry->payload];

@@ -5,7 +5,7 @@
  *   absent    first touch: a zeroed 2 MiB frame where the pool can afford it, else a few zeroed pages around
  *   fill      the same, filled with the word that the guest wanted
  *   balloon   this page alone leaves the balloon, zeroed or filled
- *   standby   the page goes back (2 MiB: whole when the pool has room, else in single pages)
+ *   standby   the page goes back (2 MiB: whole when the pool has room and it is not on trial, else in single pages)
  *   zram      decompressed,
  *   swap      read; either with the pages after it, wherever they are, when the faults are a sequence
  *   resident  somebody was faster
@@ -17,6 +17,7 @@
 #include "mm/compact.h"
 #include "mm/policy/access_note.h"
 #include "mm/policy/numa.h"
+#include "mm/policy/page_size.h"
 #include "mm/reclaim/age.h"
 #include "mm/reclaim/evict.h"
 #include "mm/reclaim/place.h"
@@ -130,14 +131,6 @@ static bool may_fault_huge(const struct fault *f)
            pool_nr_free(pool) >= pool->wmark[WMARK_HIGH] + BLOCK_PAGES;
 }
 
-/* @nr pages of the word that @entry, ABSENT, FILL or BALLOON, says its pages hold. */
-static void fill_pages(void *pages, uint32_t nr, const struct s2_entry *entry)
-{
-    uint32_t *words = pages;
-    for (uint64_t i = 0; i < nr * PAGE_BYTES / sizeof(*words); i++)
-        words[i] = (uint32_t)entry->payload;
-}
-
 static int fault_zero_huge(struct fault *f, struct s2_entry entry)
 {
     struct mm_host *host = f->host;
@@ -151,7 +144,7 @@ static int fault_zero_huge(struct fault *f, struct s2_entry entry)
     if (err)
         return err;
     if (entry.state == S2_FILL)
-        fill_pages(host_page(host, fn), BLOCK_PAGES, &entry);
+        entry_fill_pages(host_page(host, fn), BLOCK_PAGES, &entry);
     err = host->ops->place(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done);
     if (err && done == 0) {
         pool_free_filled(pool, fn, BLOCK_PAGES);
@@ -226,7 +219,7 @@ static int fault_zero(struct fault *f, struct s2_entry entry)
     unsigned first, end;
     absent_window(f, &entry, &first, &end);
     if (entry.payload)
-        fill_pages(f->thread->buffer, end - first, &entry);
+        entry_fill_pages(f->thread->buffer, end - first, &entry);
     uint32_t done;
     int err = place_copy(f, first, entry.payload ? f->thread->buffer : host->zeros, end - first, &done);
     enter_resident(f, first, done, f->node);
@@ -476,7 +469,7 @@ static int fault_locked(struct fault *f, unsigned flags)
     struct s2_entry entry = pmd_read(f->block);
     if (entry.state == S2_STANDBY) {
         const struct pool *pool = pool_of(f->host, (fn_t)entry.payload);
-        if (f->block->armed || pool_nr_free(pool) >= pool->wmark[WMARK_HIGH])
+        if (f->block->armed || (pool_nr_free(pool) >= pool->wmark[WMARK_HIGH] && !split_is_due(f->host, f->block)))
             return refault_huge(f, entry);
         lru_split_standby(f->host, f->block, (fn_t)entry.payload, STANDBY_YOUNG);
         entry.state = S2_TABLE;

@@ -84,6 +84,9 @@ struct host_ops {
      * single pages there.
      */
     bool keeps_tables;
+
+    /* place makes no huge page of the kernel's (a copying transport): nothing is won by placing 2 MiB once more as one. */
+    bool no_huge;
 };
 
 #endif

@@ -99,7 +99,8 @@ static int config_check(struct mm_config *config)
     bool good = config->budget_bytes >= MM_MIN_BUDGET && config->budget_bytes % PAGE_BYTES == 0 &&
                 config->budget_bytes >> PAGE_SHIFT <= UINT32_MAX / 4 &&
                 power_of_two_upto(config->fault_around_pages, MM_BUFFER_PAGES) &&
-                power_of_two_upto(config->readahead_pages, MM_BUFFER_PAGES) && config->standby_pct <= 90;
+                power_of_two_upto(config->readahead_pages, MM_BUFFER_PAGES) && config->standby_pct <= 90 &&
+                config->collapse_pct <= 100;
     return good ? nodes_check(config) : -EINVAL;
 }
 

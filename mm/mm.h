@@ -40,7 +40,8 @@ struct mm_config {
     uint32_t standby_pct;     /* share of resident pages held as standby under pressure; 0 for default */
     bool numa_balancing;      /* pages follow who touches them */
     uint64_t demote_bytes_per_s, promote_bytes_per_s; /* between nodes of different rank; 0: no limit */
-    unsigned nr_nodes;                                /* 0: one, MM_NODE_ANY, with all of the budget */
+    uint32_t collapse_pct; /* most of one CPU for rebuilding blocks as 2 MiB frames, 0..100; 0: none */
+    unsigned nr_nodes;     /* 0: one, MM_NODE_ANY, with all of the budget */
     struct mm_node_config nodes[MM_MAX_NODES];
 };
 #define MM_MIN_BUDGET (UINT64_C(8) << 20)
@@ -222,6 +223,8 @@ struct mm_host_stat {
     uint64_t metadata_bytes, metadata_frames_bytes, metadata_stage2_bytes, metadata_blocks_bytes, metadata_swap_bytes;
     uint32_t wmark_pages[NR_WMARK];
     uint64_t nr_active_blocks;
+    const char *collapse_off;          /* why no blocks are rebuilt as 2 MiB frames, for people; NULL: they are */
+    uint64_t collapse_longest_held_ns; /* a block was locked to be rebuilt, and faults on it waited */
     uint64_t event[NR_VM_EVENTS];
 };
 void mm_host_stat(struct mm_host *host, struct mm_host_stat *out);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The figures, for reports and views. Nothing here changes anything. */
+#include "mm/policy/page_size.h"
 #include "mm/reclaim/evict.h"
 
 #include <errno.h>
@@ -92,6 +93,8 @@ void mm_host_stat(struct mm_host *host, struct mm_host_stat *out)
         .metadata_blocks_bytes = blocks_bytes(host),
         .metadata_swap_bytes = swap_metadata_bytes(host->swap),
         .nr_active_blocks = counter_read(&host->lru.nr_active),
+        .collapse_off = collapse_why_not(host),
+        .collapse_longest_held_ns = counter_read(&host->collapse.longest_held_ns),
     };
     for (unsigned n = 0; n < host->nr_nodes; n++)
         add_pool(&host->node[n].pool, out);

@@ -29,8 +29,18 @@
     X(swap_ra_hit)     /* of these, found resident when the sequence came to them */                                   \
     X(thp_fault_alloc) /* first touches answered with 2 MiB */                                                         \
     X(thp_fault_fallback)                                                                                              \
-    X(thp_split_page) /* 2 MiB frames whose pages went separate ways */                                                \
-    X(thp_swpout)     /* 2 MiB taken home as one */                                                                    \
+    X(thp_split_page)             /* 2 MiB frames whose pages went separate ways */                                    \
+    X(thp_split_trial)            /* of these, split to see what of it is hot although there was room for all of it */ \
+    X(thp_swpout)                 /* 2 MiB taken home as one */                                                        \
+    X(thp_collapse_alloc)         /* 2 MiB frames got to rebuild a block in */                                         \
+    X(thp_collapse_alloc_failed)  /* a block was fit for it, but there was no room for a frame */                      \
+    X(thp_collapse_failed)        /* given up with the frame in hand: a page that stays, an error of I/O */            \
+    X(thp_collapse_keeps_tables)  /* rounds with nothing to do, for the host keeps page tables: no huge page fits */   \
+    X(thp_collapse_busy_ns)       /* what rebuilding and looking for what to rebuild took */                           \
+    X(thp_collapse_held_ns)       /* of these, with a block locked that was being rebuilt: faults on it waited */      \
+    X(khugepaged_pages_scanned)   /* pages looked at for rebuilding */                                                 \
+    X(khugepaged_pages_collapsed) /* 2 MiB frames that blocks were rebuilt as (khugepaged/pages_collapsed) */          \
+    X(khugepaged_full_scans)      /* times all blocks of all VMs have been looked at */                                \
     X(pgalloc_normal)                                                                                                  \
     X(pgfree)                                                                                                          \
     X(pool_grow)              /* pages got from the kernel */                                                          \

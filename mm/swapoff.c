@@ -140,24 +140,11 @@ static int empty_block(struct swapoff *s, struct block *block)
     return more;
 }
 
-/* The VM, held: it may be destroyed meanwhile, then its blocks are empty. NULL: there is none. */
-static struct mm_vm *hold_vm(struct mm_host *host, unsigned id)
-{
-    lock_acquire(&host->lru.lock);
-    struct mm_vm *vm = host->vms[id];
-    if (vm)
-        vm_get(vm);
-    lock_release(&host->lru.lock);
-    return vm;
-}
-
 static int empty_area(struct swapoff *s)
 {
     int err = 0;
-    for (unsigned id = 1; id < MM_MAX_VMS && !err; id++) {
-        struct mm_vm *vm = hold_vm(s->host, id);
-        if (!vm)
-            continue;
+    struct mm_vm *vm;
+    for (unsigned id = 1; !err && (vm = vm_hold_from(s->host, &id)); id++) {
         for (unsigned r = 0; r < vm->nr_regions; r++)
             for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT && !err; i++)
                 err = empty_block(s, &vm->blocks[r][i]);

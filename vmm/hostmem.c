@@ -293,6 +293,7 @@ int hostmem_create(const struct hostmem_config *config, struct hostmem **out, st
     hm->config = *config;
     hm->ops = hostmem_ops;
     hm->ops.transient_pages = config->move ? 1 : HOSTMEM_COPY_PAGES;
+    hm->ops.no_huge = !config->move;
     hm->arena_bytes = nr_blocks * BLOCK_BYTES;
     hm->zeros = MAP_FAILED;
     hm->uffd = hm->pagemap = -1;

@@ -275,6 +275,16 @@ static int opt_fault_around(struct parse *p, const char *value)
     return parse_pages(p, value, &p->out->mm.fault_around_pages);
 }
 
+static int opt_thp_collapse(struct parse *p, const char *value)
+{
+    long pct;
+
+    if (parse_long(value, &pct) || pct < 0 || pct > 100)
+        return bad(p, value, "must be a whole number from 0 (never) to 100 (percent of one CPU)");
+    p->out->mm.collapse_pct = (uint32_t)pct;
+    return 0;
+}
+
 static int opt_no_thp(struct parse *p, const char *value)
 {
     (void)value;
@@ -400,6 +410,7 @@ static const struct option_row rows[] = {
     {"api", HAS_VALUE, opt_api},
     {"json", HAS_VALUE, opt_json},
     {"no-thp", NO_VALUE, opt_no_thp},
+    {"thp-collapse", HAS_VALUE, opt_thp_collapse},
     {"readahead", HAS_VALUE, opt_readahead},
     {"fault-around", HAS_VALUE, opt_fault_around},
     {"pin", HAS_VALUE, opt_pin},
@@ -607,6 +618,7 @@ int options_parse_run(int argc, char *const argv[], struct run_options *out, str
     out->nr_vms = 1;
     out->mm.thp = true;
     out->sample_mpct = ACCESS_QUOTA_DEFAULT_MPCT;
+    out->mm.collapse_pct = 1;
     for (int i = 0; i < argc; i++)
         if (read_option(&p, argc, argv, &i))
             return out->want_help ? 0 : -1;

@@ -274,6 +274,9 @@ json_t *report_json(const struct report *report)
         json_t *swaps = view_swaps(report->swaps, report->nr_swaps);
         view_put(o, "metadata_bytes", report->host.metadata_bytes);
         json_object_set_new(o, "vmstat", view_vmstat(&report->host, &report->zram));
+        json_object_set_new(o, "thp_collapse_off",
+                            report->host.collapse_off ? view_text(report->host.collapse_off) : json_null());
+        view_put(o, "thp_collapse_longest_held_ns", report->host.collapse_longest_held_ns);
         if (report->nr_nodes > 1)
             json_object_set_new(o, "nodes", view_nodes(report->nodes, report->nr_nodes));
         json_object_set(o, "swaps", json_object_get(swaps, "swaps"));

@@ -252,6 +252,15 @@ int pool_alloc_block(struct pool *pool, bool may_populate, fn_t *out)
     return may_populate ? populate(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER, MIGRATE_MOVABLE, out) : -ENOMEM;
 }
 
+int pool_alloc_block_any(struct pool *pool, fn_t *out)
+{
+    struct zone *huge = &pool->zones[POOL_HUGE];
+    if (!zone_alloc(huge, BLOCK_ORDER, PLANE_FILLED, out) || !populate(pool, huge, BLOCK_ORDER, MIGRATE_MOVABLE, out) ||
+        !pool_alloc_block(pool, false, out))
+        return 0;
+    return pool_charge(pool, BLOCK_PAGES) ? -ENOMEM : populate_charged(pool, huge, BLOCK_ORDER, MIGRATE_MOVABLE, out);
+}
+
 int pool_stock_one(struct pool *pool)
 {
     fn_t fn;

@@ -89,6 +89,11 @@ void pool_free_empty(struct pool *pool, fn_t fn, uint32_t nr);
  * A zeroed 2 MiB frame: from the stock, or with @may_populate charged and populated now. -ENOMEM.
  */
 must_check int pool_alloc_block(struct pool *pool, bool may_populate, fn_t *out);
+/*
+ * pool_alloc_block_any - a 2 MiB frame of any content. Where neither a free one nor uncharged budget is left, free pages
+ * are given up for one. -ENOMEM. Calls host_ops.
+ */
+must_check int pool_alloc_block_any(struct pool *pool, fn_t *out);
 /* Makes one zeroed block for the stock. -ENOMEM: the budget has no room. */
 must_check int pool_stock_one(struct pool *pool);
 /* Gives the stock up but for @keep blocks: the others become free filled ones. */

@@ -153,6 +153,7 @@ static uint32_t deactivate_huge(struct mm_host *host, struct block *block, struc
         return 0;
     uint32_t taken = take_huge(host, block, leaf, false);
     if (taken == BLOCK_PAGES) {
+        block->nr_takes = (uint8_t)MIN_OF(block->nr_takes + 1u, UINT8_MAX);
         event_add(host, EV_thp_swpout, 1);
         access_arm(&block->access.whole, host->ops->clock_ns(host->ops_ctx), false);
     }
@@ -237,4 +238,18 @@ uint32_t lru_arm_pages(struct mm_thread *thread, struct block *block, struct pag
         taken += one;
     }
     return taken;
+}
+
+int lru_take_block(struct mm_thread *thread, struct block *block)
+{
+    uint64_t scanned = 0;
+    uint32_t taken = 0;
+    for (unsigned n = 0; n < thread->host->nr_nodes; n++) {
+        if (block->nr_on_node[n])
+            taken += deactivate_small(thread, block, n, true, &scanned);
+        if (block->nr_on_node[n])
+            break;
+    }
+    event_add(thread->host, EV_pgdeactivate, taken);
+    return block->nr_resident ? -EBUSY : 0;
 }

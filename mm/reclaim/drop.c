@@ -10,6 +10,8 @@ static void start_anew(struct block *block)
 {
     __atomic_store_n(&block->ra_next, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&block->ra_window, 0, __ATOMIC_RELAXED);
+    block->nr_failures = block->passes_to_wait = block->nr_takes = block->nr_acquittals = 0;
+    block->was_whole = block->on_trial = false;
     block->small &= block->vm->host->ops->keeps_tables;
     block->armed = false;
     block->note = (struct page_note){0};

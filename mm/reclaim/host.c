@@ -73,6 +73,13 @@ void pmd_write(struct block *block, const struct s2_entry *old, const struct s2_
     count_change(block, old, new, 2);
 }
 
+void entry_fill_pages(void *pages, uint32_t nr, const struct s2_entry *entry)
+{
+    uint32_t *words = pages;
+    for (uint64_t i = 0; i < nr * PAGE_BYTES / sizeof(*words); i++)
+        words[i] = (uint32_t)entry->payload;
+}
+
 int block_prepare_table(struct block *block)
 {
     if (!block->table)
@@ -94,14 +101,19 @@ void block_merge(struct block *block, const struct s2_entry *leaf)
     uint16_t pages[S2_TABLE] = {0};
     for (unsigned i = 0; i < BLOCK_PAGES; i++)
         pages[pte_read(block, i).state]++;
-    stage2_table_free(s2, stage2_merge(s2, block->pmd, leaf));
-    block->table = NULL;
+    block->table = stage2_merge(s2, block->pmd, leaf);
+    if (leaf->state != S2_RESIDENT) {
+        stage2_table_free(s2, block->table);
+        block->table = NULL;
+    }
     for (uint8_t state = 0; state < S2_TABLE; state++)
         if (pages[state])
             count_states(block->vm, state, leaf->state, pages[state]);
     for (unsigned n = 0; n < MM_MAX_NODES; n++)
         if (block->nr_on_node[n])
             count_resident(block, n, -(int)block->nr_on_node[n]);
+    if (leaf->state == S2_RESIDENT)
+        count_resident(block, resident_node(block->vm->host, leaf, 2), (int)BLOCK_PAGES);
 }
 
 void thread_free_page(struct mm_thread *thread, fn_t fn)

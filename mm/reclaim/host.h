@@ -51,6 +51,13 @@ struct block {
     uint16_t numa_moves;   /* pages that were migrated lately */
     uint32_t armed_ms;     /* of the clock, modulo 2^32: when pages of it were taken home to be seen */
     struct access_block access;
+    /* mm/policy/page_size.h */
+    bool was_whole;         /* nearly all in the guest when it was looked at last */
+    bool on_trial;          /* split to see what of it is hot, and not rebuilt since */
+    uint8_t nr_failures;    /* rebuilding failed so often in a row */
+    uint8_t passes_to_wait; /* before it is tried again */
+    uint8_t nr_takes;       /* whole by reclaim, since it was on trial */
+    uint8_t nr_acquittals;  /* trials after which it was rebuilt: all of it was hot */
     /* guarded by lru.lock */
     bool on_lru;
     struct block *lru_prev, *lru_next;
@@ -151,6 +158,16 @@ struct mm_node {
     struct compact_state compact;
 };
 
+/* Where the scanner of mm/policy/page_size.c goes on. The scanner's own but for the atomics. */
+struct collapse_state {
+    unsigned vm, region;
+    uint64_t block;
+    uint64_t due_ns; /* the next round */
+    /* atomic */
+    uint64_t longest_held_ns; /* a block was locked to be rebuilt */
+    uint32_t trials_left;     /* until the next round */
+};
+
 struct mm_host {
     struct mm_config config;
     const struct host_ops *ops;
@@ -173,9 +190,10 @@ struct mm_host {
     struct numa_scan *numa;          /* mm/policy/numa.c; NULL: off */
     struct access *access;           /* mm/policy/access.c */
     struct mm_compaction compaction; /* atomic, each of it */
-    uint32_t nr_swapoffs;            /* under way; atomic */
-    bool swapoff_yield;              /* a fault needs the room of the area that one empties: it gives up; atomic */
-    bool work_stopped;               /* mm_stop_work; atomic */
+    struct collapse_state collapse;
+    uint32_t nr_swapoffs; /* under way; atomic */
+    bool swapoff_yield;   /* a fault needs the room of the area that one empties: it gives up; atomic */
+    bool work_stopped;    /* mm_stop_work; atomic */
     struct mm_lock vms_lock;
     /* guarded by vms_lock for writing, and by lru.lock too */
     struct mm_vm *vms[MM_MAX_VMS];
@@ -256,6 +274,9 @@ static inline bool entry_is_same(const struct s2_entry *a, const struct s2_entry
     return a->state == b->state && a->payload == b->payload;
 }
 
+/* @nr pages of the word that @entry, ABSENT, FILL or BALLOON, says its pages hold. */
+void entry_fill_pages(void *pages, uint32_t nr, const struct s2_entry *entry);
+
 /*
  * The one place where an entry changes: page @index, or the whole block with pmd_write. @old is what was read under
  * the lock, for the counts. Caller holds block.lock.
@@ -265,8 +286,9 @@ void pmd_write(struct block *block, const struct s2_entry *old, const struct s2_
 /* A leaf or absent *pmd becomes a table of the same; uses block.table, which is there. Caller holds block.lock. */
 void block_split(struct block *block);
 /*
- * The other way: a table becomes @leaf, the counts follow, the table is freed. The pages are not in the guest, and what
- * the entries named has been given up. Caller holds block.lock.
+ * The other way: a table becomes @leaf, the counts follow. The table is freed, or set aside when the leaf is RESIDENT.
+ * What the entries named has been given up; pages are in the guest only if the leaf is RESIDENT, as its. Caller holds
+ * block.lock.
  */
 void block_merge(struct block *block, const struct s2_entry *leaf);
 /* block.table exists afterwards. -ENOMEM. Caller holds block.lock. */

@@ -185,6 +185,18 @@ void vm_get(struct mm_vm *vm)
     __atomic_add_fetch(&vm->nr_users, 1, __ATOMIC_RELAXED);
 }
 
+struct mm_vm *vm_hold_from(struct mm_host *host, unsigned *id)
+{
+    struct mm_vm *vm = NULL;
+    lock_acquire(&host->lru.lock);
+    while (*id < MM_MAX_VMS && !(vm = host->vms[*id]))
+        ++*id;
+    if (vm)
+        vm_get(vm);
+    lock_release(&host->lru.lock);
+    return vm;
+}
+
 void vm_put(struct mm_vm *vm)
 {
     /* pairs with the acquire in mm_vm_destroy */

@@ -94,6 +94,11 @@ uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t
 uint32_t lru_arm_pages(struct mm_thread *thread, struct block *block, struct page_map *map);
 /* Whether @pages could be had and the watermark would still hold, on each node that has pages of the block. Racy. */
 bool lru_has_room(const struct block *block, enum watermark which, uint32_t pages);
+/*
+ * lru_take_block - all pages of a block with a table come home to standby, whatever their age. 0; -EBUSY: some stayed.
+ * Either way the entries say who is where. Caller holds block.lock; the block is not pinned.
+ */
+must_check int lru_take_block(struct mm_thread *thread, struct block *block);
 /* lru_deactivate - @pages of @node from where its hand is, or as many as one round gives. Returns pages taken. */
 uint32_t lru_deactivate(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, uint64_t *scanned);
 
@@ -111,6 +116,9 @@ void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags);
 struct mm_vm *lru_frame_vm(struct mm_host *host, fn_t fn);
 /* mm_vm_destroy waits for whoever holds the VM. Get: under lru.lock, while the VM is in its host's table. */
 void vm_get(struct mm_vm *vm);
+/* The first VM of number *id or later, got; *id: its number. It may be destroyed meanwhile, then its blocks are empty.
+ * NULL: there is none. */
+struct mm_vm *vm_hold_from(struct mm_host *host, unsigned *id);
 void vm_put(struct mm_vm *vm);
 
 #endif

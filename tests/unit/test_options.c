@@ -75,16 +75,18 @@ START_TEST(test_options_every_option_is_read)
     ck_assert_int_eq(o.mm.zram.algo, ZRAM_ZSTD);
     ck_assert_int_eq(o.mm.zram.level, 5);
     ck_assert_uint_eq(o.mm.zram.limit_bytes, 64 * MIB);
+    ck_assert_uint_eq(o.mm.collapse_pct, 1);
     ck_assert_uint_eq(o.workload.nr_steps, 2);
     ck_assert(!o.default_workload);
     ck_assert_int_eq(parse("--transport copy --api a.sock --json - --no-thp --readahead 8 --fault-around 16 --pin none "
-                           "--quiet",
+                           "--thp-collapse 0 --quiet",
                            &o, &diag),
                      0);
     ck_assert_int_eq(o.transport, TRANSPORT_COPY);
     ck_assert_str_eq(o.api_path, "a.sock");
     ck_assert_str_eq(o.json_path, "-");
     ck_assert(!o.mm.thp);
+    ck_assert_uint_eq(o.mm.collapse_pct, 0);
     ck_assert_uint_eq(o.mm.readahead_pages, 8);
     ck_assert_uint_eq(o.mm.fault_around_pages, 16);
     ck_assert_int_eq(o.pin, PIN_NONE);
@@ -196,6 +198,9 @@ static const struct {
     {"--readahead 128", "1 to 64"},
     {"--fault-around 0", "1 to 64"},
     {"--no-thp=yes", "takes no value"},
+    {"--thp-collapse 101", "0 (never) to 100"},
+    {"--thp-collapse -1", "0 (never) to 100"},
+    {"--thp-collapse 1%", "0 (never) to 100"},
     {"--memroy 1G", "--memory"},
     {"--xyzzy", "--help"},
     {"memory 1G", "start with --"},
