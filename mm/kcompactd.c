@@ -20,16 +20,10 @@ struct free_blocks {
     uint32_t nr[NR_PLANES][MAX_ORDER + 1];
 };
 
-/* Free blocks that can be given out, of all types. */
 static void count_blocks(struct zone *zone, struct free_blocks *out)
 {
-    struct zone_types types;
-    zone_types(zone, &types);
-    *out = (struct free_blocks){0};
-    for (unsigned plane = 0; plane < NR_PLANES; plane++)
-        for (unsigned type = 0; type < MIGRATE_PCPTYPES; type++)
-            for (unsigned order = 0; order <= MAX_ORDER; order++)
-                out->nr[plane][order] += types.nr_blocks[plane][type][order];
+    for (enum plane plane = PLANE_FILLED; plane < NR_PLANES; plane++)
+        zone_count_free(zone, plane, out->nr[plane]);
 }
 
 static void add_blocks(uint32_t to[MAX_ORDER + 1], const uint32_t from[MAX_ORDER + 1])
@@ -153,12 +147,16 @@ bool compact_direct(struct mm_thread *thread, unsigned node_index)
     }
     event_add(host, EV_compact_stall, 1);
     struct compact c = {.left = DIRECT_FRAMES, .want = 1};
-    for (unsigned z = 0; z < POOL_NR_ZONES && c.made < c.want && c.left; z++) {
+    bool success = false;
+    for (unsigned z = 0; z < POOL_NR_ZONES && !success; z++) {
         compact_on(thread, node, z, &c);
-        compact_zone(&c);
+        for (bool through = false; c.left && !through && !success;) {
+            c.made = 0;
+            through = compact_zone(&c);
+            success = c.made && (block_is_there(pool) || use_filled_block(pool));
+        }
     }
     end(node);
-    bool success = block_is_there(pool) || use_filled_block(pool);
     event_add(host, success ? EV_compact_success : EV_compact_fail, 1);
     note_result(&node->compact, success);
     if (!success)

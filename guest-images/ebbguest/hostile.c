@@ -54,7 +54,8 @@ int hostile_prepare(struct kernel *k)
 
     for (unsigned i = 0; i < k->nr_nodes; i++)
         for (unsigned j = 0; j < k->nodes[i].nr_zones; j++) {
-            if (zone_alloc(&k->nodes[i].zones[j], BLOCK_ORDER, PLANE_FILLED, &head))
+            /* the kernel's own, a driver's rings: it stays where it is */
+            if (zone_alloc_type(&k->nodes[i].zones[j], BLOCK_ORDER, PLANE_FILLED, MIGRATE_UNMOVABLE, &head))
                 continue;
             k->scratch = (uint64_t)head << PAGE_SHIFT;
             return 0;

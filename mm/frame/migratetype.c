@@ -136,6 +136,17 @@ enum migratetype get_pageblock_migratetype(const struct zone *zone, fn_t fn)
     return (enum migratetype)type_of(zone, fn);
 }
 
+void zone_count_free(struct zone *zone, enum plane plane, uint32_t nr[MAX_ORDER + 1])
+{
+    lock_acquire(&zone->lock);
+    for (unsigned order = 0; order <= MAX_ORDER; order++) {
+        nr[order] = 0;
+        for (unsigned type = 0; type < MIGRATE_PCPTYPES; type++)
+            nr[order] += zone->area[plane][type].blocks[order].nr;
+    }
+    lock_release(&zone->lock);
+}
+
 void zone_types(struct zone *zone, struct zone_types *out)
 {
     *out = (struct zone_types){0};

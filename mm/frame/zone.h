@@ -151,6 +151,9 @@ void zone_split(struct zone *zone, fn_t head, unsigned order);
 /* Pages of @plane that can be given out: free, and not isolated; a racy read. */
 uint32_t zone_nr_free(const struct zone *zone, enum plane plane);
 
+/* Blocks of @plane that can be given out, of all types, by order. Takes zone.lock. */
+void zone_count_free(struct zone *zone, enum plane plane, uint32_t nr[MAX_ORDER + 1]);
+
 struct zone_types {
     uint32_t nr_blocks[NR_PLANES][MIGRATE_TYPES][MAX_ORDER + 1]; /* free blocks */
     uint32_t nr_pageblocks[MIGRATE_TYPES];                       /* those at the zone's ends may be parts */

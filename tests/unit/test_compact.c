@@ -2,6 +2,7 @@
 /* Compaction over the fake host: what it reaches, what it leaves alone, who starts it. */
 #include "mm/compact.h"
 #include "mm/reclaim/migrate.h"
+#include "mm/reclaim/note.h"
 #include "tests/unit/mm_rig.h"
 #include "tests/unit/model_rng.h"
 
@@ -164,6 +165,57 @@ START_TEST(test_compact_with_pages_that_stay_reaches_the_theoretical_number)
 }
 END_TEST
 
+/* A pageblock of the store's takes no page that can be moved, though it has room. */
+START_TEST(test_compact_moves_nothing_into_reclaimable_pageblocks)
+{
+    struct mm_rig *rig = make(false);
+    struct zone *zone = zone_of_rig(rig, POOL_NORMAL);
+    struct pageblock_use before, after;
+    fn_t fn = zone->start_fn + 2 * BLOCK_PAGES, held;
+    uint64_t runs;
+    make_holes(rig, 2048, every_other);
+    ck_assert_uint_eq(zone_take_free(zone, fn, PLANE_FILLED, &held, 1), 1);
+    set_pageblock_migratetype(zone, fn, MIGRATE_RECLAIMABLE);
+    zone_pageblock_use(zone, fn, &before);
+    ck_assert_int_eq(mm_compact(rig->thread[0], 0, &runs), 0);
+    ck_assert_uint_gt(runs, 0);
+    zone_pageblock_use(zone, fn, &after);
+    ck_assert_mem_eq(&before, &after, sizeof(before));
+    zone_free(zone, held, 0, PLANE_FILLED);
+    verify_all(rig, 2048);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* Two nodes, both with holes: what is asked for, and that no page changes its node. */
+START_TEST(test_compact_of_one_node_leaves_the_other)
+{
+    const struct mm_config config = {.budget_bytes = 2 * BUDGET,
+                                     .readahead_pages = 1,
+                                     .nr_nodes = 2,
+                                     .nodes = {{.id = 0, .budget_bytes = BUDGET, .distance = {10, 20}},
+                                               {.id = 1, .budget_bytes = BUDGET, .distance = {20, 10}}}};
+    const struct mm_policy policy = {.mode = MM_POLICY_INTERLEAVE, .nodes = 3};
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct zone *zone[2] = {&rig->host->node[0].pool.zones[POOL_NORMAL], &rig->host->node[1].pool.zones[POOL_NORMAL]};
+    uint64_t runs, standby[2];
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &policy), 0);
+    make_holes(rig, 4096, every_other);
+    pcp_drain(&rig->thread[0]->pcp[1]);
+    uint32_t most = most_runs(zone[1]), other = count_runs(zone[0]);
+    ck_assert_uint_gt(most, count_runs(zone[1]));
+    for (unsigned n = 0; n < 2; n++)
+        standby[n] = rig->host->node[n].nr_standby;
+    ck_assert_int_eq(mm_compact(rig->thread[0], 1, &runs), 0);
+    ck_assert_uint_eq(count_runs(zone[1]), most);
+    ck_assert_uint_eq(count_runs(zone[0]), other);
+    for (unsigned n = 0; n < 2; n++)
+        ck_assert_uint_eq(rig->host->node[n].nr_standby, standby[n]);
+    verify_all(rig, 4096);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_compact_keeps_the_order_of_eviction)
 {
     struct mm_rig *rig = make(false);
@@ -274,6 +326,28 @@ START_TEST(test_migrate_page_moves_with_its_content_and_place)
     struct mm_page_info info;
     ck_assert_int_eq(mm_page_info(rig->vm, gpa_of(10), &info), 0);
     ck_assert_uint_eq(info.fn, to);
+    verify_all(rig, 64);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_migrate_keeps_what_is_known_of_the_page)
+{
+    struct mm_rig *rig = make(false);
+    fn_t to;
+    make_holes(rig, 64, every_other);
+    fn_t from = home_of(rig, 10, &to);
+    struct block *block = vm_block(rig->vm, 10);
+    struct s2_entry old = pte_read(block, 10), noted = old;
+    noted.payload = standby_payload(from, true, (struct page_note){.vcpu = 77, .when = 200});
+    noted.age = 5;
+    pte_write(block, 10, &old, &noted);
+    ck_assert_int_eq(migrate_standby(rig->host, from, to), 0);
+    pool_free_filled(pool_of_rig(rig), from, 1);
+    struct s2_entry now = pte_read(block, 10);
+    ck_assert_uint_eq(now.payload, standby_payload(to, true, (struct page_note){.vcpu = 77, .when = 200}));
+    ck_assert_uint_eq(now.age, 5);
+    pte_write(block, 10, &now, &(struct s2_entry){.state = S2_STANDBY, .payload = to});
     verify_all(rig, 64);
     mm_rig_destroy(rig);
 }
@@ -574,11 +648,14 @@ int main(void)
     tcase_add_loop_test(tc, test_compact_checkerboard_reaches_the_theoretical_number_of_runs, 0,
                         2 * (int)ARRAY_LEN(patterns));
     tcase_add_test(tc, test_compact_with_pages_that_stay_reaches_the_theoretical_number);
+    tcase_add_test(tc, test_compact_moves_nothing_into_reclaimable_pageblocks);
+    tcase_add_test(tc, test_compact_of_one_node_leaves_the_other);
     tcase_add_test(tc, test_compact_keeps_the_order_of_eviction);
     tcase_add_test(tc, test_compact_mixed_pageblock_is_given_back_and_becomes_an_empty_run);
     tcase_add_test(tc, test_compact_bad_node_is_refused_and_stopped_host_gives_up);
     tcase_add_test(tc, test_compact_without_spare_memory_moves_nothing);
     tcase_add_test(tc, test_migrate_page_moves_with_its_content_and_place);
+    tcase_add_test(tc, test_migrate_keeps_what_is_known_of_the_page);
     tcase_add_test(tc, test_migrate_page_of_busy_block_leaves_everything);
     tcase_add_test(tc, test_migrate_page_that_a_store_is_at_stays);
     tcase_add_test(tc, test_migrate_of_a_refused_page_stays_among_the_refused);

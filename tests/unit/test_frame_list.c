@@ -51,6 +51,26 @@ START_TEST(test_frame_list_both_ends_keep_order)
 }
 END_TEST
 
+/* The first, the middle, the last, the only one. */
+START_TEST(test_frame_list_replace_keeps_the_place)
+{
+    struct frame_list list;
+    frame_list_init(&list);
+    for (fn_t fn = 1; fn <= 3; fn++)
+        frame_list_push_tail(&list, frames, fn);
+    frame_list_replace(&list, frames, 2, 12);
+    ck_assert(list_is(&list, (fn_t[]){1, 12, 3}, 3));
+    frame_list_replace(&list, frames, 1, 11);
+    frame_list_replace(&list, frames, 3, 13);
+    ck_assert(list_is(&list, (fn_t[]){11, 12, 13}, 3));
+    ck_assert(frames[3].next == FN_NONE && frames[3].prev == FN_NONE);
+    frame_list_remove(&list, frames, 11);
+    frame_list_remove(&list, frames, 13);
+    frame_list_replace(&list, frames, 12, 5);
+    ck_assert(list_is(&list, (fn_t[]){5}, 1));
+}
+END_TEST
+
 START_TEST(test_frame_list_removed_frame_has_no_links)
 {
     struct frame_list list;
@@ -140,6 +160,7 @@ int main(void)
     TCase *tc = tcase_create("frame_list");
     tcase_add_test(tc, test_frame_list_empty_pops_none);
     tcase_add_test(tc, test_frame_list_both_ends_keep_order);
+    tcase_add_test(tc, test_frame_list_replace_keeps_the_place);
     tcase_add_test(tc, test_frame_list_removed_frame_has_no_links);
     tcase_add_loop_test(tc, test_frame_list_random_operations_match_array, 0, 4);
     suite_add_tcase(suite, tc);

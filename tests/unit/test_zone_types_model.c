@@ -79,6 +79,13 @@ static bool matches(struct model *m)
         if (fn == START_FN || fn % BLOCK_PAGES == 0)
             nr_pageblocks[type_at(m, fn)]++;
     }
+    for (enum plane plane = PLANE_FILLED; plane < NR_PLANES; plane++) {
+        uint32_t nr[MAX_ORDER + 1];
+        zone_count_free(&m->zone, plane, nr);
+        for (unsigned order = 0; order <= MAX_ORDER; order++)
+            if (nr[order] != m->nr[plane][0][order] + m->nr[plane][1][order] + m->nr[plane][2][order])
+                return false;
+    }
     return !memcmp(stat.nr_blocks, m->nr, sizeof(m->nr)) &&
            !memcmp(stat.nr_pageblocks, nr_pageblocks, sizeof(nr_pageblocks));
 }
