@@ -148,8 +148,8 @@ must_check int mm_plug(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, ui
  * True: made progress. */
 bool mm_kswapd(struct mm_thread *thread, unsigned node);
 /*
- * mm_scan - one round of what looks for where pages belong: takes some home to see who touches them next. One caller at
- * a time. Returns ms until the next round; 0: there is nothing to look for with this configuration.
+ * mm_scan - one round of what looks for where pages belong, and which are in use: takes some home to see who touches
+ * them next. One caller at a time. Returns ms until the next round; 0: there is nothing to look for.
  */
 unsigned mm_scan(struct mm_thread *thread);
 /* Zeroed stock, pool shrink, slab reap, zram compaction: one bounded round. True: more to do at once. */
