@@ -169,6 +169,16 @@ bool access_came_huge(struct block *block, const struct s2_entry *old, uint64_t 
     return sampled;
 }
 
+void access_rebuilt(struct block *block)
+{
+    struct access_watch *whole = &block->access.whole;
+    for (unsigned i = 0; i < ACCESS_PANEL; i++)
+        if (block->access.panel[i].used)
+            access_strike(block, &block->access.panel[i]);
+    refund(block->vm->host->access, whole);
+    *whole = (struct access_watch){.last_ns = whole->last_ns};
+}
+
 static bool check_watch(const struct access_watch *watch, const char **why)
 {
     *why = "access: paid for a fault that is not to come";

@@ -76,6 +76,11 @@ void access_touch(struct access_watch *watch, uint64_t now_ns);
  */
 bool access_came(struct block *block, unsigned index, const struct s2_entry *old, bool touched, uint64_t now_ns);
 bool access_came_huge(struct block *block, const struct s2_entry *old, uint64_t now_ns);
+/*
+ * access_rebuilt - pages of the block come home to make one 2 MiB frame of it, whatever comes of it: single pages are not
+ * watched any more. When it was touched last stays.
+ */
+void access_rebuilt(struct block *block);
 /* What is kept of the block agrees with its entries. No lock needed: no other thread is in mm. */
 bool access_check(const struct block *block, const char **why);
 /* The fault that gave a sampled page or frame back took @ns. No lock held. */

@@ -7,6 +7,7 @@
  *
  * An entry changes only with the page it speaks of, so wherever this stops, every page is where its entry says.
  */
+#include "mm/policy/access_note.h"
 #include "mm/policy/page_size.h"
 #include "mm/reclaim/age.h"
 #include "mm/reclaim/lru.h"
@@ -74,6 +75,12 @@ static int load_outside(struct mm_thread *thread, const struct block *block, cha
         i += (unsigned)got;
     }
     return 0;
+}
+
+static int take_all(struct mm_thread *thread, struct block *block)
+{
+    access_rebuilt(block);
+    return lru_take_block(thread, block);
 }
 
 /* The pages of @map, which have come home, to their places in @frame. */
@@ -164,7 +171,7 @@ int collapse_block(struct mm_thread *thread, struct block *block, fn_t fn)
     const struct s2_entry leaf = leaf_of(block, fn, &note);
     int err = load_outside(thread, block, frame, &inside);
     if (!err)
-        err = lru_take_block(thread, block);
+        err = take_all(thread, block);
     if (!err) {
         copy_taken(host, block, &inside, frame);
         err = host->ops->place(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done);

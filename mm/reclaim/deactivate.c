@@ -250,6 +250,8 @@ int lru_take_block(struct mm_thread *thread, struct block *block)
         if (block->nr_on_node[n])
             break;
     }
+    if (taken)
+        block->access.home_ns = thread->host->ops->clock_ns(thread->host->ops_ctx);
     event_add(thread->host, EV_pgdeactivate, taken);
     return block->nr_resident ? -EBUSY : 0;
 }

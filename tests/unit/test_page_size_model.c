@@ -3,6 +3,7 @@
  * Rebuilding beside everything else that happens to a block, against a model that knows what each page holds: mm_check
  * after every step, every page read at the end. The host's calls fail now and then while the scanner runs.
  */
+#include "mm/policy/access.h"
 #include "tests/unit/page_size_rig.h"
 
 #include <errno.h>
@@ -113,21 +114,30 @@ static void reclaim_step(struct model *m)
         mm_housekeep(thread);
 }
 
-/* A few rounds, of which one may fail somewhere. */
-static void scan_step(struct model *m)
+/* One call of the host somewhere in the next round fails. */
+static void fail_somewhere(struct model *m)
 {
     static const int errors[] = {ENOMEM, EBUSY, EEXIST};
-    if (below(m, 3) == 0)
-        fake_host_fail(m->rig->fh, &(struct fake_failure){.op = below(m, 2) ? FAKE_TAKE : FAKE_PLACE,
-                                                          .nth = 1 + below(m, 3),
-                                                          .err = errors[below(m, ARRAY_LEN(errors))],
-                                                          .after_pages = below(m, BLOCK_PAGES)});
+    fake_host_fail(m->rig->fh, &(struct fake_failure){.op = below(m, 2) ? FAKE_TAKE : FAKE_PLACE,
+                                                      .nth = 1 + below(m, 2),
+                                                      .err = errors[below(m, ARRAY_LEN(errors))],
+                                                      .after_pages = below(m, BLOCK_PAGES)});
+}
+
+/* A few rounds of the scanner; pages are watched by the other scanner meanwhile. */
+static void scan_step(struct model *m)
+{
+    fake_host_advance_ns(m->rig->fh, below(m, 2) * SECOND_NS);
+    access_scan(m->rig->thread[0]);
+    mm_rig_check(m->rig);
     for (unsigned i = 0; i < 3; i++) {
         m->rig->host->collapse.due_ns = 0;
+        if (below(m, 4) == 0)
+            fail_somewhere(m);
         ck_assert_uint_gt(collapse_scan(m->rig->thread[below(m, 2)]), 0);
+        fake_host_fail(m->rig->fh, &(struct fake_failure){.op = FAKE_TAKE, .nth = -1});
         mm_rig_check(m->rig);
     }
-    fake_host_fail(m->rig->fh, &(struct fake_failure){.op = FAKE_TAKE, .nth = -1});
 }
 
 static void swap_step(struct model *m)
@@ -159,6 +169,7 @@ START_TEST(test_page_size_model)
             (struct mm_node_config){.id = (int)n, .budget_bytes = (n ? 4 : 8) * MIB, .distance = {10, 20}};
     struct model *m = calloc(1, sizeof(*m));
     m->rig = mm_rig_create(&config, NR_BLOCKS * BLOCK_BYTES, 2);
+    access_configure(m->rig->host, ACCESS_QUOTA_MAX_MPCT, NULL);
     m->rng.state = (uint64_t)_i * 7919 + 1;
     for (unsigned i = 0; i < NR_STEPS; i++)
         step(m);
