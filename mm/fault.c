@@ -43,6 +43,7 @@ struct fault {
     bool major;
     bool huge;    /* a 2 MiB frame came back */
     bool sampled; /* it was out to be seen to come back */
+    bool hinted;  /* armed, on a host where who touches what matters */
 };
 
 /* Tries to put a page on another node before it stays where it is. */
@@ -523,13 +524,14 @@ static void find_home(struct fault *f)
     if (entry.state == S2_STANDBY)
         f->wish.node = node_of(f->host, (fn_t)entry.payload);
     f->target = f->wish.node;
+    f->hinted = entry.state == S2_STANDBY && f->host->numa && (huge ? block->armed : standby_is_armed(entry.payload));
     if (entry.state == S2_STANDBY && f->host->numa)
         f->target = numa_choose(f->host,
                                 &(struct numa_touch){
                                     .block = block,
                                     .home = f->wish.node,
                                     .note = huge ? block->note : note_of(&entry),
-                                    .armed = huge ? block->armed : standby_is_armed(entry.payload),
+                                    .armed = f->hinted,
                                     .huge = huge,
                                     .wish = &f->wish,
                                     .vcpu = f->vcpu,
@@ -580,6 +582,8 @@ int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigne
         event_add(host, EV_pgmajfault, 1);
     uint64_t end_ns = host->ops->clock_ns(host->ops_ctx);
     hist_add(f.major ? &vm->major : &vm->minor, end_ns - f.start_ns);
+    if (f.hinted)
+        numa_pay(host, end_ns - f.start_ns);
     if (f.sampled)
         access_pay_fault(host, f.huge ? ACCESS_HUGE : ACCESS_PAGE, end_ns - f.locked_ns);
     return err;

@@ -11,6 +11,11 @@
 
 #define ROUND_MS 100u
 #define ROUND_PAGES 6400u /* 250 MiB/s */
+/*
+ * Share of one CPU for arming and for the faults that come of it, in percent. Where faults are dear, a pass takes longer:
+ * without it, a guest whose slow memory is all in use did little else than fault.
+ */
+#define QUOTA_PCT 2
 #define PASS_MIN_MS 1000u
 #define PASS_MAX_MS 16000u
 #define PASS_MAX_TIERS_MS (NUMA_HOT_S * 1000 / 2) /* two touches within NUMA_HOT_S are to be seen */
@@ -18,6 +23,7 @@
 #define QUARREL_MOVES 2u
 #define SKIP_MAX 64u
 #define HOT_FIRST 8u
+#define HOT_STEPS ((unsigned)(NUMA_HOT_S * RATE_NS_PER_S >> NOTE_WHEN_SHIFT) + 1)
 /* Of the fast nodes, promoted in a second at most. */
 #define HOT_SHARE 32u
 
@@ -33,13 +39,18 @@ struct numa_scan {
     uint64_t remote;     /* touches from another node when the pass began */
     uint64_t candidates; /* for promotion, when the pass began */
     uint64_t fast_pages; /* of all nodes that are not slow */
+    int64_t credit_ns;   /* of the quota: what may be spent, or is owed; atomic */
+    uint64_t round_ns;   /* when the last round was */
+    unsigned window;     /* two touches within so many steps of the notes' clock; atomic */
     unsigned hot;        /* heat from which on a page is promoted; atomic */
 };
 
 int numa_create(struct mm_host *host)
 {
-    struct numa_scan numa = {
-        .balancing = host->config.numa_balancing && host->nr_nodes > 1, .pass_ms = PASS_MIN_MS, .hot = HOT_FIRST};
+    struct numa_scan numa = {.balancing = host->config.numa_balancing && host->nr_nodes > 1,
+                             .pass_ms = PASS_MIN_MS,
+                             .hot = HOT_FIRST,
+                             .window = HOT_STEPS};
     for (unsigned n = 0; n < host->nr_nodes; n++)
         for (unsigned k = 0; k < host->nr_nodes; k++)
             if (host->node[k].config.rank < host->node[n].config.rank)
@@ -98,7 +109,7 @@ static uint8_t heat_after(const struct numa_touch *touch)
 static bool is_hot(const struct mm_host *host, const struct numa_touch *touch, unsigned heat)
 {
     uint8_t since = (uint8_t)(note_clock(touch->now_ns) - touch->note.when) & NOTE_WHEN_MAX;
-    return touch->note.vcpu && (uint64_t)since << NOTE_WHEN_SHIFT <= NUMA_HOT_S * RATE_NS_PER_S &&
+    return touch->note.vcpu && since <= __atomic_load_n(&host->numa->window, __ATOMIC_RELAXED) &&
            heat >= __atomic_load_n(&host->numa->hot, __ATOMIC_RELAXED);
 }
 
@@ -194,14 +205,17 @@ static uint32_t arm(struct mm_thread *thread, struct block *block)
 {
     const struct numa_scan *numa = thread->host->numa;
     nodemask_t nodes = numa->balancing ? (nodemask_t)~0u : numa->slow;
+    struct mm_host *host = thread->host;
+    uint64_t start_ns = host->ops->clock_ns(host->ops_ctx);
     uint32_t taken = 0;
     lock_acquire(&block->lock);
     if (block->nr_resident && !skip_block(block))
         taken = lru_arm_block(thread, block, nodes);
     if (block->nr_resident == 0)
-        lru_del_block(thread->host, block);
+        lru_del_block(host, block);
     lock_release(&block->lock);
-    event_add(thread->host, EV_numa_pte_updates, taken);
+    event_add(host, EV_numa_pte_updates, taken);
+    numa_pay(host, host->ops->clock_ns(host->ops_ctx) - start_ns);
     return taken;
 }
 
@@ -265,10 +279,36 @@ static void end_pass(struct mm_host *host, struct numa_scan *numa, uint64_t now_
     bool found = remote != numa->remote || candidates != numa->candidates;
     adapt_hot(host, numa, candidates - numa->candidates, now_ns - numa->pass_ns);
     numa->pass_ms = found ? PASS_MIN_MS : MIN_OF(2 * numa->pass_ms, numa->slow ? PASS_MAX_TIERS_MS : PASS_MAX_MS);
+    /* or within two passes, where they take that long */
+    uint64_t steps = 2 * (now_ns - numa->pass_ns) >> NOTE_WHEN_SHIFT;
+    unsigned window = (unsigned)MIN_OF(MAX_OF(steps, (uint64_t)HOT_STEPS), (uint64_t)NOTE_WHEN_MAX / 2);
+    __atomic_store_n(&numa->window, window, __ATOMIC_RELAXED);
     numa->remote = remote;
     numa->candidates = candidates;
     numa->pass_ns = now_ns;
     go_to(numa, 0);
+}
+
+void numa_pay(struct mm_host *host, uint64_t ns)
+{
+    __atomic_sub_fetch(&host->numa->credit_ns, (int64_t)ns, __ATOMIC_RELAXED);
+}
+
+/* The quota's share of the time since the last round is added; no more than two rounds' worth is saved. */
+static void earn(struct numa_scan *numa, uint64_t now_ns)
+{
+    int64_t most = 2 * ROUND_MS * (int64_t)NS_PER_MS * QUOTA_PCT / 100;
+    int64_t credit_ns = __atomic_load_n(&numa->credit_ns, __ATOMIC_RELAXED), more;
+    more = (int64_t)((now_ns - numa->round_ns) / 100 * QUOTA_PCT);
+    if (credit_ns + more > most)
+        more = most - credit_ns;
+    __atomic_add_fetch(&numa->credit_ns, more, __ATOMIC_RELAXED);
+    numa->round_ns = now_ns;
+}
+
+static bool has_credit(const struct numa_scan *numa)
+{
+    return __atomic_load_n(&numa->credit_ns, __ATOMIC_RELAXED) > 0;
 }
 
 unsigned numa_scan(struct mm_thread *thread)
@@ -278,12 +318,13 @@ unsigned numa_scan(struct mm_thread *thread)
     if (!numa)
         return 0;
     uint64_t now_ns = host->ops->clock_ns(host->ops_ctx);
+    earn(numa, now_ns);
     if (numa->id == 0) {
         if (now_ns - numa->pass_ns < numa->pass_ms * NS_PER_MS)
             return ROUND_MS;
         go_to(numa, 1);
     }
-    for (uint32_t pages = 0; pages < ROUND_PAGES;) {
+    for (uint32_t pages = 0; pages < ROUND_PAGES && has_credit(numa);) {
         struct mm_vm *vm = scanned_vm(host, numa);
         if (!vm) {
             end_pass(host, numa, now_ns);

@@ -4,7 +4,8 @@
  * taken home ("armed") at a limited rate, and the fault that follows says who touched them when.
  *
  *   balancing   a page that was touched twice in a row from one other node of its rank moves there
- *   promotion   a page of a slow node that was touched twice within NUMA_HOT_S moves to the nearest faster node
+ *   promotion   a page of a slow node that was touched again and again within NUMA_HOT_S (or two passes of the scan)
+ *               and soon after it was armed moves to the nearest faster node
  *
  * A page that faults is at home, so moving it is to give the guest a copy that is made on the other node.
  */
@@ -39,6 +40,8 @@ bool numa_is_slow(const struct mm_host *host, unsigned node);
 must_check bool numa_allow(struct mm_host *host, unsigned from, unsigned to, uint32_t pages);
 /* numa_moved - @pages of @block came from node @from to @to; 0: they could not. Caller holds block.lock. */
 void numa_moved(struct mm_host *host, struct block *block, unsigned from, unsigned to, uint32_t pages);
+/* numa_pay - the fault of an armed page took @ns: of the scan's quota. */
+void numa_pay(struct mm_host *host, uint64_t ns);
 /* One round of the scan; as mm_scan. */
 unsigned numa_scan(struct mm_thread *thread);
 

@@ -14,8 +14,8 @@
 
 #define NOTE_MAX_VCPUS 126u
 #define NOTE_WHEN_MAX 31u
-/* A step of the clock in a note: 2^31 ns. It wraps after a minute: a page forgotten for so long may look touched. */
-#define NOTE_WHEN_SHIFT 31
+/* A step of the clock in a note: 2^32 ns. It wraps after two minutes: a page forgotten for so long may look touched. */
+#define NOTE_WHEN_SHIFT 32
 #define NOTE_HEAT_MAX 15u
 
 #define NOTE_NODE_BITS 3

@@ -247,6 +247,31 @@ START_TEST(test_mm_numa_a_refused_migration_leaves_the_page_where_it_was)
 }
 END_TEST
 
+/* Faults that take long leave less for the next rounds. */
+START_TEST(test_mm_numa_scan_keeps_to_its_share_of_a_cpu)
+{
+    const struct mm_config config = balancing(false);
+    struct mm_rig *rig = rig_create(&config);
+    fill_from(rig, 0, SET_PAGES, 0);
+    scan_pass(rig);
+    uint64_t cheap = event(rig, EV_numa_pte_updates);
+    ck_assert_uint_eq(cheap, SET_PAGES);
+    touch(rig, 0, SET_PAGES, 0);
+    numa_pay(rig->host, 2000 * MS); /* what 100 s earn */
+    for (unsigned round = 0; round < 900; round++) {
+        fake_host_advance_ns(rig->fh, 100 * MS);
+        mm_scan(rig->thread[0]);
+    }
+    ck_assert_uint_eq(event(rig, EV_numa_pte_updates), cheap);
+    for (unsigned round = 0; round < 300; round++) {
+        fake_host_advance_ns(rig->fh, 100 * MS);
+        mm_scan(rig->thread[0]);
+    }
+    ck_assert_uint_gt(event(rig, EV_numa_pte_updates), cheap);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_numa_touches_are_counted_by_vcpu)
 {
     const struct mm_config config = balancing(false);
@@ -365,8 +390,10 @@ START_TEST(test_mm_tiers_pages_touched_now_and_then_stay)
     const struct mm_config config = tiers(_i);
     struct mm_rig *rig = rig_with_slow_set(&config);
     for (unsigned pass = 0; pass < 4; pass++) {
-        fake_host_advance_ns(rig->fh, 30000 * MS);
-        scan_pass(rig);
+        for (unsigned round = 0; round < 300; round++) {
+            fake_host_advance_ns(rig->fh, 100 * MS);
+            mm_scan(rig->thread[0]);
+        }
         touch(rig, 0, SET_PAGES, 0);
     }
     ck_assert_uint_eq(event(rig, EV_pgpromote_success), 0);
@@ -441,6 +468,7 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_numa_strict_and_interleaved_pages_stay_where_they_belong, 0, 3);
     tcase_add_loop_test(cases, test_mm_numa_a_full_node_takes_nothing_and_nothing_is_lost, 0, 2);
     tcase_add_test(cases, test_mm_numa_a_refused_migration_leaves_the_page_where_it_was);
+    tcase_add_test(cases, test_mm_numa_scan_keeps_to_its_share_of_a_cpu);
     tcase_add_test(cases, test_mm_numa_touches_are_counted_by_vcpu);
     tcase_add_loop_test(cases, test_mm_numa_scan_has_nothing_to_do_without_nodes_or_wishes, 0, 2);
     tcase_add_loop_test(cases, test_mm_numa_arming_does_not_age, 0, 2);
