@@ -37,7 +37,7 @@ endif
 
 WARNINGS := -Wall -Wextra -Wundef -Wshadow -Wconversion -Wmissing-prototypes -Wvla -Werror
 EBB_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread $(WARNINGS) $(OPT_$(VARIANT)) -I.
-EBB_LIBS := -llz4 -lzstd -lxxhash -luring -lmicrohttpd -ljansson -lcairo -lnuma -lm
+EBB_LIBS := -llz4 -lzstd -lxxhash -luring -lmicrohttpd -ljansson -lnuma -lm
 # Optional: instructions as text when a guest stops (vmm/boot/disasm.c).
 ifneq ($(wildcard /usr/include/capstone/capstone.h),)
 EBB_CFLAGS += -DEBB_CAPSTONE
@@ -110,6 +110,9 @@ $(EBB): $(BUILD)/vmm/main.o $(LIBS)
 
 $(UNIT) $(VM): $(BUILD)/%: $(BUILD)/%.o $(call objects,$(FAKE_SRC)) $(LIBS)
 	$(link) $(WRAP) $^ $(EBB_LIBS) $(CHECK_LIBS)
+
+# Looks into the pictures that Ebb draws with a library that it loads for that.
+$(BUILD)/tests/unit/test_heatmap: EBB_LIBS += -lcairo
 
 # One folder's input language for all targets: tests/fuzz/fuzz.h.
 $(FUZZ): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/fuzz.o $(LIBS)

@@ -18,6 +18,7 @@
 #include "vmm/size.h"
 
 #include <cairo/cairo.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -60,29 +61,94 @@ static uint32_t pixel_of(int cell)
     return (uint32_t)lround(c.red * 255) << 16 | (uint32_t)lround(c.green * 255) << 8 | (uint32_t)lround(c.blue * 255);
 }
 
+/*
+ * libcairo brings a dozen libraries along, window systems among them, that a VM's process has no use for: it is loaded
+ * when a picture is drawn.
+ */
+#define CAIRO_CALLS(X)                                                                                                 \
+    X(create)                                                                                                          \
+    X(destroy)                                                                                                         \
+    X(fill)                                                                                                            \
+    X(fill_preserve)                                                                                                   \
+    X(font_extents)                                                                                                    \
+    X(get_source)                                                                                                      \
+    X(image_surface_create)                                                                                            \
+    X(image_surface_get_data)                                                                                          \
+    X(image_surface_get_stride)                                                                                        \
+    X(line_to)                                                                                                         \
+    X(move_to)                                                                                                         \
+    X(paint)                                                                                                           \
+    X(pattern_set_filter)                                                                                              \
+    X(rectangle)                                                                                                       \
+    X(restore)                                                                                                         \
+    X(rotate)                                                                                                          \
+    X(save)                                                                                                            \
+    X(scale)                                                                                                           \
+    X(select_font_face)                                                                                                \
+    X(set_font_size)                                                                                                   \
+    X(set_line_width)                                                                                                  \
+    X(set_source_rgb)                                                                                                  \
+    X(set_source_surface)                                                                                              \
+    X(show_text)                                                                                                       \
+    X(status)                                                                                                          \
+    X(stroke)                                                                                                          \
+    X(surface_destroy)                                                                                                 \
+    X(surface_flush)                                                                                                   \
+    X(surface_mark_dirty)                                                                                              \
+    X(surface_status)                                                                                                  \
+    X(surface_write_to_png_stream)                                                                                     \
+    X(text_extents)                                                                                                    \
+    X(translate)
+
+struct cairo_calls {
+#define X(name) __typeof__(&cairo_##name) name;
+    CAIRO_CALLS(X)
+#undef X
+};
+
+struct pen {
+    struct cairo_calls cairo;
+    cairo_t *cr;
+};
+
+static int load_cairo(struct cairo_calls *calls, struct diag *diag)
+{
+    void *library = dlopen("libcairo.so.2", RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return diag_set(diag, EXIT_HOST,
+                        "heatmap: libcairo is missing here (%s); Debian has it in libcairo2, or take --json",
+                        dlerror());
+#define X(name)                                                                                                        \
+    if (!(*(void **)(void *)&calls->name = dlsym(library, "cairo_" #name)))                                            \
+        return diag_set(diag, EXIT_HOST, "heatmap: this libcairo is too old, it has no cairo_" #name);
+    CAIRO_CALLS(X)
+#undef X
+    return 0;
+}
+
 /* ---- text ---- */
 
 enum align { LEFT, CENTRE, RIGHT };
 
 /* @y: the middle of the line. */
-static void put_text(cairo_t *cr, double x, double y, enum align align, double pixels, const char *text)
+static void put_text(const struct pen *p, double x, double y, enum align align, double pixels, const char *text)
 {
     cairo_text_extents_t extents;
     cairo_font_extents_t font;
 
-    cairo_set_font_size(cr, pixels);
-    cairo_text_extents(cr, text, &extents);
-    cairo_font_extents(cr, &font);
+    p->cairo.set_font_size(p->cr, pixels);
+    p->cairo.text_extents(p->cr, text, &extents);
+    p->cairo.font_extents(p->cr, &font);
     x -= align == RIGHT ? extents.x_advance : align == CENTRE ? extents.x_advance / 2 : 0;
-    cairo_move_to(cr, x, y + (font.ascent - font.descent) / 2);
-    cairo_show_text(cr, text);
+    p->cairo.move_to(p->cr, x, y + (font.ascent - font.descent) / 2);
+    p->cairo.show_text(p->cr, text);
 }
 
-static void put_line(cairo_t *cr, double x0, double y0, double x1, double y1)
+static void put_line(const struct pen *p, double x0, double y0, double x1, double y1)
 {
-    cairo_move_to(cr, x0, y0);
-    cairo_line_to(cr, x1, y1);
-    cairo_stroke(cr);
+    p->cairo.move_to(p->cr, x0, y0);
+    p->cairo.line_to(p->cr, x1, y1);
+    p->cairo.stroke(p->cr);
 }
 
 /* 1, 2 or 5 times a power of ten, so that @range has at most MAX_TICKS steps. */
@@ -98,32 +164,32 @@ static double nice_step(double range)
 
 /* ---- cells ---- */
 
-static int draw_cells(cairo_t *cr, const struct heatmap *map)
+static int draw_cells(const struct pen *p, const struct heatmap *map)
 {
-    cairo_surface_t *cells = cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)map->nr_columns, (int)map->nr_rows);
-    if (cairo_surface_status(cells)) {
-        cairo_surface_destroy(cells);
+    cairo_surface_t *cells = p->cairo.image_surface_create(CAIRO_FORMAT_RGB24, (int)map->nr_columns, (int)map->nr_rows);
+    if (p->cairo.surface_status(cells)) {
+        p->cairo.surface_destroy(cells);
         return -ENOMEM;
     }
-    unsigned char *data = cairo_image_surface_get_data(cells);
-    size_t stride = (size_t)cairo_image_surface_get_stride(cells);
-    cairo_surface_flush(cells);
+    unsigned char *data = p->cairo.image_surface_get_data(cells);
+    size_t stride = (size_t)p->cairo.image_surface_get_stride(cells);
+    p->cairo.surface_flush(cells);
     for (unsigned row = 0; row < map->nr_rows; row++)
         for (unsigned column = 0; column < map->nr_columns; column++) {
             uint32_t pixel = pixel_of(map->cells[(size_t)row * map->nr_columns + column]);
             /* low addresses are below */
             memcpy(data + (map->nr_rows - 1 - row) * stride + column * sizeof(pixel), &pixel, sizeof(pixel));
         }
-    cairo_surface_mark_dirty(cells);
-    cairo_save(cr);
-    cairo_translate(cr, heatmap_plot.x, heatmap_plot.y);
-    cairo_scale(cr, heatmap_plot.width / map->nr_columns, heatmap_plot.height / map->nr_rows);
-    cairo_set_source_surface(cr, cells, 0, 0);
-    cairo_pattern_set_filter(cairo_get_source(cr), CAIRO_FILTER_NEAREST);
-    cairo_rectangle(cr, 0, 0, map->nr_columns, map->nr_rows);
-    cairo_fill(cr);
-    cairo_restore(cr);
-    cairo_surface_destroy(cells);
+    p->cairo.surface_mark_dirty(cells);
+    p->cairo.save(p->cr);
+    p->cairo.translate(p->cr, heatmap_plot.x, heatmap_plot.y);
+    p->cairo.scale(p->cr, heatmap_plot.width / map->nr_columns, heatmap_plot.height / map->nr_rows);
+    p->cairo.set_source_surface(p->cr, cells, 0, 0);
+    p->cairo.pattern_set_filter(p->cairo.get_source(p->cr), CAIRO_FILTER_NEAREST);
+    p->cairo.rectangle(p->cr, 0, 0, map->nr_columns, map->nr_rows);
+    p->cairo.fill(p->cr);
+    p->cairo.restore(p->cr);
+    p->cairo.surface_destroy(cells);
     return 0;
 }
 
@@ -134,19 +200,19 @@ static double row_y(const struct heatmap *map, double row)
     return heatmap_plot.y + heatmap_plot.height * (1 - row / map->nr_rows);
 }
 
-static void put_address_tick(cairo_t *cr, double y, uint64_t address)
+static void put_address_tick(const struct pen *p, double y, uint64_t address)
 {
     char text[40];
     bool gib = address >= UINT64_C(1) << 30;
 
     snprintf(text, sizeof(text), "%.4g %s", (double)address / (double)(UINT64_C(1) << (gib ? 30 : 20)),
              gib ? "GiB" : "MiB");
-    put_line(cr, heatmap_plot.x - 6, y, heatmap_plot.x, y);
-    put_text(cr, heatmap_plot.x - 11, y, RIGHT, TEXT_PIXELS, text);
+    put_line(p, heatmap_plot.x - 6, y, heatmap_plot.x, y);
+    put_text(p, heatmap_plot.x - 11, y, RIGHT, TEXT_PIXELS, text);
 }
 
 /* A tick at each multiple of a power of two, and a line across where a hole lies between two regions. */
-static void draw_addresses(cairo_t *cr, const struct heatmap *map)
+static void draw_addresses(const struct pen *p, const struct heatmap *map)
 {
     const struct heatmap_row *rows = map->rows;
     uint64_t all = 0, step = UINT64_C(1) << 20;
@@ -160,11 +226,11 @@ static void draw_addresses(cairo_t *cr, const struct heatmap *map)
         bool hole = row > 0 && rows[row - 1].start + rows[row - 1].bytes != rows[row].start;
         uint64_t next = (rows[row].start + step - 1) / step * step;
         if (hole) {
-            cairo_set_source_rgb(cr, 1, 1, 1);
-            cairo_set_line_width(cr, 3);
-            put_line(cr, heatmap_plot.x, row_y(map, row), heatmap_plot.x + heatmap_plot.width, row_y(map, row));
-            cairo_set_source_rgb(cr, 0.15, 0.15, 0.15);
-            cairo_set_line_width(cr, 1);
+            p->cairo.set_source_rgb(p->cr, 1, 1, 1);
+            p->cairo.set_line_width(p->cr, 3);
+            put_line(p, heatmap_plot.x, row_y(map, row), heatmap_plot.x + heatmap_plot.width, row_y(map, row));
+            p->cairo.set_source_rgb(p->cr, 0.15, 0.15, 0.15);
+            p->cairo.set_line_width(p->cr, 1);
         }
         if (hole)
             next = rows[row].start;
@@ -173,15 +239,15 @@ static void draw_addresses(cairo_t *cr, const struct heatmap *map)
         double y = row_y(map, row + (double)(next - rows[row].start) / (double)rows[row].bytes);
         if (last_y - y < 1.6 * TEXT_PIXELS)
             continue;
-        put_address_tick(cr, y, next);
+        put_address_tick(p, y, next);
         last_y = y;
     }
     const struct heatmap_row *top = &rows[map->nr_rows - 1];
     if (last_y - heatmap_plot.y >= 1.6 * TEXT_PIXELS)
-        put_address_tick(cr, heatmap_plot.y, top->start + top->bytes);
+        put_address_tick(p, heatmap_plot.y, top->start + top->bytes);
 }
 
-static void draw_times(cairo_t *cr, const struct heatmap *map)
+static void draw_times(const struct pen *p, const struct heatmap *map)
 {
     double seconds = map->nr_columns * map->column_s, unit = 1;
     const char *name = "seconds since the first look";
@@ -199,32 +265,33 @@ static void draw_times(cairo_t *cr, const struct heatmap *map)
     for (double at = 0; at <= seconds / unit * 1.0001; at += step) {
         double x = heatmap_plot.x + heatmap_plot.width * at * unit / seconds;
         double y = heatmap_plot.y + heatmap_plot.height;
-        put_line(cr, x, y, x, y + 6);
+        put_line(p, x, y, x, y + 6);
         snprintf(text, sizeof(text), "%.4g", at);
-        put_text(cr, x, y + 18, CENTRE, TEXT_PIXELS, text);
+        put_text(p, x, y + 18, CENTRE, TEXT_PIXELS, text);
     }
-    put_text(cr, heatmap_plot.x + heatmap_plot.width / 2, heatmap_plot.y + heatmap_plot.height + 46, CENTRE,
-             TEXT_PIXELS, name);
+    put_text(p, heatmap_plot.x + heatmap_plot.width / 2, heatmap_plot.y + heatmap_plot.height + 46, CENTRE, TEXT_PIXELS,
+             name);
 }
 
-static void draw_axes(cairo_t *cr, const struct heatmap *map)
+static void draw_axes(const struct pen *p, const struct heatmap *map)
 {
-    cairo_set_source_rgb(cr, 0.15, 0.15, 0.15);
-    cairo_set_line_width(cr, 1);
-    draw_addresses(cr, map);
-    draw_times(cr, map);
-    cairo_rectangle(cr, heatmap_plot.x - 0.5, heatmap_plot.y - 0.5, heatmap_plot.width + 1, heatmap_plot.height + 1);
-    cairo_stroke(cr);
-    cairo_save(cr);
-    cairo_translate(cr, 22, heatmap_plot.y + heatmap_plot.height / 2);
-    cairo_rotate(cr, -acos(0));
-    put_text(cr, 0, 0, CENTRE, TEXT_PIXELS, "guest physical address");
-    cairo_restore(cr);
+    p->cairo.set_source_rgb(p->cr, 0.15, 0.15, 0.15);
+    p->cairo.set_line_width(p->cr, 1);
+    draw_addresses(p, map);
+    draw_times(p, map);
+    p->cairo.rectangle(p->cr, heatmap_plot.x - 0.5, heatmap_plot.y - 0.5, heatmap_plot.width + 1,
+                       heatmap_plot.height + 1);
+    p->cairo.stroke(p->cr);
+    p->cairo.save(p->cr);
+    p->cairo.translate(p->cr, 22, heatmap_plot.y + heatmap_plot.height / 2);
+    p->cairo.rotate(p->cr, -acos(0));
+    put_text(p, 0, 0, CENTRE, TEXT_PIXELS, "guest physical address");
+    p->cairo.restore(p->cr);
 }
 
 /* ---- legend and title ---- */
 
-static void draw_legend(cairo_t *cr)
+static void draw_legend(const struct pen *p)
 {
     static const int ticks[] = {0, 1, 10, 25, 50, 75, 100};
     const double top = heatmap_plot.y + 30, height = heatmap_plot.height - 130;
@@ -233,40 +300,40 @@ static void draw_legend(cairo_t *cr)
     for (unsigned i = 0; i < (unsigned)height; i++) {
         double share = i / height;
         struct colour c = colour_of(100 * share * share);
-        cairo_set_source_rgb(cr, c.red, c.green, c.blue);
-        cairo_rectangle(cr, BAR_X, top + height - 1 - i, BAR_WIDTH, 1);
-        cairo_fill(cr);
+        p->cairo.set_source_rgb(p->cr, c.red, c.green, c.blue);
+        p->cairo.rectangle(p->cr, BAR_X, top + height - 1 - i, BAR_WIDTH, 1);
+        p->cairo.fill(p->cr);
     }
-    cairo_set_source_rgb(cr, 0.15, 0.15, 0.15);
+    p->cairo.set_source_rgb(p->cr, 0.15, 0.15, 0.15);
     for (unsigned i = 0; i < ARRAY_LEN(ticks); i++) {
         double y = top + height * (1 - sqrt(ticks[i] / 100.0));
         snprintf(text, sizeof(text), "%d%%", ticks[i]);
-        put_line(cr, BAR_X + BAR_WIDTH, y, BAR_X + BAR_WIDTH + 5, y);
-        put_text(cr, BAR_X + BAR_WIDTH + 10, y, LEFT, TEXT_PIXELS, text);
+        put_line(p, BAR_X + BAR_WIDTH, y, BAR_X + BAR_WIDTH + 5, y);
+        put_text(p, BAR_X + BAR_WIDTH + 10, y, LEFT, TEXT_PIXELS, text);
     }
-    put_text(cr, BAR_X, heatmap_plot.y + 8, LEFT, TEXT_PIXELS, "touched");
-    cairo_set_source_rgb(cr, NEVER_GREY, NEVER_GREY, NEVER_GREY);
-    cairo_rectangle(cr, BAR_X, top + height + 40, BAR_WIDTH, BAR_WIDTH);
-    cairo_fill_preserve(cr);
-    cairo_set_source_rgb(cr, 0.15, 0.15, 0.15);
-    cairo_stroke(cr);
-    put_text(cr, BAR_X + BAR_WIDTH + 10, top + height + 40 + BAR_WIDTH / 2, LEFT, TEXT_PIXELS, "never");
+    put_text(p, BAR_X, heatmap_plot.y + 8, LEFT, TEXT_PIXELS, "touched");
+    p->cairo.set_source_rgb(p->cr, NEVER_GREY, NEVER_GREY, NEVER_GREY);
+    p->cairo.rectangle(p->cr, BAR_X, top + height + 40, BAR_WIDTH, BAR_WIDTH);
+    p->cairo.fill_preserve(p->cr);
+    p->cairo.set_source_rgb(p->cr, 0.15, 0.15, 0.15);
+    p->cairo.stroke(p->cr);
+    put_text(p, BAR_X + BAR_WIDTH + 10, top + height + 40 + BAR_WIDTH / 2, LEFT, TEXT_PIXELS, "never");
 }
 
-static void draw_title(cairo_t *cr, const struct heatmap *map)
+static void draw_title(const struct pen *p, const struct heatmap *map)
 {
     char text[200], size[SIZE_TEXT], row[SIZE_TEXT];
     uint64_t all = 0;
 
     for (unsigned i = 0; i < map->nr_rows; i++)
         all += map->rows[i].bytes;
-    cairo_set_source_rgb(cr, 0.1, 0.1, 0.1);
+    p->cairo.set_source_rgb(p->cr, 0.1, 0.1, 0.1);
     snprintf(text, sizeof(text), "Memory that %s touched", map->vm);
-    put_text(cr, heatmap_plot.x, 34, LEFT, 24, text);
+    put_text(p, heatmap_plot.x, 34, LEFT, 24, text);
     snprintf(text, sizeof(text),
              "%s of memory over %.4g s; a cell is %s by %.4g s, its colour the share that was touched",
              size_text(size, all), map->nr_columns * map->column_s, size_text(row, map->rows[0].bytes), map->column_s);
-    put_text(cr, heatmap_plot.x, 66, LEFT, TEXT_PIXELS, text);
+    put_text(p, heatmap_plot.x, 66, LEFT, TEXT_PIXELS, text);
 }
 
 /* ---- */
@@ -291,21 +358,23 @@ static cairo_status_t append(void *ctx, const unsigned char *data, unsigned nr)
 
 int heatmap_draw(const struct heatmap *map, unsigned char **png, size_t *png_bytes, struct diag *diag)
 {
+    struct pen pen;
     struct buffer buffer = {0};
-    cairo_surface_t *surface = cairo_image_surface_create(CAIRO_FORMAT_RGB24, HEATMAP_WIDTH, HEATMAP_HEIGHT);
-    cairo_t *cr = cairo_create(surface);
-
-    cairo_set_source_rgb(cr, 1, 1, 1);
-    cairo_paint(cr);
-    cairo_select_font_face(cr, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_NORMAL);
-    int err = draw_cells(cr, map);
-    draw_axes(cr, map);
-    draw_legend(cr);
-    draw_title(cr, map);
-    if (!err && (cairo_status(cr) || cairo_surface_write_to_png_stream(surface, append, &buffer)))
+    if (load_cairo(&pen.cairo, diag))
+        return -1;
+    cairo_surface_t *surface = pen.cairo.image_surface_create(CAIRO_FORMAT_RGB24, HEATMAP_WIDTH, HEATMAP_HEIGHT);
+    pen.cr = pen.cairo.create(surface);
+    pen.cairo.set_source_rgb(pen.cr, 1, 1, 1);
+    pen.cairo.paint(pen.cr);
+    pen.cairo.select_font_face(pen.cr, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_NORMAL);
+    int err = draw_cells(&pen, map);
+    draw_axes(&pen, map);
+    draw_legend(&pen);
+    draw_title(&pen, map);
+    if (!err && (pen.cairo.status(pen.cr) || pen.cairo.surface_write_to_png_stream(surface, append, &buffer)))
         err = -ENOMEM;
-    cairo_destroy(cr);
-    cairo_surface_destroy(surface);
+    pen.cairo.destroy(pen.cr);
+    pen.cairo.surface_destroy(surface);
     if (err) {
         free(buffer.bytes);
         return diag_set(diag, EXIT_GUEST, "heatmap: out of memory while drawing");
