@@ -339,6 +339,7 @@ static void vm_free(struct mm_vm *vm)
             struct block *block = &vm->blocks[r][i];
             if (block->table && pmd_read(block).state != S2_TABLE)
                 stage2_table_free(&vm->stage2, block->table);
+            block_forget_accesses(block);
             lock_fini(&block->lock);
         }
         free(vm->blocks[r]);

@@ -103,7 +103,7 @@ unsigned access_check_panel(struct block *block, unsigned *nr_out)
 {
     unsigned nr = 0;
     *nr_out = 0;
-    for (unsigned i = 0; i < ACCESS_PANEL; i++) {
+    for (unsigned i = 0; i < access_panel_size(&block->access); i++) {
         struct access_watch *watch = &block->access.panel[i];
         if (!watch->used)
             continue;
@@ -141,7 +141,7 @@ bool access_came(struct block *block, unsigned index, const struct s2_entry *old
     refund(access, &blocks->whole);
     /* of the time when it was one frame nothing is left but the last access */
     blocks->whole = (struct access_watch){.last_ns = touched ? now_ns : blocks->whole.last_ns};
-    for (unsigned i = 0; i < ACCESS_PANEL; i++) {
+    for (unsigned i = 0; i < access_panel_size(blocks); i++) {
         struct access_watch *watch = &blocks->panel[i];
         if (!watch->used || watch->index != index)
             continue;
@@ -172,7 +172,7 @@ bool access_came_huge(struct block *block, const struct s2_entry *old, uint64_t 
 void access_rebuilt(struct block *block)
 {
     struct access_watch *whole = &block->access.whole;
-    for (unsigned i = 0; i < ACCESS_PANEL; i++)
+    for (unsigned i = 0; i < access_panel_size(&block->access); i++)
         if (block->access.panel[i].used)
             access_strike(block, &block->access.panel[i]);
     refund(block->vm->host->access, whole);
@@ -197,7 +197,7 @@ bool access_check(const struct block *block, const char **why)
     *why = "access: a 2 MiB frame is in the guest, and out for a sample";
     if (entry.state == S2_RESIDENT && blocks->whole.armed_ns && blocks->whole.sampled)
         return false;
-    for (unsigned i = 0; i < ACCESS_PANEL; i++) {
+    for (unsigned i = 0; i < access_panel_size(blocks); i++) {
         const struct access_watch *watch = &blocks->panel[i];
         if (!check_watch(watch, why))
             return false;

@@ -68,7 +68,7 @@ static struct access_history *history_create(const struct mm_vm *vm, uint64_t no
 static double panel_pages(struct block *block, uint64_t since_ns, uint64_t now_ns)
 {
     unsigned out, nr = access_check_panel(block, &out), hits = 0;
-    for (unsigned i = 0; i < ACCESS_PANEL; i++) {
+    for (unsigned i = 0; i < access_panel_size(&block->access); i++) {
         const struct access_watch *watch = &block->access.panel[i];
         hits += watch->used && access_last(watch, now_ns) >= since_ns;
     }

@@ -51,7 +51,7 @@ static void add_panel(struct tally *tally, const struct block *block, unsigned p
 {
     double bytes = (double)pages * (double)PAGE_BYTES, share = bytes / nr;
     unsigned hits[ACCESS_NR_WINDOWS] = {0};
-    for (unsigned i = 0; i < ACCESS_PANEL; i++) {
+    for (unsigned i = 0; i < access_panel_size(&block->access); i++) {
         const struct access_watch *watch = &block->access.panel[i];
         if (!watch->used)
             continue;

@@ -116,7 +116,7 @@ static bool look_huge(struct scan *scan, struct block *block)
 
 static bool in_panel(const struct block *block, unsigned index)
 {
-    for (unsigned i = 0; i < ACCESS_PANEL; i++)
+    for (unsigned i = 0; i < access_panel_size(&block->access); i++)
         if (block->access.panel[i].used && block->access.panel[i].index == index)
             return true;
     return false;
@@ -129,7 +129,7 @@ static bool in_panel(const struct block *block, unsigned index)
 static uint64_t drawn_last(struct access *access, const struct block *block)
 {
     unsigned from = random_below(access, ACCESS_PANEL);
-    for (unsigned i = 0; i < ACCESS_PANEL; i++) {
+    for (unsigned i = 0; i < access_panel_size(&block->access); i++) {
         const struct access_watch *watch = &block->access.panel[(from + i) % ACCESS_PANEL];
         if (watch->used && watch->armed_ns && watch->seen_idle)
             return watch->last_ns;
@@ -159,13 +159,26 @@ static void draw_panel(struct access *access, struct block *block, unsigned nr)
     }
 }
 
+/* Most blocks of most VMs are 2 MiB frames, or were never touched: they have none. False: there is no memory for one. */
+static bool make_panel(struct block *block)
+{
+    if (block->access.panel)
+        return true;
+    block->access.panel = calloc(ACCESS_PANEL, sizeof(*block->access.panel));
+    if (block->access.panel)
+        counter_add(&block->vm->host->panel_bytes, ACCESS_PANEL * sizeof(*block->access.panel));
+    return block->access.panel;
+}
+
 void access_renew_panel(struct access *access, struct block *block)
 {
     struct access_block *blocks = &block->access;
+    if (!make_panel(block))
+        return;
     unsigned out, nr = access_check_panel(block, &out), all = block->nr_resident + out;
     unsigned turn = blocks->nr_looks / LOOKS_PER_DRAW % ACCESS_PANEL;
     if (all > 2u * blocks->drawn_of) {
-        for (unsigned i = 0; i < ACCESS_PANEL; i++)
+        for (unsigned i = 0; i < access_panel_size(blocks); i++)
             access_strike(block, &blocks->panel[i]);
         nr = 0;
         blocks->drawn_of = (uint16_t)all;
@@ -182,7 +195,7 @@ static bool look_panel(struct scan *scan, struct block *block)
     struct page_map map = {0};
     unsigned nr = 0;
     access_renew_panel(scan->access, block);
-    for (unsigned i = 0; i < ACCESS_PANEL; i++) {
+    for (unsigned i = 0; i < access_panel_size(&block->access); i++) {
         struct access_watch *watch = &block->access.panel[i];
         if (!watch->used)
             continue;
@@ -202,7 +215,7 @@ static bool look_panel(struct scan *scan, struct block *block)
     uint32_t taken = lru_arm_pages(scan->thread, block, &map);
     if (taken == 0)
         return true;
-    for (unsigned i = 0; i < ACCESS_PANEL; i++) {
+    for (unsigned i = 0; i < access_panel_size(&block->access); i++) {
         struct access_watch *watch = &block->access.panel[i];
         if (!watch->used || !map_test(&map, watch->index))
             continue;
@@ -309,7 +322,7 @@ static void hear_block(const struct scan *scan, struct block *block, unsigned fi
         return;
     if (touched)
         whole->last_ns = scan->begin_ns;
-    for (unsigned i = 0; i < ACCESS_PANEL; i++) {
+    for (unsigned i = 0; i < access_panel_size(&block->access); i++) {
         struct access_watch *watch = &block->access.panel[i];
         if (!watch->used || watch->index < first || watch->index >= end ||
             pte_read(block, watch->index).state != S2_RESIDENT)

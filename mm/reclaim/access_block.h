@@ -24,13 +24,19 @@ struct access_watch {
 };
 
 struct access_block {
-    struct access_watch whole; /* last_ns: of any of its pages; the rest while it is a 2 MiB frame */
-    struct access_watch panel[ACCESS_PANEL];
+    struct access_watch whole;  /* last_ns: of any of its pages; the rest while it is a 2 MiB frame */
+    struct access_watch *panel; /* ACCESS_PANEL of them from the first look on as a block of single pages; or NULL */
     uint64_t home_ns;  /* reclaim took pages of it last; or the last access to those that left the panel since then */
     uint16_t drawn_of; /* pages that the panel was drawn from */
     uint16_t nr_looks; /* at it as a block of single pages, modulo 65536 */
     uint16_t nr_came;  /* pages that came in since the heat map's column began */
 };
+
+/* Entries of the panel: none before there is one. */
+static inline unsigned access_panel_size(const struct access_block *access)
+{
+    return access->panel ? ACCESS_PANEL : 0;
+}
 
 /* When the watched thing was touched last, as far as is known or to be thought. 0: nothing is known. */
 static inline uint64_t access_last(const struct access_watch *watch, uint64_t now_ns)

@@ -15,7 +15,7 @@ static void start_anew(struct block *block)
     block->small &= block->vm->host->ops->keeps_tables;
     block->armed = false;
     block->note = (struct page_note){0};
-    block->access = (struct access_block){0};
+    block_forget_accesses(block);
 }
 
 /* Pages of each node that were @before in a guest and are not any more are not charged any more. */

@@ -3,6 +3,7 @@
 #include "mm/reclaim/host.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 struct block *vm_block(const struct mm_vm *vm, gfn_t gfn)
 {
@@ -85,6 +86,14 @@ int block_prepare_table(struct block *block)
     if (!block->table)
         block->table = stage2_table_alloc(&block->vm->stage2);
     return block->table ? 0 : -ENOMEM;
+}
+
+void block_forget_accesses(struct block *block)
+{
+    if (block->access.panel)
+        counter_add(&block->vm->host->panel_bytes, -(int64_t)(ACCESS_PANEL * sizeof(*block->access.panel)));
+    free(block->access.panel);
+    block->access = (struct access_block){0};
 }
 
 void block_split(struct block *block)

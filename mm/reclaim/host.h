@@ -189,6 +189,7 @@ struct mm_host {
     struct rate demote, promote;
     struct numa_scan *numa;          /* mm/policy/numa.c; NULL: off */
     struct access *access;           /* mm/policy/access.c */
+    uint64_t panel_bytes;            /* of the blocks' panels; atomic */
     struct mm_compaction compaction; /* atomic, each of it */
     struct collapse_state collapse;
     uint32_t nr_swapoffs; /* under way; atomic */
@@ -291,6 +292,8 @@ void block_split(struct block *block);
  * block.lock.
  */
 void block_merge(struct block *block, const struct s2_entry *leaf);
+/* Nothing is known of the block's accesses. Caller holds block.lock, or is the last to know the block. */
+void block_forget_accesses(struct block *block);
 /* block.table exists afterwards. -ENOMEM. Caller holds block.lock. */
 must_check int block_prepare_table(struct block *block);
 
