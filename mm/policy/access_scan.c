@@ -3,6 +3,8 @@
 #include "mm/policy/access_note.h"
 #include "mm/reclaim/lru.h"
 
+#include <stdlib.h>
+
 /* Chosen, unmeasured: a round is short, and hot memory is looked at once a second. */
 #define ROUND_MS 100u
 #define PASS_NS UINT64_C(1000000000)
