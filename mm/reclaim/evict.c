@@ -172,8 +172,7 @@ uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, 
         uint32_t stored = 0;
         left -= nr;
         if (slower)
-            stored += demote(thread, node, fn, flags, &nr, who);
-        slower = slower && nr == 0; /* else no room there, or too fast */
+            stored += demote(thread, node, fn, flags, &nr, who, &slower);
         if (nr > 0 && !zram_full)
             stored += store_zram(thread, fn, flags, &nr, &zram_full);
         if (nr > 0)

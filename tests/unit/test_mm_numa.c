@@ -327,14 +327,23 @@ END_TEST
 
 /* ---- tiers ---- */
 
+/* Its kswapd keeps room on the fast node, as it does where it has a thread of its own. */
+static void fill_fast(struct mm_rig *rig, gfn_t start, gfn_t end)
+{
+    const struct pool *pool = &rig->host->node[0].pool;
+    for (gfn_t gfn = start; gfn < end; gfn++) {
+        if (pool_nr_free(pool) < pool->wmark[WMARK_LOW] + MM_BUFFER_PAGES)
+            mm_kswapd(rig->thread[0], 0);
+        fill_from(rig, gfn, gfn + 1, 0);
+    }
+}
+
 START_TEST(test_mm_tiers_cold_pages_go_to_the_slower_node_before_any_store)
 {
     struct mm_config config = tiers(_i);
     config.zram.limit_bytes = 8 * MIB;
     struct mm_rig *rig = rig_create(&config);
-    const struct mm_policy fast = {.mode = MM_POLICY_BIND, .nodes = 1};
-    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &fast), 0);
-    fill_from(rig, 0, NODE_PAGES + NODE_PAGES / 2, 0);
+    fill_fast(rig, 0, NODE_PAGES + NODE_PAGES / 2);
     mm_kswapd(rig->thread[0], 0);
     ck_assert_uint_gt(event(rig, EV_pgdemote_kswapd) + event(rig, EV_pgdemote_direct), NODE_PAGES / 3);
     ck_assert_uint_eq(event(rig, EV_zswpout), 0);
@@ -427,12 +436,48 @@ START_TEST(test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored)
     config.demote_bytes_per_s = 64 * PAGE_BYTES;
     config.zram.limit_bytes = 8 * MIB;
     struct mm_rig *rig = rig_create(&config);
-    const struct mm_policy fast = {.mode = MM_POLICY_BIND, .nodes = 1};
-    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &fast), 0);
-    fill_from(rig, 0, NODE_PAGES + NODE_PAGES / 2, 0);
+    fill_fast(rig, 0, NODE_PAGES + NODE_PAGES / 2);
+    ck_assert_uint_gt(event(rig, EV_pgdemote_kswapd), 0);
     ck_assert_uint_le(event(rig, EV_pgdemote_kswapd) + event(rig, EV_pgdemote_direct), 2 * BLOCK_PAGES);
     ck_assert_uint_gt(event(rig, EV_zswpout), NODE_PAGES / 4);
     verify(rig, 0, NODE_PAGES + NODE_PAGES / 2);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* Reclaim of the node goes by the policy: what may be there only is stored, not moved to a slower node. */
+START_TEST(test_mm_tiers_strictly_bound_pages_are_never_demoted)
+{
+    struct mm_config config = tiers(_i);
+    config.zram.limit_bytes = 16 * MIB;
+    struct mm_rig *rig = rig_create(&config);
+    const struct mm_policy fast = {.mode = MM_POLICY_BIND, .nodes = 1};
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &fast), 0);
+    fill_from(rig, 0, NODE_PAGES + NODE_PAGES / 2, 0);
+    mm_kswapd(rig->thread[0], 0);
+    ck_assert_uint_gt(event(rig, EV_zswpout), NODE_PAGES / 4);
+    ck_assert_uint_eq(event(rig, EV_pgdemote_kswapd) + event(rig, EV_pgdemote_direct), 0);
+    ck_assert_uint_eq(rig->host->node[1].nr_standby, 0);
+    verify(rig, 0, NODE_PAGES + NODE_PAGES / 2);
+    ck_assert_uint_eq(pages_on(rig, 1), 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* One VM may be anywhere, the other on the fast node only: the pages of the first are demoted past those of the second. */
+START_TEST(test_mm_tiers_bound_pages_do_not_keep_the_others_from_demotion)
+{
+    const struct mm_config config = tiers(false);
+    struct mm_rig *rig = rig_create(&config);
+    const struct mm_policy fast = {.mode = MM_POLICY_BIND, .nodes = 1};
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, 2 * BLOCK_BYTES, &fast), 0);
+    fill_from(rig, 0, 4 * BLOCK_PAGES, 0);
+    ck_assert_uint_gt(mm_reclaim(rig->thread[0], rig->vm, 4 * BLOCK_PAGES, false), 3 * BLOCK_PAGES);
+    ck_assert_uint_ge(mm_reclaim(rig->thread[0], rig->vm, BLOCK_PAGES, true), BLOCK_PAGES);
+    ck_assert_uint_ge(event(rig, EV_pgdemote_direct), BLOCK_PAGES);
+    verify(rig, 0, 4 * BLOCK_PAGES);
+    for (gfn_t gfn = 0; gfn < 2 * BLOCK_PAGES; gfn++)
+        ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), gfn), 0);
     mm_rig_destroy(rig);
 }
 END_TEST
@@ -480,6 +525,8 @@ int main(void)
     tcase_add_loop_test(tier, test_mm_tiers_pages_touched_now_and_then_stay, 0, 2);
     tcase_add_test(tier, test_mm_tiers_promotion_keeps_to_its_rate);
     tcase_add_loop_test(tier, test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored, 0, 2);
+    tcase_add_loop_test(tier, test_mm_tiers_strictly_bound_pages_are_never_demoted, 0, 2);
+    tcase_add_test(tier, test_mm_tiers_bound_pages_do_not_keep_the_others_from_demotion);
     tcase_add_loop_test(tier, test_mm_tiers_without_room_there_is_no_promotion_and_nothing_is_lost, 0, 2);
     suite_add_tcase(suite, tier);
     SRunner *runner = srunner_create(suite);
