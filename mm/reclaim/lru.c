@@ -116,7 +116,8 @@ static void unlink_frame_locked(struct mm_host *host, fn_t fn)
     counter_add(&node->nr_refused, -(int64_t)refused);
 }
 
-bool lru_forget_standby(struct mm_host *host, fn_t fn)
+/* The frame leaves standby. False: a store is at it; with @orphan it is the store's to free from now on. */
+static bool leave_standby(struct mm_host *host, fn_t fn, bool orphan)
 {
     struct mm_lru *lru = &host->lru;
     struct frame *frame = &host->frames[fn];
@@ -126,11 +127,21 @@ bool lru_forget_standby(struct mm_host *host, fn_t fn)
         unlink_frame_locked(host, fn);
         frame->use = FRAME_USED;
         frame->flags = 0;
-    } else {
+    } else if (orphan) {
         frame->flags |= FRAME_F_ORPHAN;
     }
     lock_release(&lru->lock);
     return mine;
+}
+
+bool lru_forget_standby(struct mm_host *host, fn_t fn)
+{
+    return leave_standby(host, fn, true);
+}
+
+bool lru_claim_standby(struct mm_host *host, fn_t fn)
+{
+    return leave_standby(host, fn, false);
 }
 
 bool lru_replace_standby(struct mm_host *host, fn_t fn, fn_t by)

@@ -67,6 +67,8 @@ void lru_rehome_huge(struct mm_host *host, struct block *block, fn_t to);
  * True: the frame is the caller's. False: it is being written back, and its writer frees it.
  */
 must_check bool lru_forget_standby(struct mm_host *host, fn_t fn);
+/* lru_claim_standby - the same, but of a frame that is being written back nothing changes. Caller holds block.lock. */
+must_check bool lru_claim_standby(struct mm_host *host, fn_t fn);
 /*
  * lru_replace_standby - frame @by, the caller's and of the same node, takes the place of the single standby page @fn, whose
  * frame is the caller's from now on. Caller holds block.lock and writes the entry. False: a store is at the page, nothing

@@ -272,6 +272,63 @@ START_TEST(test_mm_numa_scan_keeps_to_its_share_of_a_cpu)
 }
 END_TEST
 
+/* Fills node @node with pages from @gfn on until it is a little below its low watermark. */
+static void make_short(struct mm_rig *rig, gfn_t gfn, unsigned node)
+{
+    const struct pool *pool = &rig->host->node[node].pool;
+    const struct mm_policy bind = {.mode = MM_POLICY_BIND, .nodes = (uint8_t)(1u << node)};
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(gfn), VM_BYTES - gfn * PAGE_BYTES, &bind), 0);
+    while (pool_nr_free(pool) >= pool->wmark[WMARK_LOW])
+        touch(rig, gfn, gfn + 1, node), gfn++;
+    ck_assert_uint_ge(pool_nr_free(pool), pool->wmark[WMARK_MIN]);
+}
+
+START_TEST(test_mm_numa_pages_of_a_node_that_is_short_do_not_leave_when_their_user_touches_them)
+{
+    struct mm_config config = _i / 2 ? tiers(_i % 2) : balancing(_i % 2);
+    config.numa_balancing = true;
+    struct mm_rig *rig = rig_create(&config);
+    fill_from(rig, 0, SET_PAGES, 0);
+    make_short(rig, NODE_PAGES, 0);
+    for (unsigned pass = 0; pass < 3; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, 0);
+    }
+    ck_assert_uint_gt(event(rig, EV_numa_hint_faults), 0);
+    for (gfn_t gfn = 0; gfn < SET_PAGES; gfn++)
+        ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), gfn), 0);
+    ck_assert_uint_eq(event(rig, EV_numa_pages_migrated), 0);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* Budget and guests are of one size and there is no store: what is armed must come back with no page to spare. */
+START_TEST(test_mm_numa_arming_of_a_full_host_without_a_store_stops_no_vm)
+{
+    const struct mm_config config = balancing(false);
+    struct mm_rig *rig = rig_create(&config);
+    gfn_t end = 0;
+    while (!mm_rig_write(rig, 0, end, TEXT))
+        end++;
+    ck_assert_uint_gt(end, 2 * NODE_PAGES);
+    for (unsigned pass = 0; pass < 3; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, end, 1);
+    }
+    verify(rig, 0, end);
+    mm_rig_check(rig);
+    /* the kernel refuses once: the page stays at home, and the next try has it */
+    scan_pass(rig);
+    fake_host_fail(rig->fh, &(struct fake_failure){.op = FAKE_PLACE, .nth = 1, .err = ENOMEM});
+    ck_assert_int_eq(mm_fault(rig->thread[0], rig->vm, gpa_of(5), MM_FAULT_FROM(0u, 0u)), -ENOMEM);
+    ck_assert_str_eq(mm_rig_state(rig, 5), "standby");
+    mm_rig_check(rig);
+    verify(rig, 0, end);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_numa_touches_are_counted_by_vcpu)
 {
     const struct mm_config config = balancing(false);
@@ -514,6 +571,9 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_numa_a_full_node_takes_nothing_and_nothing_is_lost, 0, 2);
     tcase_add_test(cases, test_mm_numa_a_refused_migration_leaves_the_page_where_it_was);
     tcase_add_test(cases, test_mm_numa_scan_keeps_to_its_share_of_a_cpu);
+    tcase_add_loop_test(cases, test_mm_numa_pages_of_a_node_that_is_short_do_not_leave_when_their_user_touches_them, 0,
+                        4);
+    tcase_add_test(cases, test_mm_numa_arming_of_a_full_host_without_a_store_stops_no_vm);
     tcase_add_test(cases, test_mm_numa_touches_are_counted_by_vcpu);
     tcase_add_loop_test(cases, test_mm_numa_scan_has_nothing_to_do_without_nodes_or_wishes, 0, 2);
     tcase_add_loop_test(cases, test_mm_numa_arming_does_not_age, 0, 2);
