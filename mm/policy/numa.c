@@ -100,6 +100,8 @@ static unsigned faster_node(const struct mm_host *host, unsigned node, unsigned 
 static uint8_t heat_after(const struct numa_touch *touch)
 {
     uint32_t waited_ms = (uint32_t)(touch->now_ns / NS_PER_MS) - touch->block->armed_ms;
+    if (waited_ms > INT32_MAX)
+        waited_ms = 0; /* who touched it while its block was being armed did so before the end of that */
     unsigned log = 32u - (unsigned)__builtin_clz(waited_ms | 1);
     unsigned now = NOTE_HEAT_MAX - MIN_OF(log, NOTE_HEAT_MAX);
     return (uint8_t)((touch->note.heat + now + 1) / 2);

@@ -503,6 +503,48 @@ START_TEST(test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored)
 END_TEST
 
 /* Reclaim of the node goes by the policy: what may be there only is stored, not moved to a slower node. */
+/* The fault began before the scan had armed all of the block: the hottest page there is. */
+START_TEST(test_mm_tiers_pages_touched_while_their_block_is_armed_are_hot)
+{
+    const struct mm_config config = tiers(_i);
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    for (unsigned pass = 0; pass < 3; pass++) {
+        scan_pass(rig);
+        for (unsigned i = 0; i < SET_PAGES / BLOCK_PAGES; i++)
+            vm_block(rig->vm, i * BLOCK_PAGES)->armed_ms = (uint32_t)(now_ns(rig) / MS) + 3;
+        touch(rig, 0, SET_PAGES, 0);
+    }
+    ck_assert_uint_eq(event(rig, EV_pgpromote_success), SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* kswapd stands still when the rate is used up; the next fault that finds the node low must wake it all the same. */
+START_TEST(test_mm_tiers_demotion_goes_on_after_the_rate_was_used_up)
+{
+    struct mm_config config = tiers(false);
+    config.demote_bytes_per_s = 64 * PAGE_BYTES;
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct fake_host_stat stat;
+    const struct pool *pool = &rig->host->node[0].pool;
+    gfn_t gfn = 0;
+    while (pool_nr_free(pool) >= pool->wmark[WMARK_LOW])
+        fill_from(rig, gfn, gfn + 1, 0), gfn++;
+    while (mm_kswapd(rig->thread[0], 0))
+        continue;
+    uint64_t demoted = event(rig, EV_pgdemote_kswapd);
+    fake_host_stat(rig->fh, &stat);
+    uint64_t kicks = stat.nr_kicks[MM_KSWAPD(0)];
+    fake_host_advance_ns(rig->fh, 1000 * MS);
+    fill_from(rig, gfn, gfn + BLOCK_PAGES, 0);
+    fake_host_stat(rig->fh, &stat);
+    ck_assert_uint_gt(stat.nr_kicks[MM_KSWAPD(0)], kicks);
+    ck_assert(mm_kswapd(rig->thread[0], 0));
+    ck_assert_uint_gt(event(rig, EV_pgdemote_kswapd), demoted);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_tiers_strictly_bound_pages_are_never_demoted)
 {
     struct mm_config config = tiers(_i);
@@ -585,6 +627,8 @@ int main(void)
     tcase_add_loop_test(tier, test_mm_tiers_pages_touched_now_and_then_stay, 0, 2);
     tcase_add_test(tier, test_mm_tiers_promotion_keeps_to_its_rate);
     tcase_add_loop_test(tier, test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored, 0, 2);
+    tcase_add_loop_test(tier, test_mm_tiers_pages_touched_while_their_block_is_armed_are_hot, 0, 2);
+    tcase_add_test(tier, test_mm_tiers_demotion_goes_on_after_the_rate_was_used_up);
     tcase_add_loop_test(tier, test_mm_tiers_strictly_bound_pages_are_never_demoted, 0, 2);
     tcase_add_test(tier, test_mm_tiers_bound_pages_do_not_keep_the_others_from_demotion);
     tcase_add_loop_test(tier, test_mm_tiers_without_room_there_is_no_promotion_and_nothing_is_lost, 0, 2);
