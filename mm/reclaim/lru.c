@@ -182,7 +182,6 @@ void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, enum 
     zone_split(&pool_of(host, fn)->zones[POOL_HUGE], fn, BLOCK_ORDER);
     block_split(block);
     lru_enter_standby(host, block, &all, 0, fn, BLOCK_PAGES, end);
-    block->armed = false;
     event_add(host, EV_thp_split_page, 1);
 }
 

@@ -329,6 +329,36 @@ START_TEST(test_mm_numa_arming_of_a_full_host_without_a_store_stops_no_vm)
 }
 END_TEST
 
+/* Of a 2 MiB frame that is armed, and moves or not, the kernel places none, or a part. */
+START_TEST(test_mm_numa_a_broken_return_of_two_megabytes_loses_nothing)
+{
+    const struct mm_config config = balancing(true);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    const unsigned node = _i % 2 ? 1 : 0;
+    fill_from(rig, 0, BLOCK_PAGES, 0);
+    scan_pass(rig);
+    touch(rig, 0, 1, node);
+    scan_pass(rig);
+    ck_assert(!mm_rig_is_present(rig, 9));
+    fake_host_fail(
+        rig->fh,
+        &(struct fake_failure){.op = FAKE_PLACE, .nth = 1, .err = ENOMEM, .after_pages = _i / 2 ? BLOCK_PAGES / 2 : 0});
+    int err = mm_fault(rig->thread[0], rig->vm, gpa_of(9), MM_FAULT_FROM(node, node));
+    ck_assert_int_eq(err, _i / 2 ? 0 : -ENOMEM);
+    mm_rig_check(rig);
+    for (unsigned pass = 0; pass < 2; pass++) {
+        touch(rig, 0, BLOCK_PAGES, node);
+        mm_rig_check(rig);
+        verify(rig, 0, BLOCK_PAGES);
+        scan_pass(rig);
+    }
+    verify(rig, 0, BLOCK_PAGES);
+    for (gfn_t gfn = 0; gfn < BLOCK_PAGES; gfn++)
+        ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), gfn), node);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_numa_touches_are_counted_by_vcpu)
 {
     const struct mm_config config = balancing(false);
@@ -616,6 +646,7 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_numa_pages_of_a_node_that_is_short_do_not_leave_when_their_user_touches_them, 0,
                         4);
     tcase_add_test(cases, test_mm_numa_arming_of_a_full_host_without_a_store_stops_no_vm);
+    tcase_add_loop_test(cases, test_mm_numa_a_broken_return_of_two_megabytes_loses_nothing, 0, 4);
     tcase_add_test(cases, test_mm_numa_touches_are_counted_by_vcpu);
     tcase_add_loop_test(cases, test_mm_numa_scan_has_nothing_to_do_without_nodes_or_wishes, 0, 2);
     tcase_add_loop_test(cases, test_mm_numa_arming_does_not_age, 0, 2);
