@@ -209,7 +209,10 @@ static uint32_t arm(struct mm_thread *thread, struct block *block)
     nodemask_t nodes = numa->balancing ? (nodemask_t)~0u : numa->slow;
     struct mm_host *host = thread->host;
     uint64_t start_ns = host->ops->clock_ns(host->ops_ctx);
+    nodemask_t allowed = place_allowed(block->vm, block->start);
     uint32_t taken = 0;
+    if (!(allowed & (allowed - 1)))
+        return 0; /* they can go nowhere else, whoever touches them */
     lock_acquire(&block->lock);
     if (block->nr_resident && !skip_block(block))
         taken = lru_arm_block(thread, block, nodes);

@@ -230,7 +230,7 @@ static void split_tail_locked(struct mm_host *host, fn_t fn)
     lock_acquire(&lru->lock);
 }
 
-unsigned lru_isolate(struct mm_thread *thread, unsigned node, bool swap, fn_t out[], uint8_t flags[], unsigned max)
+unsigned lru_isolate(struct mm_thread *thread, unsigned node, bool refused, fn_t out[], uint8_t flags[], unsigned max)
 {
     struct mm_host *host = thread->host;
     struct mm_lru *lru = &host->lru;
@@ -238,7 +238,7 @@ unsigned lru_isolate(struct mm_thread *thread, unsigned node, bool swap, fn_t ou
     unsigned nr = 0;
     lock_acquire(&lru->lock);
     while (nr < max) {
-        fn_t fn = swap && from->refused.nr ? from->refused.tail : from->standby.tail;
+        fn_t fn = refused && from->refused.nr ? from->refused.tail : from->standby.tail;
         if (fn == FN_NONE)
             break;
         struct frame *frame = &host->frames[fn];

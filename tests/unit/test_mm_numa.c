@@ -359,6 +359,22 @@ START_TEST(test_mm_numa_a_broken_return_of_two_megabytes_loses_nothing)
 }
 END_TEST
 
+START_TEST(test_mm_numa_pages_bound_to_one_node_are_not_armed)
+{
+    const struct mm_config config = balancing(_i);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    const struct mm_policy one = {MM_POLICY_BIND, 4}, two = {MM_POLICY_BIND, 6};
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, BLOCK_BYTES, &one), 0);
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(BLOCK_PAGES), BLOCK_BYTES, &two), 0);
+    fill_from(rig, 0, 2 * BLOCK_PAGES, 0);
+    scan_pass(rig);
+    ck_assert_uint_eq(event(rig, EV_numa_pte_updates), BLOCK_PAGES);
+    for (gfn_t gfn = 0; gfn < 2 * BLOCK_PAGES; gfn++)
+        ck_assert_int_eq(mm_rig_is_present(rig, gfn), gfn < BLOCK_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_numa_touches_are_counted_by_vcpu)
 {
     const struct mm_config config = balancing(false);
@@ -575,6 +591,32 @@ START_TEST(test_mm_tiers_demotion_goes_on_after_the_rate_was_used_up)
 }
 END_TEST
 
+/* What zram refused while the rate held demotion back goes to the slower node once it may. */
+START_TEST(test_mm_tiers_pages_that_zram_refused_are_demoted_later)
+{
+    struct mm_config config = tiers(false);
+    config.demote_bytes_per_s = 64 * PAGE_BYTES;
+    config.zram.limit_bytes = 8 * MIB;
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    for (gfn_t gfn = 0; gfn < SET_PAGES; gfn++) {
+        touch(rig, gfn, gfn + 1, 0);
+        ck_assert_int_eq(mm_rig_write(rig, 0, gfn, RANDOM), 0);
+    }
+    mm_reclaim(rig->thread[0], rig->vm, SET_PAGES, false);
+    mm_reclaim(rig->thread[0], rig->vm, SET_PAGES, true);
+    ck_assert_uint_eq(rig->host->node[0].nr_refused, rig->host->node[0].nr_standby);
+    uint64_t before = event(rig, EV_pgdemote_direct);
+    for (unsigned i = 0; i < 100; i++) {
+        fake_host_advance_ns(rig->fh, 1000 * MS);
+        mm_reclaim(rig->thread[0], rig->vm, 6, true);
+    }
+    ck_assert_uint_gt(event(rig, EV_pgdemote_direct), before + 100);
+    mm_rig_check(rig);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_tiers_strictly_bound_pages_are_never_demoted)
 {
     struct mm_config config = tiers(_i);
@@ -647,6 +689,7 @@ int main(void)
                         4);
     tcase_add_test(cases, test_mm_numa_arming_of_a_full_host_without_a_store_stops_no_vm);
     tcase_add_loop_test(cases, test_mm_numa_a_broken_return_of_two_megabytes_loses_nothing, 0, 4);
+    tcase_add_loop_test(cases, test_mm_numa_pages_bound_to_one_node_are_not_armed, 0, 2);
     tcase_add_test(cases, test_mm_numa_touches_are_counted_by_vcpu);
     tcase_add_loop_test(cases, test_mm_numa_scan_has_nothing_to_do_without_nodes_or_wishes, 0, 2);
     tcase_add_loop_test(cases, test_mm_numa_arming_does_not_age, 0, 2);
@@ -660,6 +703,7 @@ int main(void)
     tcase_add_loop_test(tier, test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored, 0, 2);
     tcase_add_loop_test(tier, test_mm_tiers_pages_touched_while_their_block_is_armed_are_hot, 0, 2);
     tcase_add_test(tier, test_mm_tiers_demotion_goes_on_after_the_rate_was_used_up);
+    tcase_add_test(tier, test_mm_tiers_pages_that_zram_refused_are_demoted_later);
     tcase_add_loop_test(tier, test_mm_tiers_strictly_bound_pages_are_never_demoted, 0, 2);
     tcase_add_test(tier, test_mm_tiers_bound_pages_do_not_keep_the_others_from_demotion);
     tcase_add_loop_test(tier, test_mm_tiers_without_room_there_is_no_promotion_and_nothing_is_lost, 0, 2);
