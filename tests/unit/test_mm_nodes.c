@@ -261,6 +261,36 @@ START_TEST(test_mm_nodes_kswapd_that_failed_once_is_woken_when_its_node_is_low_a
 }
 END_TEST
 
+/* What comes back from a disk is on a node that its policy allows, however much room the others have. */
+START_TEST(test_mm_nodes_swapoff_keeps_to_strict_policies)
+{
+    const struct mm_config config = line_config(3, false);
+    struct mm_rig *rig = rig_with(&config, MM_POLICY_BIND, 1u << 1);
+    mm_rig_swapon(rig, "disk", 8192);
+    mm_rig_fill(rig, 0, BLOCK_PAGES, RANDOM);
+    mm_reclaim(rig->thread[0], rig->vm, BLOCK_PAGES, true);
+    ck_assert_str_eq(mm_rig_state(rig, 0), "swap");
+    ck_assert_int_eq(mm_swapoff(rig->thread[0], "disk"), 0);
+    ck_assert_str_eq(mm_rig_state(rig, 0), "standby");
+    ck_assert_uint_eq(rig->host->node[0].nr_standby + rig->host->node[2].nr_standby, 0);
+    for (gfn_t gfn = 0; gfn < BLOCK_PAGES; gfn++)
+        mm_rig_verify(rig, 0, gfn);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_nodes_preferred_is_the_first_named_not_the_nearest)
+{
+    const struct mm_config config = line_config(4, false);
+    struct mm_rig *rig = rig_with(&config, MM_POLICY_PREFERRED, 1u << 1 | 1u << 3);
+    uint64_t pages[MM_MAX_NODES];
+    touch_all_from(rig, 0, BLOCK_PAGES, 3);
+    count(rig, pages);
+    ck_assert_uint_eq(pages[1], BLOCK_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_nodes_bad_configurations_are_refused)
 {
     struct mm_config bad[5];
@@ -380,6 +410,8 @@ int main(void)
     tcase_add_test(cases, test_mm_nodes_each_kswapd_is_woken_for_its_own_node);
     tcase_add_loop_test(cases, test_mm_nodes_kswapd_takes_pages_of_its_node_only, 0, 2);
     tcase_add_test(cases, test_mm_nodes_kswapd_that_failed_once_is_woken_when_its_node_is_low_again);
+    tcase_add_test(cases, test_mm_nodes_swapoff_keeps_to_strict_policies);
+    tcase_add_test(cases, test_mm_nodes_preferred_is_the_first_named_not_the_nearest);
     tcase_add_test(cases, test_mm_nodes_bad_configurations_are_refused);
     tcase_add_test(cases, test_mm_nodes_bad_places_are_refused);
     tcase_add_test(cases, test_mm_nodes_the_last_word_on_a_range_counts);

@@ -434,6 +434,21 @@ START_TEST(test_mm_numa_pages_of_all_vms_and_regions_follow_their_users)
 }
 END_TEST
 
+START_TEST(test_mm_numa_pinned_blocks_are_not_armed)
+{
+    const struct mm_config config = balancing(_i);
+    struct mm_rig *rig = rig_create(&config);
+    fill_from(rig, 0, SET_PAGES, 0);
+    ck_assert_int_eq(mm_pin(rig->thread[0], rig->vm, gpa_of(5), PAGE_BYTES), 0);
+    scan_pass(rig);
+    ck_assert_uint_eq(event(rig, EV_numa_pte_updates), SET_PAGES - BLOCK_PAGES);
+    for (gfn_t gfn = 0; gfn < SET_PAGES; gfn++)
+        ck_assert_int_eq(mm_rig_is_present(rig, gfn), gfn < BLOCK_PAGES);
+    mm_unpin(rig->vm, gpa_of(5), PAGE_BYTES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_numa_touches_are_counted_by_vcpu)
 {
     const struct mm_config config = balancing(false);
@@ -809,6 +824,7 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_numa_a_round_of_the_scan_is_bounded, 0, 2);
     tcase_add_loop_test(cases, test_mm_numa_balancing_does_not_move_pages_to_a_slower_node, 0, 2);
     tcase_add_test(cases, test_mm_numa_pages_of_all_vms_and_regions_follow_their_users);
+    tcase_add_loop_test(cases, test_mm_numa_pinned_blocks_are_not_armed, 0, 2);
     tcase_add_test(cases, test_mm_numa_touches_are_counted_by_vcpu);
     tcase_add_loop_test(cases, test_mm_numa_scan_has_nothing_to_do_without_nodes_or_wishes, 0, 2);
     tcase_add_loop_test(cases, test_mm_numa_arming_does_not_age, 0, 2);
