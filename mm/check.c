@@ -87,6 +87,9 @@ static bool check_block_counts(struct block *block, struct tally *tally, const c
     }
     for (unsigned state = 0; state < S2_TABLE; state++)
         tally->pages[state] += pages[state];
+    *why = "mm: a block is armed and has no 2 MiB frame at home";
+    if (block->armed && pmd_read(block).state != S2_STANDBY)
+        return false;
     *why = "mm: resident count of a block";
     if (pages[S2_RESIDENT] != block->nr_resident)
         return false;

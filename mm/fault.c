@@ -35,7 +35,11 @@ struct fault {
     gfn_t gfn;
     unsigned index;  /* of the page in its block */
     unsigned node;   /* where its thread has charged pages */
-    unsigned target; /* where a page at home on @node should be from now on */
+    unsigned target; /* where a page at home should be from now on */
+    bool moves;      /* it is to go there: its thread has charged pages on @target, too */
+    bool home;       /* it is at home on the node wished for */
+    bool in_place;   /* nothing is charged there: a page at home goes back as it is */
+    bool again;      /* it was not at home, or on its way to a store: once more, with a charge */
     uint8_t heat;    /* of the page, with this touch */
     unsigned vcpu;   /* who touched the page, + 1; 0: nobody known */
     uint64_t start_ns, locked_ns;
@@ -238,7 +242,7 @@ static void migrate_huge(struct fault *f, struct s2_entry *entry)
     unsigned home = node_of(host, (fn_t)entry->payload);
     struct pool *pool = &host->node[f->target].pool;
     fn_t fn;
-    if (f->target == home)
+    if (!f->moves || f->target == home)
         return;
     if (!numa_allow(host, home, f->target, BLOCK_PAGES))
         return;
@@ -423,7 +427,7 @@ static bool migrate_back(struct fault *f, struct s2_entry entry, uint32_t window
 {
     unsigned home = f->node;
     uint32_t done = 0;
-    if (f->target == home || node_of(f->host, (fn_t)entry.payload) != home)
+    if (!f->moves || f->target == home || node_of(f->host, (fn_t)entry.payload) != home)
         return false;
     uint32_t nr = load_companions(f, MIN_OF(window, f->thread->charged[f->target]));
     if (!numa_allow(f->host, home, f->target, nr))
@@ -440,6 +444,31 @@ static bool migrate_back(struct fault *f, struct s2_entry entry, uint32_t window
     return done;
 }
 
+/* The page itself goes back: nothing is charged, nothing comes free. */
+static int come_back_in_place(struct fault *f, struct s2_entry entry)
+{
+    struct mm_host *host = f->host;
+    fn_t fn = (fn_t)entry.payload;
+    uint32_t done;
+    f->again = node_of(host, fn) != f->node || !lru_claim_standby(host, fn);
+    if (f->again)
+        return 0;
+    int err = host->ops->place(host->ops_ctx, f->block->vm->id, f->gfn, fn, 1, &done);
+    if (err) {
+        struct page_map map = {0};
+        map_set(&map, f->index);
+        lru_enter_standby(host, f->block, &map, f->index, fn, 1, STANDBY_YOUNG);
+        return err;
+    }
+    pool_free_empty(&host->node[f->node].pool, fn, 1);
+    wish_count(host, &f->wish, f->node, 1);
+    event_add(host, EV_pgrefault, 1);
+    event_add(host, EV_pgactivate, 1);
+    enter_resident(f, f->index, 1, f->node);
+    sequence_note(f, f->index + 1, 1);
+    return 0;
+}
+
 static int come_back(struct fault *f, struct s2_entry entry)
 {
     struct mm_host *host = f->host;
@@ -449,6 +478,8 @@ static int come_back(struct fault *f, struct s2_entry entry)
     fn_t run;
     if (entry.state == S2_STANDBY && migrate_back(f, entry, window))
         return 0;
+    if (f->in_place)
+        return come_back_in_place(f, entry);
     if (window >= MOVE_MIN_PAGES && !pool_alloc_run(&host->node[f->node].pool, order, &run))
         return come_back_moved(f, 1u << order, run, 1u << order);
     if (window == 1 && entry.state == S2_STANDBY)
@@ -477,6 +508,9 @@ static int fault_locked(struct fault *f, unsigned flags)
     }
     if (entry.state == S2_TABLE)
         entry = pte_read(f->block, f->index);
+    f->again = f->in_place && entry.state != S2_STANDBY && entry.state != S2_RESIDENT;
+    if (f->again)
+        return 0;
     switch (entry.state) {
     case S2_ABSENT:
     case S2_FILL:
@@ -513,7 +547,6 @@ static bool is_resident(const struct fault *f)
 static void find_home(struct fault *f)
 {
     struct block *block = f->block;
-    f->target = 0;
     if (f->host->nr_nodes == 1)
         return;
     lock_acquire(&block->lock);
@@ -521,11 +554,12 @@ static void find_home(struct fault *f)
     bool huge = entry.state != S2_TABLE;
     if (!huge)
         entry = pte_read(block, f->index);
-    if (entry.state == S2_STANDBY)
+    f->home = entry.state == S2_STANDBY;
+    if (f->home)
         f->wish.node = node_of(f->host, (fn_t)entry.payload);
     f->target = f->wish.node;
-    f->hinted = entry.state == S2_STANDBY && f->host->numa && (huge ? block->armed : standby_is_armed(entry.payload));
-    if (entry.state == S2_STANDBY && f->host->numa)
+    f->hinted = f->home && f->host->numa && (huge ? block->armed : standby_is_armed(entry.payload));
+    if (f->home && f->host->numa)
         f->target = numa_choose(f->host,
                                 &(struct numa_touch){
                                     .block = block,
@@ -543,16 +577,21 @@ static void find_home(struct fault *f)
         __atomic_store_n(&block->vm->touches[f->vcpu - 1].node, (uint8_t)f->wish.toucher, __ATOMIC_RELAXED);
 }
 
-/* What the fault may need is charged. */
+/* What the fault may need is charged. A page at home needs no memory to go back, and so does not leave a node that is short. */
 static int charge(struct fault *f)
 {
-    unsigned home = f->wish.node;
-    int err = thread_charge(f->thread, home, f->wish.allowed, &f->node);
-    if (f->target == home || err)
-        f->target = f->node;
-    else if (f->node != home || !thread_charge_above(f->thread, f->target, WMARK_LOW)) {
-        numa_moved(f->host, f->block, home, f->target, 0);
-        f->target = f->node;
+    struct wish *wish = &f->wish;
+    bool home = f->home && wish->allowed >> wish->node & 1 && !f->again;
+    int err = 0;
+    f->again = false;
+    f->node = wish->node;
+    f->in_place = home && !thread_charge_above(f->thread, f->node, WMARK_MIN) && !f->thread->charged[f->node];
+    if (!home)
+        err = thread_charge(f->thread, wish->node, wish->allowed, &f->node);
+    if (f->target != wish->node && !err) {
+        f->moves = thread_charge_above(f->thread, f->target, WMARK_LOW);
+        if (!f->moves)
+            numa_moved(f->host, f->block, wish->node, f->target, 0);
     }
     return err;
 }
@@ -566,15 +605,19 @@ int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigne
     f.vcpu = MIN_OF(flags >> 20, NOTE_MAX_VCPUS + 1) % (NOTE_MAX_VCPUS + 1);
     place_wish(block->vm, gfn, flags, &f.wish);
     find_home(&f);
-    int err = charge(&f);
-    if (err)
-        return err;
-    lock_acquire(&block->lock);
-    f.locked_ns = host->ops->clock_ns(host->ops_ctx);
-    bool there = flags & FAULT_UNLESS_RESIDENT && is_resident(&f);
-    if (!there)
-        err = fault_locked(&f, flags);
-    lock_release(&block->lock);
+    bool there = false;
+    int err;
+    do {
+        err = charge(&f);
+        if (err)
+            return err;
+        lock_acquire(&block->lock);
+        f.locked_ns = host->ops->clock_ns(host->ops_ctx);
+        there = flags & FAULT_UNLESS_RESIDENT && is_resident(&f);
+        if (!there)
+            err = fault_locked(&f, flags);
+        lock_release(&block->lock);
+    } while (f.again);
     if (there)
         return 0;
     event_add(host, EV_pgfault, 1);

@@ -152,7 +152,7 @@ static void sort_nearest(struct mm_host *host, unsigned node)
     }
 }
 
-/* @transient: pages that the host's calls need for a moment, kept out of the first nodes' budgets. */
+/* @transient: pages that the host's calls need for a moment, kept out of each node's budget. */
 static int nodes_create(struct mm_host *host, uint32_t transient)
 {
     fn_t start[MM_MAX_NODES + 1];

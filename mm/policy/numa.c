@@ -100,6 +100,8 @@ static unsigned faster_node(const struct mm_host *host, unsigned node, unsigned 
 static uint8_t heat_after(const struct numa_touch *touch)
 {
     uint32_t waited_ms = (uint32_t)(touch->now_ns / NS_PER_MS) - touch->block->armed_ms;
+    if (waited_ms > INT32_MAX)
+        waited_ms = 0; /* who touched it while its block was being armed did so before the end of that */
     unsigned log = 32u - (unsigned)__builtin_clz(waited_ms | 1);
     unsigned now = NOTE_HEAT_MAX - MIN_OF(log, NOTE_HEAT_MAX);
     return (uint8_t)((touch->note.heat + now + 1) / 2);
@@ -207,7 +209,10 @@ static uint32_t arm(struct mm_thread *thread, struct block *block)
     nodemask_t nodes = numa->balancing ? (nodemask_t)~0u : numa->slow;
     struct mm_host *host = thread->host;
     uint64_t start_ns = host->ops->clock_ns(host->ops_ctx);
+    nodemask_t allowed = place_allowed(block->vm, block->start);
     uint32_t taken = 0;
+    if (!(allowed & (allowed - 1)))
+        return 0; /* they can go nowhere else, whoever touches them */
     lock_acquire(&block->lock);
     if (block->nr_resident && !skip_block(block))
         taken = lru_arm_block(thread, block, nodes);

@@ -38,7 +38,7 @@ unsigned numa_choose(struct mm_host *host, const struct numa_touch *touch, uint8
 bool numa_is_slow(const struct mm_host *host, unsigned node);
 /* numa_allow - may @pages move from @from to @to now? Counts what is to be promoted, and its bytes against the rate. */
 must_check bool numa_allow(struct mm_host *host, unsigned from, unsigned to, uint32_t pages);
-/* numa_moved - @pages of @block came from node @from to @to; 0: they could not. Caller holds block.lock. */
+/* numa_moved - @pages of @block came from node @from to @to; 0: they could not. Caller holds block.lock, but for 0. */
 void numa_moved(struct mm_host *host, struct block *block, unsigned from, unsigned to, uint32_t pages);
 /* numa_pay - the fault of an armed page took @ns: of the scan's quota. */
 void numa_pay(struct mm_host *host, uint64_t ns);

@@ -5,6 +5,7 @@
  * place at a time, and a copy that finds no room leaves it where it was.
  */
 #include "mm/reclaim/evict.h"
+#include "mm/reclaim/place.h"
 
 #include <string.h>
 
@@ -72,29 +73,47 @@ static bool demote_one(struct mm_host *host, unsigned to, fn_t fn)
     return true;
 }
 
-uint32_t demote(struct mm_thread *thread, unsigned node, fn_t fn[], uint8_t flags[], unsigned *nr, enum reclaimer who)
+/* Whether the policy of the guest page that frame @fn holds lets it be on @to. Its VM is held. */
+static bool may_go(struct mm_host *host, fn_t fn, unsigned to)
+{
+    return place_allowed(lru_frame_vm(host, fn), host->frames[fn].gfn) >> to & 1;
+}
+
+uint32_t demote(struct mm_thread *thread, unsigned node, fn_t fn[], uint8_t flags[], unsigned *nr, enum reclaimer who,
+                bool *more)
 {
     struct mm_host *host = thread->host;
     int to = demote_target(host, node);
-    uint32_t done = 0;
-    if (to < 0 || !has_room(thread, (unsigned)to, *nr, who))
+    uint32_t done = 0, want = 0;
+    unsigned kept = 0;
+    for (unsigned i = 0; to >= 0 && i < *nr; i++)
+        want += may_go(host, fn[i], (unsigned)to);
+    if (!want)
         return 0;
-    while (done < *nr && demote_one(host, (unsigned)to, fn[done]))
-        done++;
+    *more = has_room(thread, (unsigned)to, want, who);
+    for (unsigned i = 0; i < *nr; i++) {
+        if (*more && may_go(host, fn[i], (unsigned)to)) {
+            *more = demote_one(host, (unsigned)to, fn[i]);
+            if (*more) {
+                done++;
+                continue;
+            }
+        }
+        flags[kept] = flags[i];
+        fn[kept++] = fn[i];
+    }
     count(host, who, done);
-    memmove(fn, fn + done, (*nr - done) * sizeof(fn[0]));
-    memmove(flags, flags + done, *nr - done);
-    *nr -= done;
+    *nr = kept;
     return done;
 }
 
-/* The block, its VM held, of the 2 MiB frame at the tail of @node's standby. NULL: the tail is no such frame. */
-static struct block *huge_tail(struct mm_host *host, unsigned node, fn_t *fn)
+/* The block, its VM held, of the 2 MiB frame at the tail of @node's standby. NULL: the tail is none that may be on @to. */
+static struct block *huge_tail(struct mm_host *host, unsigned node, unsigned to, fn_t *fn)
 {
     struct block *block = NULL;
     lock_acquire(&host->lru.lock);
     *fn = host->node[node].standby.tail;
-    if (*fn != FN_NONE && host->frames[*fn].flags & FRAME_F_HUGE) {
+    if (*fn != FN_NONE && host->frames[*fn].flags & FRAME_F_HUGE && may_go(host, *fn, to)) {
         struct mm_vm *vm = lru_frame_vm(host, *fn);
         vm_get(vm);
         block = vm_block(vm, host->frames[*fn].gfn);
@@ -125,7 +144,7 @@ uint32_t demote_huge_tail(struct mm_thread *thread, unsigned node, enum reclaime
     struct mm_host *host = thread->host;
     int to = demote_target(host, node);
     fn_t fn, new;
-    struct block *block = to < 0 ? NULL : huge_tail(host, node, &fn);
+    struct block *block = to < 0 ? NULL : huge_tail(host, node, (unsigned)to, &fn);
     if (!block)
         return 0;
     uint32_t done = 0;

@@ -153,7 +153,7 @@ uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, 
     uint32_t freed = 0;
     /* one round over the list: what no store takes goes to the head and is not met again */
     uint64_t left = counter_read(&from->nr_standby), refused = counter_read(&from->nr_refused);
-    if (!writable)
+    if (!writable && !slower)
         left -= MIN_OF(left, refused);
     while (freed < pages && left > 0 && (!zram_full || swap || slower)) {
         fn_t fn[EVICT_BATCH];
@@ -166,14 +166,13 @@ uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, 
             continue;
         }
         unsigned want = (unsigned)MIN_OF((uint64_t)MIN_OF(EVICT_BATCH, pages - freed), left);
-        unsigned isolated = lru_isolate(thread, node, writable, fn, flags, want), nr = isolated;
+        unsigned isolated = lru_isolate(thread, node, writable || slower, fn, flags, want), nr = isolated;
         if (!nr)
             break;
         uint32_t stored = 0;
         left -= nr;
         if (slower)
-            stored += demote(thread, node, fn, flags, &nr, who);
-        slower = slower && nr == 0; /* else no room there, or too fast */
+            stored += demote(thread, node, fn, flags, &nr, who, &slower);
         if (nr > 0 && !zram_full)
             stored += store_zram(thread, fn, flags, &nr, &zram_full);
         if (nr > 0)

@@ -102,6 +102,7 @@ void block_split(struct block *block)
     unsigned node = entry.state == S2_RESIDENT ? node_of(block->vm->host, (fn_t)entry.payload) : 0;
     stage2_split(&block->vm->stage2, block->pmd, block->table, node);
     block->small = true;
+    block->armed = false;
 }
 
 void block_merge(struct block *block, const struct s2_entry *leaf)

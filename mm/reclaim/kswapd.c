@@ -83,7 +83,9 @@ bool mm_kswapd(struct mm_thread *thread, unsigned which)
         if (only_thrashing_left(host, node))
             dry = ROUNDS_BEFORE_OOM;
     }
-    __atomic_store_n(&node->kswapd_failed, dry >= ROUNDS_BEFORE_OOM, __ATOMIC_RELAXED);
+    /* what a slower node has no room for now, or the rate forbids, may go there soon */
+    bool failed = dry >= ROUNDS_BEFORE_OOM && demote_target(host, which) < 0;
+    __atomic_store_n(&node->kswapd_failed, failed, __ATOMIC_RELAXED);
     return freed_all > 0;
 }
 
@@ -153,12 +155,16 @@ static bool charge_some(struct mm_thread *thread, unsigned node, uint32_t batch)
     }
 }
 
+/* A kswapd that found nothing is woken again once there was room without it: other nodes may have saved faults from reclaim. */
 static void wake_kswapd(struct mm_host *host, unsigned which, uint32_t free_pages)
 {
-    const struct mm_node *node = &host->node[which];
-    if (free_pages < node->pool.wmark[WMARK_LOW] + __atomic_load_n(&node->boost_pages, __ATOMIC_RELAXED) &&
-        !__atomic_load_n(&node->kswapd_failed, __ATOMIC_RELAXED))
+    struct mm_node *node = &host->node[which];
+    bool low = free_pages < node->pool.wmark[WMARK_LOW] + __atomic_load_n(&node->boost_pages, __ATOMIC_RELAXED);
+    bool failed = __atomic_load_n(&node->kswapd_failed, __ATOMIC_RELAXED);
+    if (low && !failed)
         host->ops->kick(host->ops_ctx, MM_KSWAPD(which));
+    else if (!low && failed)
+        __atomic_store_n(&node->kswapd_failed, false, __ATOMIC_RELAXED);
 }
 
 bool thread_charge_above(struct mm_thread *thread, unsigned which, enum watermark mark)

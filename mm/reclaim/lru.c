@@ -116,7 +116,8 @@ static void unlink_frame_locked(struct mm_host *host, fn_t fn)
     counter_add(&node->nr_refused, -(int64_t)refused);
 }
 
-bool lru_forget_standby(struct mm_host *host, fn_t fn)
+/* The frame leaves standby. False: a store is at it; with @orphan it is the store's to free from now on. */
+static bool leave_standby(struct mm_host *host, fn_t fn, bool orphan)
 {
     struct mm_lru *lru = &host->lru;
     struct frame *frame = &host->frames[fn];
@@ -126,11 +127,21 @@ bool lru_forget_standby(struct mm_host *host, fn_t fn)
         unlink_frame_locked(host, fn);
         frame->use = FRAME_USED;
         frame->flags = 0;
-    } else {
+    } else if (orphan) {
         frame->flags |= FRAME_F_ORPHAN;
     }
     lock_release(&lru->lock);
     return mine;
+}
+
+bool lru_forget_standby(struct mm_host *host, fn_t fn)
+{
+    return leave_standby(host, fn, true);
+}
+
+bool lru_claim_standby(struct mm_host *host, fn_t fn)
+{
+    return leave_standby(host, fn, false);
 }
 
 bool lru_replace_standby(struct mm_host *host, fn_t fn, fn_t by)
@@ -171,7 +182,6 @@ void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, enum 
     zone_split(&pool_of(host, fn)->zones[POOL_HUGE], fn, BLOCK_ORDER);
     block_split(block);
     lru_enter_standby(host, block, &all, 0, fn, BLOCK_PAGES, end);
-    block->armed = false;
     event_add(host, EV_thp_split_page, 1);
 }
 
@@ -220,7 +230,7 @@ static void split_tail_locked(struct mm_host *host, fn_t fn)
     lock_acquire(&lru->lock);
 }
 
-unsigned lru_isolate(struct mm_thread *thread, unsigned node, bool swap, fn_t out[], uint8_t flags[], unsigned max)
+unsigned lru_isolate(struct mm_thread *thread, unsigned node, bool refused, fn_t out[], uint8_t flags[], unsigned max)
 {
     struct mm_host *host = thread->host;
     struct mm_lru *lru = &host->lru;
@@ -228,7 +238,7 @@ unsigned lru_isolate(struct mm_thread *thread, unsigned node, bool swap, fn_t ou
     unsigned nr = 0;
     lock_acquire(&lru->lock);
     while (nr < max) {
-        fn_t fn = swap && from->refused.nr ? from->refused.tail : from->standby.tail;
+        fn_t fn = refused && from->refused.nr ? from->refused.tail : from->standby.tail;
         if (fn == FN_NONE)
             break;
         struct frame *frame = &host->frames[fn];

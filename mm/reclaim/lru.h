@@ -5,8 +5,8 @@
  *   active    2 MiB blocks that have pages in the guest, in a ring. Each node has a hand that goes round and takes pages
  *             of that node only
  *   standby   of each node: frames at home with their content intact, in the order they came; the tail is evicted
- *   refused   of each node: standby frames that zram cannot take: they wait for a swap area with room and are in
- *             nobody's way
+ *   refused   of each node: standby frames that zram cannot take: they wait for a swap area with room, or for a slower
+ *             node, and are in nobody's way
  *
  *              hand, cold: take                           tail: store or write
  *     active -----------------------> standby -----------------------------------> zram, swap
@@ -67,6 +67,8 @@ void lru_rehome_huge(struct mm_host *host, struct block *block, fn_t to);
  * True: the frame is the caller's. False: it is being written back, and its writer frees it.
  */
 must_check bool lru_forget_standby(struct mm_host *host, fn_t fn);
+/* lru_claim_standby - the same, but of a frame that is being written back nothing changes. Caller holds block.lock. */
+must_check bool lru_claim_standby(struct mm_host *host, fn_t fn);
 /*
  * lru_replace_standby - frame @by, the caller's and of the same node, takes the place of the single standby page @fn, whose
  * frame is the caller's from now on. Caller holds block.lock and writes the entry. False: a store is at the page, nothing
@@ -103,12 +105,12 @@ must_check int lru_take_block(struct mm_thread *thread, struct block *block);
 uint32_t lru_deactivate(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, uint64_t *scanned);
 
 /*
- * lru_isolate - up to @max pages from the tail of @node's standby, or of refused while @swap is writable and there are any,
- * become FRAME_WRITEBACK, off the list, and their VMs are held
+ * lru_isolate - up to @max pages from the tail of @node's standby, or of refused while there are any and @refused says
+ * that somebody takes them, become FRAME_WRITEBACK, off the list, and their VMs are held
  * (vm_put each). flags[i]: FRAME_F_INCOMPRESSIBLE or 0. 2 MiB frames are split on the way. Returns how many; lru_isolate_done says when the last is dealt
  * with.
  */
-unsigned lru_isolate(struct mm_thread *thread, unsigned node, bool swap, fn_t out[], uint8_t flags[], unsigned max);
+unsigned lru_isolate(struct mm_thread *thread, unsigned node, bool refused, fn_t out[], uint8_t flags[], unsigned max);
 void lru_isolate_done(struct mm_host *host, unsigned nr);
 /* An isolated page that could not be stored goes back to the head, with @flags added, unless its guest took it back. */
 void lru_putback(struct mm_thread *thread, fn_t fn, uint8_t flags);

@@ -54,6 +54,13 @@ void place_wish(const struct mm_vm *vm, gfn_t gfn, unsigned flags, struct wish *
     }
 }
 
+nodemask_t place_allowed(const struct mm_vm *vm, gfn_t gfn)
+{
+    struct wish wish;
+    place_wish(vm, gfn, 0, &wish);
+    return wish.allowed;
+}
+
 unsigned place_roomiest(const struct mm_vm *vm, gfn_t gfn)
 {
     const struct mm_host *host = vm->host;

@@ -16,6 +16,8 @@ struct wish {
 
 /* place_wish - for page @gfn of @vm, touched as the MM_FAULT_FROM in @flags says. No lock. */
 void place_wish(const struct mm_vm *vm, gfn_t gfn, unsigned flags, struct wish *out);
+/* The nodes that page @gfn may be on. */
+nodemask_t place_allowed(const struct mm_vm *vm, gfn_t gfn);
 /* The node with most free pages of those that the policy allows for page @gfn. */
 unsigned place_roomiest(const struct mm_vm *vm, gfn_t gfn);
 /* wish_count - @pages came from @node; see struct mm_node_stat. */

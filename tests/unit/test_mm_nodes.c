@@ -234,6 +234,63 @@ START_TEST(test_mm_nodes_kswapd_takes_pages_of_its_node_only)
 }
 END_TEST
 
+/* No store yet, so kswapd fails; nobody reclaims directly, for the other node has room. */
+START_TEST(test_mm_nodes_kswapd_that_failed_once_is_woken_when_its_node_is_low_again)
+{
+    const struct mm_config config = line_config(2, false);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    const struct pool *pool = &rig->host->node[0].pool;
+    struct fake_host_stat stat;
+    gfn_t gfn = 0;
+    uint64_t dropped;
+    for (; pool_nr_free(pool) >= pool->wmark[WMARK_LOW]; gfn++)
+        ck_assert_int_eq(touch_from(rig, gfn, 0), 0);
+    ck_assert(!mm_kswapd(rig->thread[0], 0));
+    fake_host_stat(rig->fh, &stat);
+    uint64_t kicks = stat.nr_kicks[MM_KSWAPD(0)];
+    touch_all_from(rig, gfn, gfn + BLOCK_PAGES, 0);
+    fake_host_stat(rig->fh, &stat);
+    ck_assert_uint_eq(stat.nr_kicks[MM_KSWAPD(0)], kicks);
+    /* the guest gives memory up, then wants it back, and more */
+    ck_assert_int_eq(mm_drop(rig->thread[0], rig->vm, gpa_of(0), 2 * BLOCK_BYTES, MM_DROP_FREE, 0, &dropped), 0);
+    touch_all_from(rig, 0, 2 * BLOCK_PAGES, 0);
+    touch_all_from(rig, gfn, gfn + 2 * BLOCK_PAGES, 0);
+    fake_host_stat(rig->fh, &stat);
+    ck_assert_uint_gt(stat.nr_kicks[MM_KSWAPD(0)], kicks);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* What comes back from a disk is on a node that its policy allows, however much room the others have. */
+START_TEST(test_mm_nodes_swapoff_keeps_to_strict_policies)
+{
+    const struct mm_config config = line_config(3, false);
+    struct mm_rig *rig = rig_with(&config, MM_POLICY_BIND, 1u << 1);
+    mm_rig_swapon(rig, "disk", 8192);
+    mm_rig_fill(rig, 0, BLOCK_PAGES, RANDOM);
+    mm_reclaim(rig->thread[0], rig->vm, BLOCK_PAGES, true);
+    ck_assert_str_eq(mm_rig_state(rig, 0), "swap");
+    ck_assert_int_eq(mm_swapoff(rig->thread[0], "disk"), 0);
+    ck_assert_str_eq(mm_rig_state(rig, 0), "standby");
+    ck_assert_uint_eq(rig->host->node[0].nr_standby + rig->host->node[2].nr_standby, 0);
+    for (gfn_t gfn = 0; gfn < BLOCK_PAGES; gfn++)
+        mm_rig_verify(rig, 0, gfn);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_nodes_preferred_is_the_first_named_not_the_nearest)
+{
+    const struct mm_config config = line_config(4, false);
+    struct mm_rig *rig = rig_with(&config, MM_POLICY_PREFERRED, 1u << 1 | 1u << 3);
+    uint64_t pages[MM_MAX_NODES];
+    touch_all_from(rig, 0, BLOCK_PAGES, 3);
+    count(rig, pages);
+    ck_assert_uint_eq(pages[1], BLOCK_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_nodes_bad_configurations_are_refused)
 {
     struct mm_config bad[5];
@@ -352,6 +409,9 @@ int main(void)
     tcase_add_test(cases, test_mm_nodes_misses_are_counted_on_both_sides);
     tcase_add_test(cases, test_mm_nodes_each_kswapd_is_woken_for_its_own_node);
     tcase_add_loop_test(cases, test_mm_nodes_kswapd_takes_pages_of_its_node_only, 0, 2);
+    tcase_add_test(cases, test_mm_nodes_kswapd_that_failed_once_is_woken_when_its_node_is_low_again);
+    tcase_add_test(cases, test_mm_nodes_swapoff_keeps_to_strict_policies);
+    tcase_add_test(cases, test_mm_nodes_preferred_is_the_first_named_not_the_nearest);
     tcase_add_test(cases, test_mm_nodes_bad_configurations_are_refused);
     tcase_add_test(cases, test_mm_nodes_bad_places_are_refused);
     tcase_add_test(cases, test_mm_nodes_the_last_word_on_a_range_counts);
