@@ -235,6 +235,22 @@ static int fault_zero(struct fault *f, struct s2_entry entry)
 
 /* ---- standby ---- */
 
+static bool has_block_room(const struct pool *pool)
+{
+    return pool_nr_free(pool) >= pool->wmark[WMARK_LOW] + BLOCK_PAGES;
+}
+
+/*
+ * A fast node that is in use never has 2 MiB to spare: what is hot of the frame is to go there in single pages, each
+ * when it is touched.
+ */
+static bool goes_in_pages(const struct fault *f, const struct s2_entry *entry)
+{
+    unsigned home = node_of(f->host, (fn_t)entry->payload);
+    return f->moves && f->target != home && numa_is_slow(f->host, home) &&
+           !has_block_room(&f->host->node[f->target].pool);
+}
+
 /* The 2 MiB frame at home is copied to where it should be, if there is room. */
 static void migrate_huge(struct fault *f, struct s2_entry *entry)
 {
@@ -246,7 +262,7 @@ static void migrate_huge(struct fault *f, struct s2_entry *entry)
         return;
     if (!numa_allow(host, home, f->target, BLOCK_PAGES))
         return;
-    bool room = pool_nr_free(pool) >= pool->wmark[WMARK_LOW] + BLOCK_PAGES && !pool_alloc_block(pool, true, &fn);
+    bool room = has_block_room(pool) && !pool_alloc_block(pool, true, &fn);
     if (room) {
         lru_rehome_huge(host, f->block, fn);
         *entry = pmd_read(f->block);
@@ -501,9 +517,11 @@ static int fault_locked(struct fault *f, unsigned flags)
     struct s2_entry entry = pmd_read(f->block);
     if (entry.state == S2_STANDBY) {
         const struct pool *pool = pool_of(f->host, (fn_t)entry.payload);
-        if (f->block->armed || (pool_nr_free(pool) >= pool->wmark[WMARK_HIGH] && !split_is_due(f->host, f->block)))
+        bool in_pages = goes_in_pages(f, &entry);
+        bool room = pool_nr_free(pool) >= pool->wmark[WMARK_HIGH];
+        if (!in_pages && (f->block->armed || (room && !split_is_due(f->host, f->block))))
             return refault_huge(f, entry);
-        lru_split_standby(f->host, f->block, (fn_t)entry.payload, STANDBY_YOUNG);
+        lru_split_standby(f->host, f->block, (fn_t)entry.payload, in_pages ? STANDBY_ARMED : STANDBY_YOUNG);
         entry.state = S2_TABLE;
     }
     if (entry.state == S2_TABLE)

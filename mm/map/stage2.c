@@ -101,12 +101,12 @@ uint64_t *stage2_pte(const struct stage2 *s2, gfn_t gfn)
     return table ? &table[index_at(gfn, 1)] : NULL;
 }
 
-void stage2_split(struct stage2 *s2, uint64_t *pmd, uint64_t *table, unsigned node)
+void stage2_split(struct stage2 *s2, uint64_t *pmd, uint64_t *table, uint32_t payload)
 {
     struct s2_entry entry;
     s2->format->decode(*pmd, 2, &entry);
     if (entry.state == S2_RESIDENT)
-        entry.payload = node;
+        entry.payload = payload;
     for (unsigned i = 0; i < TABLE_ENTRIES; i++) {
         table[i] = s2->format->make_leaf(&entry, 1);
         if (entry.state == S2_STANDBY)

@@ -86,12 +86,12 @@ uint64_t *stage2_pte(const struct stage2 *s2, gfn_t gfn);
 /*
  * stage2_table_alloc - a level-1 table made beforehand (prepare), stage2_table_free gives it back unused.
  * stage2_split - the level-2 leaf or absent entry *pmd becomes @table: 512 entries of the same state, age and
- * permission; STANDBY fn, fn+1, ...; RESIDENT: @node instead of the home. Cannot fail (commit). stage2_merge - the
+ * permission; STANDBY fn, fn+1, ...; RESIDENT: @payload instead of the home. Cannot fail (commit). stage2_merge - the
  * other way: *pmd becomes @leaf; returns the table, to be freed by the caller.
  */
 uint64_t *stage2_table_alloc(struct stage2 *s2);
 void stage2_table_free(struct stage2 *s2, uint64_t *table);
-void stage2_split(struct stage2 *s2, uint64_t *pmd, uint64_t *table, unsigned node);
+void stage2_split(struct stage2 *s2, uint64_t *pmd, uint64_t *table, uint32_t payload);
 uint64_t *stage2_merge(struct stage2 *s2, uint64_t *pmd, const struct s2_entry *leaf);
 
 /* One walk, for show and for tests: every entry read from the root. Returns the level it ended at (4..1). */

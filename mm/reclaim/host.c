@@ -100,7 +100,11 @@ void block_split(struct block *block)
 {
     struct s2_entry entry = pmd_read(block);
     unsigned node = entry.state == S2_RESIDENT ? node_of(block->vm->host, (fn_t)entry.payload) : 0;
-    stage2_split(&block->vm->stage2, block->pmd, block->table, node);
+    if (entry.state == S2_STANDBY) {
+        entry.payload = standby_payload((fn_t)entry.payload, false, block->note);
+        *block->pmd = block->vm->stage2.format->make_leaf(&entry, 2);
+    }
+    stage2_split(&block->vm->stage2, block->pmd, block->table, (uint32_t)resident_payload(node, block->note));
     block->small = true;
     block->armed = false;
 }

@@ -571,6 +571,30 @@ START_TEST(test_mm_tiers_a_page_touched_twice_soon_is_promoted)
 }
 END_TEST
 
+/* A fast node in use has no 2 MiB to spare, and yet what is hot of a 2 MiB frame comes to it. */
+START_TEST(test_mm_tiers_hot_pages_of_a_huge_frame_are_promoted_where_it_does_not_fit)
+{
+    const struct mm_config config = tiers(true);
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    const struct mm_policy fast = {.mode = MM_POLICY_BIND, .nodes = 1};
+    const struct pool *pool = &rig->host->node[0].pool;
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(2 * NODE_PAGES), 2 * NODE_BYTES, &fast), 0);
+    gfn_t gfn = 2 * NODE_PAGES;
+    while (pool_nr_free(pool) >= pool->wmark[WMARK_LOW] + BLOCK_PAGES)
+        touch(rig, gfn, gfn + 1, 0), gfn++;
+    for (unsigned pass = 0; pass < 6; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, 32, 0);
+        touch(rig, BLOCK_PAGES, BLOCK_PAGES + 32, 0);
+    }
+    ck_assert_uint_ge(event(rig, EV_pgpromote_success), 64);
+    ck_assert_uint_le(event(rig, EV_pgpromote_success), 128);
+    ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), 5), 0);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_tiers_pages_touched_now_and_then_stay)
 {
     const struct mm_config config = tiers(_i);
@@ -833,6 +857,7 @@ int main(void)
     tcase_add_loop_test(tier, test_mm_tiers_cold_pages_go_to_the_slower_node_before_any_store, 0, 2);
     tcase_add_loop_test(tier, test_mm_tiers_the_slower_node_demotes_to_the_stores, 0, 2);
     tcase_add_loop_test(tier, test_mm_tiers_a_page_touched_twice_soon_is_promoted, 0, 2);
+    tcase_add_test(tier, test_mm_tiers_hot_pages_of_a_huge_frame_are_promoted_where_it_does_not_fit);
     tcase_add_loop_test(tier, test_mm_tiers_pages_touched_now_and_then_stay, 0, 2);
     tcase_add_test(tier, test_mm_tiers_promotion_keeps_to_its_rate);
     tcase_add_loop_test(tier, test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored, 0, 2);
