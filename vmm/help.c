@@ -122,7 +122,7 @@ static const char show_help[] = "ebb show - look into a running ebb\n"
                                 "\n"
                                 "  --api SOCKET   which run; default: the youngest one\n"
                                 "  --json         as the API sends it\n"
-                                "  --vm NAME      page: the VM, default the first one\n"
+                                "  --vm NAME      page, heatmap: the VM, default the first one\n"
                                 "\n"
                                 "The same by hand: curl --unix-socket SOCKET http://ebb/memory/free\n";
 

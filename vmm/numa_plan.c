@@ -333,7 +333,15 @@ static void fill_policy(const struct plan *p, const struct mm_config *config, st
             policy->nodes |= (uint8_t)(1u << i);
 }
 
-/* Balancing brings pages to who uses them: from another node, to one that has CPUs. */
+static bool host_has_one_node(const struct numa_host *host)
+{
+    return __builtin_popcountll(numa_host_with_memory(host)) == 1;
+}
+
+/*
+ * Balancing brings pages to who uses them: from another node, to one that has CPUs. Where the host has one node that
+ * is no mistake of whoever asked, so it is said and nothing else.
+ */
 static int check_balancing(const struct plan *p)
 {
     unsigned nr = 0, nr_with_cpus = 0;
@@ -344,7 +352,7 @@ static int check_balancing(const struct plan *p)
         nr += p->nodes[i].budget > 0;
         nr_with_cpus += p->nodes[i].budget && p->nodes[i].host->nr_cpus;
     }
-    if (!p->options->balancing || (nr > 1 && nr_with_cpus) || !asked)
+    if (!p->options->balancing || (nr > 1 && nr_with_cpus) || !asked || host_has_one_node(p->host))
         return 0;
     return diag_set(p->diag, EXIT_USAGE, "--numa-balancing on: %s, there is nothing to balance; leave it out",
                     nr > 1 ? "no node with a part of the budget has CPUs" : "the budget is on one node");

@@ -33,7 +33,7 @@ struct parse {
     bool has_memory, has_budget, has_zram, has_workload;
     const char *workload_text;
     const char *linux_only; /* an option that needs --kernel, if there was one */
-    const char *access;     /* an option about accesses, if there was one */
+    const char *ours;       /* an option about memory that Ebb manages, if there was one */
     const char *device;     /* an option for a device, if there was one: needs --kernel or --workload */
     bool has_balloon;
 };
@@ -232,7 +232,7 @@ static int opt_access(struct parse *p, const char *value)
 
     if (word < 0)
         return -1;
-    p->access = p->name;
+    p->ours = p->name;
     p->out->access = (enum access_mode)word;
     return 0;
 }
@@ -244,7 +244,7 @@ static int opt_sample(struct parse *p, const char *value)
 
     if (end == value || *end || !(pct >= 0 && pct <= 100) || strspn(value, "0123456789.") != strlen(value))
         return bad(p, value, "must be a percentage of one CPU, 0 to 100, as in 0.5; 0: no samples");
-    p->access = p->name;
+    p->ours = p->name;
     p->out->sample_mpct = (uint32_t)(pct * 1000 + 0.5);
     return 0;
 }
@@ -281,6 +281,7 @@ static int opt_thp_collapse(struct parse *p, const char *value)
 
     if (parse_long(value, &pct) || pct < 0 || pct > 100)
         return bad(p, value, "must be a whole number from 0 (never) to 100 (percent of one CPU)");
+    p->ours = p->name;
     p->out->mm.collapse_pct = (uint32_t)pct;
     return 0;
 }
@@ -494,9 +495,9 @@ static int check_backend(const struct parse *p)
     if (o->nr_swaps)
         return diag_set(p->diag, EXIT_USAGE,
                         "--swap is Ebb's own; with --backend kernel leave it out and use swapon(8), or --zram");
-    if (p->access)
+    if (p->ours)
         return diag_set(p->diag, EXIT_USAGE,
-                        "--%s is about memory that Ebb manages; with --backend kernel leave it out", p->access);
+                        "--%s is about memory that Ebb manages; with --backend kernel leave it out", p->ours);
     if (o->transport != TRANSPORT_AUTO)
         return diag_set(p->diag, EXIT_USAGE, "--transport is how Ebb moves pages; with --backend kernel leave it out");
     if (o->numa.has_policy || o->numa.nr_budgets || o->numa.nr_tiers || o->numa.balancing ||

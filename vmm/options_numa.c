@@ -66,6 +66,9 @@ static int read_mode(const char *word, struct numa_text *out, struct diag *diag)
 
 static int read_numa_part(const char *part, struct numa_text *out, struct diag *diag)
 {
+    if ((out->has_mode && strncmp(part, "policy=", 7) == 0) || (out->has_nodes && strncmp(part, "nodes=", 6) == 0) ||
+        (out->has_node && strncmp(part, "node=", 5) == 0) || (out->has_unit && strncmp(part, "unit=", 5) == 0))
+        return bad(diag, "numa", part, "is the second of its kind; leave one out, nodes are joined by +");
     if (strncmp(part, "policy=", 7) == 0)
         return read_mode(part + 7, out, diag);
     if (strncmp(part, "nodes=", 6) == 0) {

@@ -107,9 +107,23 @@ static bool socket_name(const char *name, pid_t *pid)
     return number > 0 && strcmp(end, ".sock") == 0;
 }
 
+/* False when nobody listens at @path: its process was killed and not waited for, or the number is another's by now. */
+static bool is_listened_at(const char *path)
+{
+    struct sockaddr_un address;
+    struct diag unused = {0};
+
+    if (fill_address(path, &address, &unused))
+        return false;
+    int fd = try_connect(&address);
+    if (fd >= 0)
+        close(fd);
+    return fd != -ECONNREFUSED;
+}
+
 /*
  * Looks at every socket in @directory. Those of dead processes are removed; *newest (SOCKET_PATH_BYTES) becomes the
- * youngest of the rest, or "".
+ * youngest of the rest that somebody listens at, or "". Others stay: a process that begins to listen looks the same.
  */
 static void scan(const char *directory, char *newest)
 {
@@ -134,6 +148,8 @@ static void scan(const char *directory, char *newest)
         }
         if (*newest && (st.st_mtim.tv_sec < youngest.tv_sec ||
                         (st.st_mtim.tv_sec == youngest.tv_sec && st.st_mtim.tv_nsec < youngest.tv_nsec)))
+            continue;
+        if (!is_listened_at(path))
             continue;
         youngest = st.st_mtim;
         memcpy(newest, path, strlen(path) + 1);

@@ -121,10 +121,26 @@ START_TEST(test_access_nothing_is_sampled_while_the_host_thrashes)
     struct access_rig *a = access_rig_create(&huge, 16 * MIB);
     mm_rig_fill(a->rig, 0, 2 * BLOCK_PAGES, TEXT);
     a->rig->host->lru.nr_thrashing = 1;
-    pass_seconds(a, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        a->rig->host->lru.mistakes += 100;
+        pass_seconds(a, 1);
+    }
     ck_assert_uint_eq(stat_of(a).nr_samples, 0);
     a->rig->host->lru.nr_thrashing = 0;
     pass_seconds(a, 3);
+    ck_assert_uint_eq(stat_of(a).nr_samples, 2);
+    access_rig_destroy(a);
+}
+END_TEST
+
+/* A guest filled more than fits, then works on what fits: nothing is stored, so no epoch ends that would be a good one. */
+START_TEST(test_access_sampling_goes_on_when_thrashing_is_over_though_no_epoch_ends)
+{
+    struct access_rig *a = access_rig_create(&huge, 16 * MIB);
+    mm_rig_fill(a->rig, 0, 2 * BLOCK_PAGES, TEXT);
+    a->rig->host->lru.nr_thrashing = 1;
+    a->rig->host->lru.mistakes = 100;
+    pass_seconds(a, 4);
     ck_assert_uint_eq(stat_of(a).nr_samples, 2);
     access_rig_destroy(a);
 }
@@ -420,6 +436,7 @@ int main(void)
     tcase_add_test(tc, test_access_idle_block_of_pages_has_no_more_than_a_panel_out);
     tcase_add_test(tc, test_access_pinned_block_is_passed_over);
     tcase_add_test(tc, test_access_nothing_is_sampled_while_the_host_thrashes);
+    tcase_add_test(tc, test_access_sampling_goes_on_when_thrashing_is_over_though_no_epoch_ends);
     tcase_add_test(tc, test_access_frame_without_room_for_its_return_stays);
     tcase_add_test(tc, test_access_frame_that_is_out_comes_back_whole_though_memory_became_short);
     tcase_add_test(tc, test_access_sampled_pages_leave_after_those_that_reclaim_took);

@@ -188,6 +188,7 @@ static const struct {
     {"--access demon", "did you mean damon?"},
     {"--access damon --backend kernel", "leave it out"},
     {"--sample 1 --backend kernel", "leave it out"},
+    {"--thp-collapse 1 --backend kernel", "leave it out"},
     {"--sample 101", "0 to 100"},
     {"--sample -1", "0 to 100"},
     {"--sample 1%", "0 to 100"},

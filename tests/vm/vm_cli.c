@@ -300,6 +300,28 @@ START_TEST(test_cli_sockets_of_dead_processes_are_removed_and_its_own_too)
 }
 END_TEST
 
+/* As after kill -9 when nobody has waited for the process yet, or when its number has gone to another one. */
+START_TEST(test_cli_socket_nobody_listens_at_does_not_hide_a_running_ebb)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct program p;
+    if (geteuid() != 0) {
+        printf("SKIP: sockets in /run/ebb: needs root\n");
+        return;
+    }
+    program_init(&p);
+    mkdir("/run/ebb", 0700);
+    snprintf(address.sun_path, sizeof(address.sun_path), "/run/ebb/%ld.sock", (long)getpid());
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    close(fd);
+    program_run(&p, "show free");
+    unlink(address.sun_path);
+    ck_assert_msg(strstr(p.err_text, address.sun_path) == NULL, "%s", p.err_text);
+    program_fini(&p, NULL);
+}
+END_TEST
+
 /* --- files of Linux guests that are not what they should be: made here, found by ebb -------------------------- */
 
 static const struct {
@@ -484,6 +506,7 @@ int main(void)
     tcase_add_test(usage, test_cli_swap_file_that_is_no_swap_is_left_alone);
     tcase_add_test(usage, test_cli_api_socket_in_use_is_refused);
     tcase_add_test(usage, test_cli_sockets_of_dead_processes_are_removed_and_its_own_too);
+    tcase_add_test(usage, test_cli_socket_nobody_listens_at_does_not_hide_a_running_ebb);
     tcase_add_loop_test(usage, test_cli_bad_file_of_a_linux_guest_is_one_line_and_code_2, 0, ARRAY_LEN(bad_files));
     tcase_add_test(host, test_cli_full_disk_is_found_before_the_run);
     tcase_add_test(host, test_cli_without_dev_kvm_says_so);
