@@ -62,10 +62,12 @@ static struct page_note touch_note(const struct fault *f)
 /* Pages [index, index + nr) are in the guest now, on @node. */
 static void enter_resident(struct fault *f, unsigned index, uint32_t nr, unsigned node)
 {
+    access_came_pages(f->block, nr, f->index - index < nr, f->locked_ns);
     for (unsigned i = index; i < index + nr; i++) {
         struct s2_entry old = pte_read(f->block, i);
         struct s2_entry new = {.state = S2_RESIDENT, .perm = S2_RWX};
-        f->sampled |= access_came(f->block, i, &old, i == f->index, f->locked_ns);
+        if (f->block->access.panel)
+            f->sampled |= access_came(f->block, i, &old, i == f->index, f->locked_ns);
         /* those that come along are about to be touched by the same one */
         new.payload = resident_payload(node, touch_note(f));
         if (old.state == S2_STANDBY)

@@ -132,15 +132,20 @@ static bool was_sampled(const struct s2_entry *old, const struct access_watch *w
     return old->state == S2_STANDBY && watch->armed_ns && watch->sampled;
 }
 
+void access_came_pages(struct block *block, uint32_t nr, bool touched, uint64_t now_ns)
+{
+    struct access_block *blocks = &block->access;
+    blocks->nr_came = (uint16_t)MIN_OF(blocks->nr_came + nr, BLOCK_PAGES);
+    refund(block->vm->host->access, &blocks->whole);
+    /* of the time when it was one frame nothing is left but the last access */
+    blocks->whole = (struct access_watch){.last_ns = touched ? now_ns : blocks->whole.last_ns};
+}
+
 bool access_came(struct block *block, unsigned index, const struct s2_entry *old, bool touched, uint64_t now_ns)
 {
     struct access *access = block->vm->host->access;
     struct access_block *blocks = &block->access;
     bool sampled = false;
-    blocks->nr_came = (uint16_t)MIN_OF(blocks->nr_came + 1u, BLOCK_PAGES);
-    refund(access, &blocks->whole);
-    /* of the time when it was one frame nothing is left but the last access */
-    blocks->whole = (struct access_watch){.last_ns = touched ? now_ns : blocks->whole.last_ns};
     for (unsigned i = 0; i < access_panel_size(blocks); i++) {
         struct access_watch *watch = &blocks->panel[i];
         if (!watch->used || watch->index != index)

@@ -74,9 +74,11 @@ void access_renew_panel(struct access *access, struct block *block);
 void access_touch(struct access_watch *watch, uint64_t now_ns);
 
 /*
- * access_came - page @index, which was @old, comes into the guest; @touched: because of an access, not along with one.
+ * access_came_pages - @nr pages of the block come into the guest; @touched: one of them because of an access. Each then
+ * says for itself, where there is a panel: access_came - page @index, which was @old; @touched: it is the one.
  * Returns whether it was out for a sample of the access scanner. access_came_huge: all of a 2 MiB frame, by an access.
  */
+void access_came_pages(struct block *block, uint32_t nr, bool touched, uint64_t now_ns);
 bool access_came(struct block *block, unsigned index, const struct s2_entry *old, bool touched, uint64_t now_ns);
 bool access_came_huge(struct block *block, const struct s2_entry *old, uint64_t now_ns);
 /*
