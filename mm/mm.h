@@ -268,6 +268,8 @@ struct mm_vcpu_stat {
 bool mm_vcpu_stat(const struct mm_vm *vm, unsigned vcpu, struct mm_vcpu_stat *out);
 /* Pages of the VM that are in the guest, by node. Takes block locks. */
 void mm_vm_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES]);
+/* Pages of the VM that are standby, taken home with their content, by node. Takes block locks. */
+void mm_vm_standby_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES]);
 
 struct mm_zone_stat {
     const char *name;

@@ -206,6 +206,31 @@ void mm_vm_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES])
         }
 }
 
+/* block.lock is held. */
+static void count_standby(const struct block *block, uint64_t pages[MM_MAX_NODES])
+{
+    struct s2_entry entry = pmd_read(block);
+    if (entry.state == S2_STANDBY)
+        pages[node_of(block->vm->host, (fn_t)entry.payload)] += BLOCK_PAGES;
+    for (unsigned i = 0; entry.state == S2_TABLE && i < BLOCK_PAGES; i++) {
+        struct s2_entry page = pte_read(block, i);
+        if (page.state == S2_STANDBY)
+            pages[node_of(block->vm->host, (fn_t)page.payload)]++;
+    }
+}
+
+void mm_vm_standby_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES])
+{
+    memset(pages, 0, MM_MAX_NODES * sizeof(pages[0]));
+    for (unsigned r = 0; r < vm->nr_regions; r++)
+        for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT; i++) {
+            struct block *block = &vm->blocks[r][i];
+            lock_acquire(&block->lock);
+            count_standby(block, pages);
+            lock_release(&block->lock);
+        }
+}
+
 unsigned mm_slab_stat(struct mm_host *host, struct slab_stat *out, unsigned max)
 {
     if (max < 1)

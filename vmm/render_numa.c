@@ -108,8 +108,8 @@ static int render_vms(const json_t *vms, FILE *out)
     struct table table;
 
     fprintf(out, "Pages of the VMs by node\n");
-    table_init(&table, "llrr");
-    titles(&table, "vm policy node pages");
+    table_init(&table, "llrrr");
+    titles(&table, "vm policy node resident standby");
     for (size_t i = 0; i < json_array_size(vms); i++) {
         const json_t *vm = json_array_get(vms, i), *nodes = json_object_get(vm, "pages_by_node");
         for (size_t k = 0; k < json_array_size(nodes); k++) {
@@ -117,6 +117,7 @@ static int render_vms(const json_t *vms, FILE *out)
             table_cell(&table, "%s", k ? "" : text(vm, "policy"));
             put_node(&table, json_array_get(nodes, k));
             table_count(&table, number(json_array_get(nodes, k), "pages"));
+            table_count(&table, number(json_array_get(nodes, k), "standby_pages"));
         }
     }
     return finish(&table, 2, out);

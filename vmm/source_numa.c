@@ -23,6 +23,7 @@ static void collect_numa_vm(const struct source_vm *vm, struct view_numa_vm *out
 {
     out->name = vm->name;
     mm_vm_nodes(vm->mm, out->pages);
+    mm_vm_standby_nodes(vm->mm, out->standby_pages);
     for (unsigned i = 0; i < ARRAY_LEN(out->vcpus); i++) {
         struct view_numa_vcpu *vcpu = &out->vcpus[out->nr_vcpus];
         vcpu->vcpu = i;

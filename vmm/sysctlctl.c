@@ -38,7 +38,8 @@ static void print(const json_t *answer)
         printf("%s = %lld\n", name, (long long)json_integer_value(value));
     value = json_object_get(answer, "compacted_blocks");
     if (value)
-        printf("%lld blocks of 2 MiB became free in one piece\n", (long long)json_integer_value(value));
+        printf("%lld block%s of 2 MiB became free in one piece\n", (long long)json_integer_value(value),
+               json_integer_value(value) == 1 ? "" : "s");
 }
 
 int cmd_sysctl(int argc, char *const argv[], struct diag *diag)

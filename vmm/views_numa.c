@@ -138,7 +138,10 @@ json_t *view_numa(const struct view_numa *numa, const struct view_numa_vm *vms, 
         json_t *row = json_object();
         json_object_set_new(row, "name", view_text(vms[i].name));
         json_object_set_new(row, "policy", view_text(policy));
-        json_object_set_new(row, "pages_by_node", view_pages_by_node(numa->nodes, numa->nr_nodes, vms[i].pages));
+        json_t *pages = view_pages_by_node(numa->nodes, numa->nr_nodes, vms[i].pages);
+        json_object_set_new(row, "pages_by_node", pages);
+        for (unsigned n = 0; n < numa->nr_nodes; n++)
+            view_put(json_array_get(pages, n), "standby_pages", vms[i].standby_pages[n]);
         json_object_set_new(row, "vcpus", vcpu_list(&vms[i]));
         json_array_append_new(list, row);
     }

@@ -21,7 +21,8 @@ struct view_numa {
 
 struct view_numa_vm {
     const char *name;
-    uint64_t pages[MM_MAX_NODES]; /* in the guest, by node */
+    uint64_t pages[MM_MAX_NODES];         /* in the guest, by node */
+    uint64_t standby_pages[MM_MAX_NODES]; /* taken home with their content, by node */
     /* vCPUs that touched pages of which balancing or promotion wanted to know by whom */
     unsigned nr_vcpus;
     struct view_numa_vcpu {

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "mm/policy/access.h"
 #include "vmm/memhost.h"
 #include "vmm/memhost_numa.h"
 
@@ -112,6 +113,7 @@ static void rig_open(struct rig *rig, enum transport transport, struct mm_policy
     }
     const struct memhost_config config = {.transport = transport, .mm = rig->config, .policy = policy};
     ck_assert_msg(memhost_create(&config, &rig->mh, &diag) == 0, "%s", diag.text);
+    access_configure(memhost_mm(rig->mh), 0, NULL); /* what was touched stays where it is looked for */
     const struct mm_region region = {.start = {0}, .bytes = VM_BYTES};
     const struct memhost_vm_config vm = {.regions = &region, .nr_regions = 1, .nr_fault_threads = 1};
     ck_assert_msg(memhost_vm_add(rig->mh, &vm, &rig->vm, &diag) == 0, "%s", diag.text);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Placement on up to 8 nodes: each policy, what happens when a node is full, and a model under everything at once. */
+#include "mm/reclaim/lru.h"
 #include "tests/unit/mm_rig.h"
 #include "tests/unit/model_rng.h"
 
@@ -85,6 +86,34 @@ START_TEST(test_mm_nodes_bind_reclaims_from_itself_and_never_spills)
         mm_rig_verify(rig, 0, gfn);
     count(rig, pages);
     ck_assert_uint_eq(pages[0] + pages[2], 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* Of an idle guest all may be standby, which is on its node as before. */
+START_TEST(test_mm_nodes_standby_pages_of_a_vm_are_counted_where_they_are)
+{
+    const struct mm_config config = line_config(4, _i);
+    struct mm_rig *rig = rig_with(&config, _i ? MM_POLICY_INTERLEAVE : MM_POLICY_INTERLEAVE_PAGES, 0x6);
+    uint64_t inside[MM_MAX_NODES], standby[MM_MAX_NODES];
+    touch_all_from(rig, 0, 4 * BLOCK_PAGES, 0);
+    mm_vm_standby_nodes(rig->vm, standby);
+    ck_assert_uint_eq(standby[1] + standby[2], 0);
+    for (unsigned b = 0; b < 4; b++) {
+        struct block *block = vm_block(rig->vm, b * BLOCK_PAGES);
+        lock_acquire(&block->lock);
+        if (_i)
+            ck_assert_uint_eq(lru_arm_block(rig->thread[0], block, (nodemask_t)-1), BLOCK_PAGES);
+        else
+            ck_assert_int_eq(lru_take_block(rig->thread[0], block), 0);
+        lock_release(&block->lock);
+    }
+    ck_assert_int_eq(touch_from(rig, 0, 0), 0);
+    mm_vm_nodes(rig->vm, inside);
+    mm_vm_standby_nodes(rig->vm, standby);
+    ck_assert_uint_gt(inside[1] + inside[2], 0);
+    for (unsigned n = 0; n < MM_MAX_NODES; n++)
+        ck_assert_uint_eq(inside[n] + standby[n], n == 1 || n == 2 ? 2 * BLOCK_PAGES : 0);
     mm_rig_destroy(rig);
 }
 END_TEST
@@ -401,6 +430,7 @@ int main(void)
     TCase *cases = tcase_create("placement");
     tcase_add_loop_test(cases, test_mm_nodes_bind_puts_all_pages_on_its_nodes, 0, 2);
     tcase_add_loop_test(cases, test_mm_nodes_bind_reclaims_from_itself_and_never_spills, 0, 2);
+    tcase_add_loop_test(cases, test_mm_nodes_standby_pages_of_a_vm_are_counted_where_they_are, 0, 2);
     tcase_add_test(cases, test_mm_nodes_bind_without_a_store_is_out_of_memory_while_others_are_free);
     tcase_add_test(cases, test_mm_nodes_preferred_goes_on_at_the_nearest);
     tcase_add_loop_test(cases, test_mm_nodes_interleave_by_block_is_even, 0, 2);

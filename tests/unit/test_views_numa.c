@@ -86,17 +86,20 @@ START_TEST(test_views_numa_shows_nodes_distances_budgets_counters_and_vms)
                                    "     1       101          7             0              90           0           0\n"
                                    "     2       102          7             0              90           0           0\n"
                                    "Pages of the VMs by node\n"
-                                   "  vm   policy                       node  pages\n"
-                                   "  vm0  interleave by 2M, nodes 0-1     0  1,000\n"
-                                   "                                       1  1,001\n"
-                                   "                                       2      0\n"
+                                   "  vm   policy                       node  resident  standby\n"
+                                   "  vm0  interleave by 2M, nodes 0-1     0     1,000       24\n"
+                                   "                                       1     1,001        0\n"
+                                   "                                       2         0        0\n"
                                    "Touches of pages that were out to see who touches them\n"
                                    "  vm   vcpu  node  hint_faults  local\n"
                                    "  vm0     0     1           20     15\n"
                                    "          3     0            1      0\n";
     struct fixture *f = make();
-    const struct view_numa_vm vm = {
-        .name = "vm0", .pages = {1000, 1001, 0}, .nr_vcpus = 2, .vcpus = {{0, {1, 20, 15}}, {3, {0, 1, 0}}}};
+    const struct view_numa_vm vm = {.name = "vm0",
+                                    .pages = {1000, 1001, 0},
+                                    .standby_pages = {24},
+                                    .nr_vcpus = 2,
+                                    .vcpus = {{0, {1, 20, 15}}, {3, {0, 1, 0}}}};
     char *text = rendered("numa", view_numa(&f->numa, &vm, 1));
     ck_assert_msg(strncmp(text, expected, strlen(expected)) == 0, "%s", text);
     free(text);
@@ -118,7 +121,7 @@ START_TEST(test_views_numa_of_one_node_that_is_not_bound_says_so)
     ck_assert_ptr_nonnull(strstr(text, "This host has one node\n"));
     ck_assert_ptr_nonnull(strstr(text, "Not bound: "));
     ck_assert_ptr_nonnull(strstr(text, "   any  64 MiB"));
-    ck_assert_ptr_nonnull(strstr(text, "  vm0  none     any      5\n"));
+    ck_assert_ptr_nonnull(strstr(text, "  vm0  none     any         5        0\n"));
     ck_assert_ptr_null(strstr(text, "Distances"));
     free(text);
     text = rendered("tiers", view_tiers(&f->numa));

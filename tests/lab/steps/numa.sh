@@ -34,9 +34,10 @@ mapped() {
          } END { if (most >= 1000) print all }' /proc/$ebb_pid/numa_maps
 }
 
-# run_policy WORD...: a guest that has filled 48 MiB and stands still; its pages by node in $on0 $on1 $on2.
+# run_policy WORD...: a guest that has filled 48 MiB and stands still, unsampled, so all of that stays in it; its pages by
+# node in $on0 $on1 $on2.
 run_policy() {
-    start_ebb --memory 64M --workload 'fill:48M;idle:300s' "$@"
+    start_ebb --sample 0 --memory 64M --workload 'fill:48M;idle:300s' "$@"
     wait_line '^ebbguest' 20
     until [ "$(show free resident_bytes)" -ge 50331648 ]; do
         kill -0 $ebb_pid 2>/dev/null || { cat $work/ebb.log; fail "ebb $* has ended"; }
