@@ -121,8 +121,8 @@ static int name_file(const struct outfile *out)
 static int finish(struct outfile *out, int error, struct diag *diag)
 {
     if (error)
-        diag_set(diag, EXIT_GUEST, "the results could not be written to %.200s: %s", out->path ? out->path : "-",
-                 strerror(errno));
+        diag_set(diag, EXIT_GUEST, "the results could not be written to %.200s: %s",
+                 out->path ? out->path : "standard output", strerror(errno));
     outfile_cancel(out);
     return error;
 }

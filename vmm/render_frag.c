@@ -56,7 +56,7 @@ static void put_index(const json_t *json, const char *title, const char *name, F
         fprintf(out, "%6s ", text(row, "plane"));
         for (size_t order = 0; order <= MAX_ORDER; order++) {
             int64_t value = json_integer_value(json_array_get(values, order)), size = value < 0 ? -value : value;
-            fprintf(out, " %s%" PRId64 ".%03" PRId64, value < 0 ? "-" : "", size / 1000, size % 1000);
+            fprintf(out, " %s%" PRId64 ".%03" PRId64, value < 0 ? "-" : " ", size / 1000, size % 1000);
         }
         fputc('\n', out);
     }

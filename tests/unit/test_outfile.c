@@ -166,6 +166,24 @@ START_TEST(test_outfile_full_device_is_told)
 }
 END_TEST
 
+START_TEST(test_outfile_full_standard_output_is_called_by_its_name)
+{
+    struct place p;
+    set_up(&p);
+    int was = dup(1), full = open("/dev/full", O_WRONLY);
+    ck_assert(was >= 0 && full >= 0);
+    ck_assert_int_eq(dup2(full, 1), 1);
+    int opened = outfile_open("--json", "-", &p.file, &p.diag), error = opened ? 0 : commit(&p, 1);
+    ck_assert_int_eq(dup2(was, 1), 1);
+    close(full);
+    close(was);
+    ck_assert_int_eq(opened, 0);
+    ck_assert_int_eq(error, -1);
+    ck_assert_ptr_nonnull(strstr(p.diag.text, "to standard output: No space"));
+    tear_down(&p);
+}
+END_TEST
+
 static const char *const refused[] = {"", "/", "/missing-directory/out.json", "/dev/null/out.json", "/proc/out.json"};
 
 START_TEST(test_outfile_that_cannot_be_written_is_found_at_once)
@@ -191,6 +209,7 @@ int main(void)
     tcase_add_test(tc, test_outfile_through_a_link_writes_its_target);
     tcase_add_test(tc, test_outfile_device_stays_a_device);
     tcase_add_test(tc, test_outfile_full_device_is_told);
+    tcase_add_test(tc, test_outfile_full_standard_output_is_called_by_its_name);
     tcase_add_loop_test(tc, test_outfile_that_cannot_be_written_is_found_at_once, 0,
                         (int)(sizeof(refused) / sizeof(refused[0])));
     suite_add_tcase(suite, tc);

@@ -51,9 +51,10 @@ static const struct {
      " \"extfrag_index_thousandths\": [-1000, -500, 0, 1, 45, 999, 1000, 0, 0, 0, 7],"
      " \"unusable_index_thousandths\": [0, 10, 200, 1000]}]}",
      "extfrag_index by order: -1.000 would succeed; towards 0 lack of memory, towards 1 fragmentation\n"
-     "Node    0, zone     Huge, filled  -1.000 -0.500 0.000 0.001 0.045 0.999 1.000 0.000 0.000 0.000 0.007\n"
+     "Node    0, zone     Huge, filled  -1.000 -0.500  0.000  0.001  0.045  0.999  1.000  0.000  0.000  0.000  0.007\n"
      "unusable_index by order: share of free memory in blocks that are too small\n"
-     "Node    0, zone     Huge, filled  0.000 0.010 0.200 1.000 0.000 0.000 0.000 0.000 0.000 0.000 0.000\n"},
+     "Node    0, zone     Huge, filled   0.000  0.010  0.200  1.000  0.000  0.000  0.000  0.000  0.000  0.000  "
+     "0.000\n"},
     {"swaps",
      "{\"swaps\": [{\"filename\": \"/a.swap\", \"type\": \"file\", \"size_bytes\": 1048576, \"used_bytes\": 4096,"
      " \"priority\": -2, \"read_pages\": 1234, \"written_pages\": 7, \"read_errors\": 1, \"write_errors\": 2}]}",
