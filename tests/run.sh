@@ -103,7 +103,9 @@ run_variant() {
         # shellcheck disable=SC2254
         case $program in ${TESTS:-*}) ;; *) continue ;; esac
         # One thread, and minutes under the thread sanitizer; test_mm_threads is the one for threads.
-        case $variant/$program in tsan/test_mm | tsan/test_mm_give | tsan/test_mm_give_model) continue ;; esac
+        case $variant/$program in
+        tsan/test_mm | tsan/test_mm_give | tsan/test_mm_give_model | tsan/test_access_model | tsan/test_mm_tier_zipf) continue ;;
+        esac
         run_program "$variant/$program" "${prefix[@]}" "build/$variant/${source%.c}"
     done
     [ "$variant" != coverage ] || tests/coverage.sh build/coverage

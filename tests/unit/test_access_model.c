@@ -22,7 +22,8 @@ static struct access_idle sum_of(const struct access_rig *a)
 START_TEST(test_access_idle_histogram_agrees_with_a_model_of_all_accesses)
 {
     struct access_rig *a = access_rig_create(&huge, 64 * MIB);
-    const uint64_t blocks = 24, step = 100 * MS;
+    const gfn_t blocks = 24;
+    const uint64_t step = 100 * MS;
     access_touch_pages(a, 0, blocks * BLOCK_PAGES);
     for (unsigned t = 1; t <= 800; t++) {
         access_pass(a, step);
