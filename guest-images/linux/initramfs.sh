@@ -4,8 +4,9 @@
 # initramfs.sh ROOT FILE PROGRAM...
 #
 # Puts each program, a path or a command's name, into ROOT/bin with the shared libraries that it needs at their own
-# paths, and packs ROOT as the initramfs FILE. Programs come without debugging symbols. Not compressed: unpacking would
-# cost more than reading it.
+# paths, and packs ROOT as the initramfs FILE. A PROGRAM lib*.so* is a library that one of them loads as it runs: it goes
+# to its own path, too. Programs come without debugging symbols. Not compressed: unpacking would cost more than reading
+# it.
 set -eu
 
 root=$1 file=$2
@@ -18,10 +19,13 @@ for program in "$@"; do
         echo "ebb: no $program here: tools/install-deps.sh test" >&2
         exit 3
     }
-    strip -o "$root/bin/$(basename "$path")" "$path"
-    { ldd "$path" 2>/dev/null || true; } | sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/\1/p' | while read -r library; do
-        mkdir -p "$root$(dirname "$library")"
-        cp -L "$library" "$root$library"
+    libraries=$({ ldd "$path" 2>/dev/null || true; } | sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/\1/p')
+    case $path in
+    */lib*.so*) libraries="$libraries $path" ;;
+    *) strip -o "$root/bin/$(basename "$path")" "$path" ;;
+    esac
+    for library in $libraries; do
+        install -D "$library" "$root$library"
     done
 done
 (cd "$root" && find . | LC_ALL=C sort | cpio -o --quiet -H newc -R 0:0) >"$file.part"

@@ -9,6 +9,9 @@ LAB_QEMU_FILES := $(addprefix /usr/share/qemu/,bios-microvm.bin linuxboot_dma.bi
 LAB_PROGRAMS := build/ebb $(patsubst tests/vm/%.c,build/release/tests/vm/%,$(VM_SRC)) \
 	$(addprefix build/release/tests/unit/,test_hostmem_node test_memhost_numa)
 
+# What ebb loads when it draws.
+LAB_LIBRARIES = $(shell gcc -print-file-name=libcairo.so.2)
+
 build/lab/keepvm: $(LAB_DIR)/keepvm.c | build/.libraries
 	@mkdir -p $(@D)
 	gcc -std=c11 -D_GNU_SOURCE -O2 -static $(WARNINGS) -o $@ $<
@@ -44,4 +47,4 @@ build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keepvm 
 	@cp -r $(LAB_DIR)/steps $(LAB_DIR)/bench build/lab/root/lab/
 	@cp $(LAB_DIR)/init.sh build/lab/root/init
 	@$(LINUX_DIR)/modules.sh build/linux/modules build/lab/root/modules $(LAB_MODULES)
-	@$(LINUX_DIR)/initramfs.sh build/lab/root $@ busybox build/lab/keepvm build/lab/corepages build/lab/peer $(LAB_PROGRAMS)
+	@$(LINUX_DIR)/initramfs.sh build/lab/root $@ busybox build/lab/keepvm build/lab/corepages build/lab/peer $(LAB_PROGRAMS) $(LAB_LIBRARIES)
