@@ -85,6 +85,12 @@ struct host_ops {
      */
     bool keeps_tables;
 
+    /*
+     * CPU time that faults in an empty block take in vCPUs before anybody is asked, beside that of mm_fault: where
+     * keeps_tables, the kernel zeroes 2 MiB first, for nothing.
+     */
+    uint32_t block_fault_ns;
+
     /* place makes no huge page of the kernel's (a copying transport): nothing is won by placing 2 MiB once more as one. */
     bool no_huge;
 };

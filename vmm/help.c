@@ -101,7 +101,7 @@ static const char run_help[] =
     "                            home for a moment (refault, the default), or by the kernel's DAMON or\n"
     "                            idle page bitmap where it has them; auto: the first of those, or refault\n"
     "  --sample PCT              what refault may cost, in percent of one CPU; 0: nothing is taken for that\n"
-    "                            alone; default 1, with --kernel 0\n"
+    "                            alone; default 1\n"
     "\n"
     "What you see\n"
     "  --api SOCKET        where `ebb show` finds this run; none for no API; default: a socket in\n"

@@ -7,11 +7,13 @@
  *              0xb (Intel), 0x80000001, 0x80000008, 0x8000001d, 0x8000001e (AMD). 0x1f is left out: kernels then read 0xb
  *   clocks     the TSC's frequency by leaf 0x40000010, where the TSC never changes its own; kvmclock says it anyway.
  *              Not leaf 0x15: its crystal would also be taken for the APIC timer's clock, which KVM runs at 1 GHz
+ *   faults     not asynchronous: a vCPU waits for its page
  *
  * Sources: Intel SDM vol. 2A "CPUID", AMD APM vol. 3 appendix E, Linux Documentation/virt/kvm/x86/cpuid.rst.
  */
 #include "vmm/kvm.h"
 
+#include <asm/kvm_para.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -25,9 +27,13 @@
 #define LEVEL_SMT 1u
 #define LEVEL_CORE 2u
 #define KVM_LEAF 0x40000000u
+#define KVM_FEATURES_LEAF 0x40000001u
 #define KVM_TIMING_LEAF 0x40000010u
 #define APIC_BUS_KHZ 1000000u /* KVM's APIC timer counts ns */
-#define INVARIANT_TSC 0x100u  /* edx of 0x80000007 */
+/* docs/decisions/006-no-async-page-faults.md */
+#define ASYNC_PAGE_FAULTS                                                                                              \
+    (1u << KVM_FEATURE_ASYNC_PF | 1u << KVM_FEATURE_ASYNC_PF_VMEXIT | 1u << KVM_FEATURE_ASYNC_PF_INT)
+#define INVARIANT_TSC 0x100u /* edx of 0x80000007 */
 
 /* The processor package that a vCPU is in. */
 struct package {
@@ -77,6 +83,9 @@ static void set_leaf(struct kvm_cpuid_entry2 *leaf, unsigned index, const struct
         set_cache(leaf, nr_cpus);
         if (leaf->eax & 0x1f)
             put_bits(&leaf->eax, 26, 6, (1u << package->bits) - 1);
+        break;
+    case KVM_FEATURES_LEAF:
+        leaf->eax &= ~ASYNC_PAGE_FAULTS;
         break;
     case 0x80000001:
         leaf->ecx = nr_cpus > 1 ? leaf->ecx | AMD1_ECX_CMP_LEGACY : leaf->ecx & ~AMD1_ECX_CMP_LEGACY;

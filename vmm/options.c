@@ -583,8 +583,6 @@ static int check_linux(const struct parse *p)
     return options_check_linux(&o->linux, o->nr_vms, p->diag);
 }
 
-#define SAMPLE_NOT_SAID UINT32_MAX
-
 static int finish(struct parse *p)
 {
     struct run_options *o = p->out;
@@ -599,12 +597,6 @@ static int finish(struct parse *p)
         o->mm.budget_bytes = options_whole_budget(o->memory_bytes + o->linux.hotplug_bytes, o->nr_vms);
     if (check_backend(p) || check_sizes(p) || options_numa_check(&o->numa, p->diag))
         return -1;
-    /*
-     * A Linux guest on a host where a fault takes tens of milliseconds (the lab) stood still: all it ran on was taken home
-     * once a second.
-     */
-    if (o->sample_mpct == SAMPLE_NOT_SAID)
-        o->sample_mpct = o->has_kernel ? 0 : ACCESS_QUOTA_DEFAULT_MPCT;
     if (o->has_kernel && !o->linux.cmdline[0])
         return options_parse_cmdline(OPTIONS_CMDLINE, &o->linux, p->diag);
     if (o->has_kernel)
@@ -626,7 +618,7 @@ int options_parse_run(int argc, char *const argv[], struct run_options *out, str
     out->nr_cpus = 1;
     out->nr_vms = 1;
     out->mm.thp = true;
-    out->sample_mpct = SAMPLE_NOT_SAID;
+    out->sample_mpct = ACCESS_QUOTA_DEFAULT_MPCT;
     out->mm.collapse_pct = 1;
     for (int i = 0; i < argc; i++)
         if (read_option(&p, argc, argv, &i))

@@ -13,7 +13,7 @@
  * Between an access and the next look nothing is known. What came back after `wait` is taken to be touched that often
  * still; what is armed is idle since its last known access.
  *
- * Quota: samples cost the scanner's time and the faults' time. Both are measured; a look is paid for, with the fault that
+ * Quota: samples cost the scanner's time and the faults' time, in mm/ and in the vCPU. Both are measured; a look is paid for, with the fault that
  * it may bring, before it is taken, from a purse that fills by the quota of each second and holds one second's worth:
  *
  *   time spent on samples <= quota * time + one second's worth + the faults of memory that was idle and is not any more

@@ -88,7 +88,7 @@ bool access_came_huge(struct block *block, const struct s2_entry *old, uint64_t 
 void access_rebuilt(struct block *block);
 /* What is kept of the block agrees with its entries. No lock needed: no other thread is in mm. */
 bool access_check(const struct block *block, const char **why);
-/* The fault that gave a sampled page or frame back took @ns. No lock held. */
+/* The fault that gave a sampled page or frame back took @ns in mm/. No lock held. */
 void access_pay_fault(struct mm_host *host, enum access_kind kind, uint64_t ns);
 
 #endif

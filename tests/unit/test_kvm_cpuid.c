@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NR_LEAVES 12
+#define NR_LEAVES 13
 #define INTEL 0x756e6547u /* "Genu" */
 #define AMD 0x68747541u   /* "Auth" */
 #define CACHE(level) (1u | (level) << 5)
@@ -26,6 +26,7 @@ static void rig_init(struct rig *rig, uint32_t vendor, unsigned nr_cpus, unsigne
         {.function = 0xb, .eax = 7},
         {.function = 0x1f, .eax = 7},
         {.function = 0x40000000, .eax = 0x40000001},
+        {.function = 0x40000001, .eax = 0x01ffffff},
         {.function = 0x80000001, .ecx = 2},
         {.function = 0x80000008, .ecx = 0x3007},
         {.function = 0x8000001d, .index = 0, .eax = CACHE(1) | 0xfffu << 14},
@@ -116,6 +117,20 @@ START_TEST(test_kvm_cpuid_with_nodes_has_packages_with_their_own_caches)
 }
 END_TEST
 
+/* See docs/decisions/006: it was KVM that kept the vCPU from the page. */
+START_TEST(test_a_guest_that_was_told_of_async_page_faults_stood_still)
+{
+    struct rig rig;
+
+    rig_init(&rig, AMD, 1, 0);
+    struct kvm_cpuid2 *cpuid = kvm_cpuid_make(&rig.kvm, 0, 0);
+    ck_assert_ptr_nonnull(cpuid);
+    ck_assert_uint_eq(leaf(cpuid, 0x40000001, 0)->eax, 0x01ffffff & ~(1u << 4 | 1u << 10 | 1u << 14));
+    free(cpuid);
+    free(rig.host);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("kvm_cpuid");
@@ -123,6 +138,7 @@ int main(void)
 
     tcase_add_loop_test(tc, test_kvm_cpuid_without_nodes_is_one_package, 0, 2);
     tcase_add_loop_test(tc, test_kvm_cpuid_with_nodes_has_packages_with_their_own_caches, 0, 2);
+    tcase_add_test(tc, test_a_guest_that_was_told_of_async_page_faults_stood_still);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -93,10 +93,6 @@ START_TEST(test_options_every_option_is_read)
     ck_assert(o.quiet);
     ck_assert_int_eq(o.access, ACCESS_REFAULT);
     ck_assert_uint_eq(o.sample_mpct, 1000);
-    ck_assert_int_eq(parse("--kernel /dev/null", &o, &diag), 0);
-    ck_assert_uint_eq(o.sample_mpct, 0);
-    ck_assert_int_eq(parse("--kernel /dev/null --sample 1", &o, &diag), 0);
-    ck_assert_uint_eq(o.sample_mpct, 1000);
     ck_assert_int_eq(parse("--access auto --sample 0.25", &o, &diag), 0);
     ck_assert_int_eq(o.access, ACCESS_AUTO);
     ck_assert_uint_eq(o.sample_mpct, 250);
