@@ -75,7 +75,7 @@ static void *serve(void *arg)
             send_text(late, s->first);
         }
     }
-    send_text(late, ANSWER + strlen(s->first));
+    send_text(late, &ANSWER[strlen(s->first)]);
     close(late);
     return NULL;
 }
