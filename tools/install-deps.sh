@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# install-deps.sh [--check] build|test
+# install-deps.sh [--check] build|test|run
 #
-# Installs the Debian packages that are missing for building Ebb, or for testing it; says which in one line.
+# Installs the Debian packages that are missing for building Ebb, for testing it, or for running a build/ebb that was
+# built elsewhere; says which in one line.
 # --check installs nothing: it names what is missing and fails.
 set -eu
 
@@ -21,8 +22,22 @@ libnuma-dev        numa.h
 libcairo2-dev      cairo/cairo.h
 "
 # What building does without: installed with it where the package is to be had, never asked for by --check.
-optional_packages="
+optional_build_packages="
 libcapstone-dev    capstone/capstone.h
+"
+run_packages="
+liblz4-1           /usr/lib/*/liblz4.so.1
+libzstd1           /usr/lib/*/libzstd.so.1
+libxxhash0         /usr/lib/*/libxxhash.so.0
+liburing2          /usr/lib/*/liburing.so.2
+libmicrohttpd12    /usr/lib/*/libmicrohttpd.so.12
+libjansson4        /usr/lib/*/libjansson.so.4
+libnuma1           /usr/lib/*/libnuma.so.1
+"
+# For an ebb that was built with libcapstone-dev, and for the pictures of ebb heatmap --png.
+optional_run_packages="
+libcapstone4       /usr/lib/*/libcapstone.so.4
+libcairo2          /usr/lib/*/libcairo.so.2
 "
 test_packages="
 check              check.h
@@ -44,9 +59,9 @@ numactl            !numactl
 PATH=$PATH:/usr/sbin:/sbin
 
 is_there() {
+    # shellcheck disable=SC2086
     case $1 in
     !*) command -v "${1#!}" >/dev/null ;;
-    # shellcheck disable=SC2086
     /*) ls $1 >/dev/null 2>&1 ;;
     *) echo "#include <$1>" | gcc -E -x c - >/dev/null 2>&1 ;;
     esac
@@ -63,11 +78,16 @@ if [ "${1-}" = --check ]; then
     check=yes
     shift
 fi
+optional_packages=$optional_build_packages
 case ${1-} in
 build) missing=$(missing_of "$build_packages") ;;
 test) missing=$(missing_of "$build_packages$test_packages") ;;
+run)
+    missing=$(missing_of "$run_packages")
+    optional_packages=$optional_run_packages
+    ;;
 *)
-    echo "usage: install-deps.sh [--check] build|test" >&2
+    echo "usage: install-deps.sh [--check] build|test|run" >&2
     exit 2
     ;;
 esac
@@ -80,8 +100,7 @@ if [ -z "$missing" ] && { ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]
 fi
 
 if [ $check = yes ]; then
-    echo "ebb: missing packages:$missing" >&2
-    echo "ebb: 'make deps' and 'make run' install them (as root, with apt); or: apt-get install$missing" >&2
+    echo "ebb: missing packages; as root, 'tools/install-deps.sh $1' installs them, or: apt-get install$missing" >&2
     exit 3
 fi
 if ! command -v apt-get >/dev/null; then

@@ -4,6 +4,7 @@
 #include "vmm/socket.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,15 @@
 #include <unistd.h>
 
 #define MAX_ANSWER_BYTES (16u << 20)
+#define GET_SILENCES 6u
+
+struct call {
+    int fd;
+    const char *socket_path;
+    unsigned silence_ms;
+    bool may_last; /* as long as other requests are answered */
+    struct diag *diag;
+};
 
 static int broken(struct diag *diag, const char *why)
 {
@@ -34,9 +44,83 @@ static int send_all(int fd, const char *text, struct diag *diag)
     return 0;
 }
 
-/* Everything until the server closes, with a 0 behind it; the caller frees. NULL with diag. */
-static char *receive_all(int fd, struct diag *diag)
+/* --- an ebb that says nothing -------------------------------------------------------------------------- */
+
+/* True when process @pid is stopped, by a signal or a debugger. */
+static bool is_stopped(pid_t pid)
 {
+    char path[40], text[256] = "";
+
+    snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return false;
+    size_t nr = fread(text, 1, sizeof(text) - 1, file);
+    fclose(file);
+    text[nr] = '\0';
+    const char *state = strrchr(text, ')'); /* the end of the name, proc(5) */
+    return state && (strncmp(state, ") T", 3) == 0 || strncmp(state, ") t", 3) == 0);
+}
+
+/* True when another request, one that nothing holds up, is answered, or refused as at the end of a run. */
+static bool answers_others(const struct call *c)
+{
+    const char *request = "GET / HTTP/1.0\r\nHost: ebb\r\n\r\n";
+    struct diag refused = {0};
+    int fd = socket_connect(c->socket_path, c->silence_ms, &refused);
+
+    if (fd < 0)
+        return refused.code != EXIT_GUEST;
+    struct pollfd in = {.fd = fd, .events = POLLIN};
+    bool answered = send_all(fd, request, &refused) || poll(&in, 1, (int)c->silence_ms) > 0;
+    close(fd);
+    return answered;
+}
+
+/* After @nr_silences times of silence: 0 when the answer is there or may come yet, or -1 with diag. */
+static int wait_on(const struct call *c, unsigned nr_silences)
+{
+    struct pollfd in = {.fd = c->fd, .events = POLLIN};
+    struct ucred peer = {0}; /* who listens */
+    socklen_t bytes = sizeof(peer);
+    char who[40] = "that ebb";
+
+    if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 && peer.pid > 0) /* 0: of another container */
+        snprintf(who, sizeof(who), "that ebb, process %ld,", (long)peer.pid);
+    if (peer.pid > 0 && is_stopped(peer.pid))
+        return diag_set(c->diag, EXIT_GUEST, "%s is stopped; `kill -CONT %ld` lets it go on", who, (long)peer.pid);
+    bool alive = answers_others(c);
+    if ((alive && (c->may_last || nr_silences < GET_SILENCES)) || poll(&in, 1, 0) > 0)
+        return 0;
+    return diag_set(c->diag, EXIT_GUEST,
+                    "%s has not answered for %.3g seconds: it hangs, or the host is overloaded; try again, or end it "
+                    "with `kill`",
+                    who, (nr_silences + !alive) * c->silence_ms / 1000.0);
+}
+
+/* 0 as soon as there is something to receive, or -1 with diag: nothing will come. */
+static int await(const struct call *c)
+{
+    struct pollfd in = {.fd = c->fd, .events = POLLIN};
+    int nr;
+
+    for (unsigned nr_silences = 0;;) {
+        nr = poll(&in, 1, (int)c->silence_ms);
+        if (nr > 0)
+            return 0;
+        if (nr < 0 && errno != EINTR)
+            return diag_set(c->diag, EXIT_GUEST, "waiting for the answer: %s", strerror(errno));
+        if (nr == 0 && wait_on(c, ++nr_silences))
+            return -1;
+    }
+}
+
+/* --- one request ---------------------------------------------------------------------------------------- */
+
+/* Everything until the server closes, with a 0 behind it; the caller frees. NULL with diag. */
+static char *receive_all(const struct call *c)
+{
+    struct diag *diag = c->diag;
     size_t used = 0, room = 0;
     char *text = NULL;
 
@@ -50,7 +134,9 @@ static char *receive_all(int fd, struct diag *diag)
             }
             text = more;
         }
-        ssize_t got = recv(fd, text + used, room - used - 1, 0);
+        if (await(c))
+            break;
+        ssize_t got = recv(c->fd, text + used, room - used - 1, 0);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0) {
@@ -97,7 +183,7 @@ static int read_answer(const char *text, json_t **out, struct diag *diag)
     return -1;
 }
 
-static int talk(int fd, const char *method, const char *path, const char *body, json_t **out, struct diag *diag)
+static int talk(const struct call *c, const char *method, const char *path, const char *body, json_t **out)
 {
     char head[512];
     int nr = snprintf(head, sizeof(head),
@@ -105,19 +191,19 @@ static int talk(int fd, const char *method, const char *path, const char *body, 
                       method, path, strlen(body));
 
     if (nr >= (int)sizeof(head))
-        return diag_set(diag, EXIT_USAGE, "the request is too long");
-    if (send_all(fd, head, diag) || send_all(fd, body, diag))
+        return diag_set(c->diag, EXIT_USAGE, "the request is too long");
+    if (send_all(c->fd, head, c->diag) || send_all(c->fd, body, c->diag))
         return -1;
-    char *text = receive_all(fd, diag);
+    char *text = receive_all(c);
     if (!text)
         return -1;
-    int error = read_answer(text, out, diag);
+    int error = read_answer(text, out, c->diag);
     free(text);
     return error;
 }
 
-int client_request(const char *socket_path, const char *method, const char *path, const json_t *body, json_t **out,
-                   struct diag *diag)
+int client_request_within(unsigned silence_ms, const char *socket_path, const char *method, const char *path,
+                          const json_t *body, json_t **out, struct diag *diag)
 {
     char found[SOCKET_PATH_BYTES];
 
@@ -129,10 +215,22 @@ int client_request(const char *socket_path, const char *method, const char *path
     char *text = body ? json_dumps(body, JSON_COMPACT) : strdup("");
     if (!text)
         return diag_set(diag, EXIT_GUEST, "out of memory");
-    int fd = socket_connect(socket_path, diag);
-    int error = fd < 0 ? -1 : talk(fd, method, path, text, out, diag);
-    if (fd >= 0)
-        close(fd);
+    const struct call call = {
+        .fd = socket_connect(socket_path, silence_ms, diag),
+        .socket_path = socket_path,
+        .silence_ms = silence_ms,
+        .may_last = strcmp(method, "GET") != 0,
+        .diag = diag,
+    };
+    int error = call.fd < 0 ? -1 : talk(&call, method, path, text, out);
+    if (call.fd >= 0)
+        close(call.fd);
     free(text);
     return error;
+}
+
+int client_request(const char *socket_path, const char *method, const char *path, const json_t *body, json_t **out,
+                   struct diag *diag)
+{
+    return client_request_within(CLIENT_SILENCE_MS, socket_path, method, path, body, out, diag);
 }

@@ -2,6 +2,7 @@
 /* What `ebb help`, `ebb COMMAND --help` and `ebb version` print, and the list of commands. */
 #include "vmm/commands.h"
 
+#include "vmm/options.h"
 #include "vmm/suggest.h"
 
 #include <stdio.h>
@@ -19,99 +20,7 @@ static const char run_help[] =
     "  ebb run --vms 4 --memory 128M --budget 128M --zram 64M --workload \"fill:96M;verify\"\n"
     "  ebb run --workload help           the little language of workloads\n"
     "  ebb run --kernel vmlinuz --initrd initrd.img --memory 512M --disk disk.img\n"
-    "\n"
-    "What the VMs are\n"
-    "  --memory SIZE       memory each VM believes it has, a multiple of 2M; default 256M\n"
-    "  --cpus N            vCPUs of each VM, 1 to 64; default 1\n"
-    "  --guest-numa node=N,memory=SIZE[,cpus=LIST][,host=N]\n"
-    "                      a NUMA node that the guest sees, up to 8, numbered from 0; together they have\n"
-    "                      all memory and each vCPU once. LIST: vCPUs and ranges joined by colons, as in\n"
-    "                      0-1:3; without it the node is memory only. host: the host's node it stands for\n"
-    "  --guest-distance A,B,N\n"
-    "                      how far nodes A and B are, both ways, 11 to 254; default 20\n"
-    "  --vms N             VMs in this process, 1 to 256; they share budget, zram and swap; default 1\n"
-    "  --workload SPEC     what the guest does; default: fill 25/32 of its memory, use it unevenly,\n"
-    "                      verify every page\n"
-    "\n"
-    "Linux guests, instead of a workload\n"
-    "  --kernel FILE       bzImage or ELF vmlinux\n"
-    "  --initrd FILE       initial RAM disk\n"
-    "  --cmdline TEXT      replaces \"reboot=k panic=-1 random.trust_cpu=on 8250.nr_uarts=1 pci=off\";\n"
-    "                      console=ttyS0 stays before it unless TEXT names a console. A guest that you\n"
-    "                      trust boots faster with mitigations=off, and any with quiet\n"
-    "  --disk FILE[,readonly][,direct][,queues=N][,id=TEXT]\n"
-    "                      raw file or block device; direct: past the host's page cache; up to 8\n"
-    "  --net tap=NAME[,mac=02:00:00:00:00:01]\n"
-    "                      a tap device that exists; up to 2\n"
-    "  --console           standard input is typed into the guest's console; on a terminal the guest has\n"
-    "                      it, and Ctrl-A x ends the run\n"
-    "  --console-port name=NAME,path=SOCKET\n"
-    "                      /dev/virtio-ports/NAME in the guest is a Unix socket here; up to 3\n"
-    "  --vsock cid=N,path=SOCKET\n"
-    "                      sockets between guest and host\n"
-    "  --balloon [reporting=on|off][,hinting=on|off][,deflate-on-oom=on|off][,stats=SECONDS]\n"
-    "                      what the balloon offers; default all of it, statistics only when asked\n"
-    "  --no-balloon        none at all\n"
-    "  --hotplug-memory SIZE[,node=N]\n"
-    "                      memory that can be plugged while it runs (virtio-mem); default none. node: of\n"
-    "                      which node of --guest-numa it is; default the first\n"
-    "  Devices may be given with a workload, too: for its step hostile, which attacks them.\n"
-    "  With --vms, %d in the name of a disk, tap or socket becomes the VM's number; disks without it\n"
-    "  must be readonly.\n"
-    "\n"
-    "What they get\n"
-    "  --budget SIZE       host memory for all guests, zram included, at least 8M. The limit is hard.\n"
-    "                      Default: all guest memory and a little more, so that nothing has to leave\n"
-    "  --zram SIZE[,algo=lz4|zstd][,level=N]\n"
-    "                      part of the budget that may hold compressed pages; default none\n"
-    "  --swap FILE[,size=SIZE][,prio=N][,discard]\n"
-    "                      swap file or block device; may be given several times; default none.\n"
-    "                      A FILE that does not exist needs a size, and is gone afterwards\n"
-    "\n"
-    "Where it is, on hosts with several NUMA nodes (numactl -H lists them, and ebb show numa)\n"
-    "  --numa policy=bind,nodes=0-1          on these nodes and nowhere else\n"
-    "  --numa policy=preferred,node=1        on this one while it has room, then on the nearest\n"
-    "  --numa policy=interleave,nodes=0-1[,unit=2M|4K]\n"
-    "                                        on these in turn\n"
-    "  --numa policy=local[,nodes=0-1]       on the node of the vCPU that touches a page first\n"
-    "                      Default: none of these, the kernel places pages. Sets of nodes: 0-1, or 0-1+3;\n"
-    "                      they are joined by +, as commas come between the parts of an option\n"
-    "  --node-budget NODE=SIZE\n"
-    "                      how much of the budget is on a node; once for each, the rest is divided\n"
-    "  --tiers fast=0-1,slow=2\n"
-    "                      nodes by speed, the fastest first: cold pages go to the next slower ones\n"
-    "                      before they go to zram and swap. Names are yours\n"
-    "  --demote-rate 200M/s, --promote-rate 100M/s\n"
-    "                      the most that moves between tiers in a second; default 256M/s\n"
-    "  --numa-balancing on|off\n"
-    "                      pages follow the vCPUs that use them; default off\n"
-    "\n"
-    "How\n"
-    "  --backend ebb|kernel      who manages the memory; kernel: a memory cgroup with the budget as\n"
-    "                            limit and the kernel's own zram, for comparison; default ebb\n"
-    "  --transport auto|move|copy  how pages travel; auto takes move where the kernel has it (6.8)\n"
-    "  --no-thp                  no 2 MiB frames at all\n"
-    "  --thp-collapse PCT        how much of one CPU may go into making 2 MiB frames again of blocks that are\n"
-    "                            hot in single pages, 0 to 100 percent; 0 for never; default 1\n"
-    "  --readahead PAGES         the most pages that come along with one from zram or swap, 1 to 64\n"
-    "  --fault-around PAGES      pages brought in at a first touch, 1 to 64\n"
-    "  --pin auto|none           auto: vCPUs, and the threads that answer their faults, stay on one CPU\n"
-    "  --access refault|damon|page_idle|auto\n"
-    "                            by what it is learnt which memory is in use: by taking a little of it\n"
-    "                            home for a moment (refault, the default), or by the kernel's DAMON or\n"
-    "                            idle page bitmap where it has them; auto: the first of those, or refault\n"
-    "  --sample PCT              what refault may cost, in percent of one CPU; 0: nothing is taken for that\n"
-    "                            alone; default 1\n"
-    "\n"
-    "What you see\n"
-    "  --api SOCKET        where `ebb show` finds this run; none for no API; default: a socket in\n"
-    "                      /run/ebb or $XDG_RUNTIME_DIR/ebb, which `ebb show` finds by itself\n"
-    "  --json FILE         all results as JSON at the end; - for standard output\n"
-    "  --quiet             nothing but errors\n"
-    "\n"
-    "Sizes take K M G T, powers of 1024. Ctrl-C stops the VMs and prints the closing table.\n"
-    "Exit codes: 0 done, powered off, rebooted or stopped; 1 a guest or a check failed; 2 wrong usage; 3 the host "
-    "lacks something.\n";
+    "\n";
 
 static const char show_help[] = "ebb show - look into a running ebb\n"
                                 "\n"
@@ -213,7 +122,7 @@ static const char version_help[] = "ebb version - print the version\n";
 static const char help_help[] = "ebb help [COMMAND] - explain Ebb, or one command\n";
 
 const struct command commands[] = {
-    {"run", cmd_run, "launch VMs and show where their memory went", run_help},
+    {"run", cmd_run, "launch VMs and show where their memory went", run_help}, /* and options_print_help */
     {"show", cmd_show, "look into a running ebb", show_help},
     {"swapon", cmd_swapon, "give a running ebb another swap area", swapon_help},
     {"swapoff", cmd_swapoff, "take a swap area away again", swapoff_help},
@@ -232,8 +141,11 @@ const struct command commands[] = {
 int help_print(const char *name)
 {
     for (const struct command *command = commands; command->name; command++)
-        if (strcmp(command->name, name) == 0)
+        if (strcmp(command->name, name) == 0) {
             fputs(command->help, stdout);
+            if (command->run == cmd_run)
+                options_print_help(stdout);
+        }
     return 0;
 }
 

@@ -10,8 +10,12 @@
 #include "vmm/options_numa.h"
 #include "vmm/workload.h"
 
+#include <stdio.h>
+
 #define OPTIONS_MAX_VMS 256
 #define OPTIONS_MAX_CPUS 64
+/* 8 TiB: 32-bit frame numbers, and an arena with more slots than the budget has pages. */
+#define OPTIONS_MAX_BUDGET_BYTES (UINT64_C(8) << 40)
 
 struct swap_option {
     char path[512];
@@ -56,11 +60,11 @@ struct run_options {
  */
 int options_parse_run(int argc, char *const argv[], struct run_options *out, struct diag *diag);
 
-/* options_parse_zram - "SIZE[,algo=lz4|zstd][,level=N]". As above. */
-int options_parse_zram(const char *text, struct zram_config *out, struct diag *diag);
-
 /* options_parse_swap - "FILE[,size=SIZE][,prio=N][,discard]". As above. */
 int options_parse_swap(const char *text, struct swap_option *out, struct diag *diag);
+
+/* options_print_help - what `ebb run --help` says of each option. */
+void options_print_help(FILE *out);
 
 /* Budget with which nothing ever has to leave: all guest memory, and room for the watermarks and the zeroed stock. */
 uint64_t options_whole_budget(uint64_t memory_bytes, unsigned nr_vms);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Options of `ebb run`: a Linux guest and its devices. */
 #include "vmm/options_linux.h"
 
 #include "devices/blk/blk.h"
 #include "guest-images/ebbguest/abi.h"
+#include "vmm/option_table.h"
 #include "vmm/options_guest_numa.h"
 #include "vmm/size.h"
 
@@ -58,17 +60,12 @@ static int read_path(const char *option, const char *text, char *out, struct dia
     return 0;
 }
 
-int options_parse_kernel(const char *text, struct linux_config *linux, struct diag *diag)
+static int read_file(struct option_parse *p, const char *text)
 {
-    return read_path("kernel", text, linux->kernel_path, diag);
+    return read_path(p->option->name, text, option_target(p), p->diag);
 }
 
-int options_parse_initrd(const char *text, struct linux_config *linux, struct diag *diag)
-{
-    return read_path("initrd", text, linux->initrd_path, diag);
-}
-
-int options_parse_cmdline(const char *text, struct linux_config *linux, struct diag *diag)
+int options_set_cmdline(const char *text, struct linux_config *linux, struct diag *diag)
 {
     bool has_console = strncmp(text, "console=", 8) == 0 || strstr(text, " console=");
     const char *console = has_console ? "" : OPTIONS_CONSOLE " ";
@@ -79,6 +76,11 @@ int options_parse_cmdline(const char *text, struct linux_config *linux, struct d
     strcpy(linux->cmdline, console);
     strcat(linux->cmdline, text);
     return 0;
+}
+
+static int read_cmdline(struct option_parse *p, const char *text)
+{
+    return options_set_cmdline(text, &p->out->linux, p->diag);
 }
 
 /* --- values of several parts ----------------------------------------------------------------------------- */
@@ -125,17 +127,18 @@ static int disk_part(const char *part, void *out, struct diag *diag)
     return 0;
 }
 
-int options_parse_disk(const char *text, struct linux_config *linux, struct diag *diag)
+static int read_disk(struct option_parse *p, const char *text)
 {
+    struct linux_config *linux = &p->out->linux;
     struct linux_disk disk = {.nr_queues = 1};
 
     if (linux->nr_disks == LINUX_MAX_DISKS)
-        return diag_set(diag, EXIT_USAGE, "--disk: a VM has at most %d disks", LINUX_MAX_DISKS);
-    if (for_parts(text, DISK_FORM, &disk, disk_part, diag))
+        return diag_set(p->diag, EXIT_USAGE, "--disk: a VM has at most %d disks", LINUX_MAX_DISKS);
+    if (for_parts(text, DISK_FORM, &disk, disk_part, p->diag))
         return -1;
     for (unsigned i = 0; i < linux->nr_disks; i++)
         if (strcmp(linux->disk[i].path, disk.path) == 0 && !(linux->disk[i].read_only && disk.read_only))
-            return diag_set(diag, EXIT_USAGE,
+            return diag_set(p->diag, EXIT_USAGE,
                             "disk %.200s: stands there twice, and is written to; each disk needs a file of its own",
                             disk.path);
     linux->disk[linux->nr_disks++] = disk;
@@ -176,16 +179,17 @@ static int net_part(const char *part, void *out, struct diag *diag)
     return 0;
 }
 
-int options_parse_net(const char *text, struct linux_config *linux, struct diag *diag)
+static int read_net(struct option_parse *p, const char *text)
 {
+    struct linux_config *linux = &p->out->linux;
     struct linux_net net = {.has_mac = false};
 
     if (linux->nr_nets == LINUX_MAX_NETS)
-        return diag_set(diag, EXIT_USAGE, "--net: a VM has at most %d network cards", LINUX_MAX_NETS);
-    if (for_parts(text, NET_FORM, &net, net_part, diag))
+        return diag_set(p->diag, EXIT_USAGE, "--net: a VM has at most %d network cards", LINUX_MAX_NETS);
+    if (for_parts(text, NET_FORM, &net, net_part, p->diag))
         return -1;
     if (!net.tap[0])
-        return diag_set(diag, EXIT_USAGE, "--net needs a tap; " NET_FORM);
+        return diag_set(p->diag, EXIT_USAGE, "--net needs a tap; " NET_FORM);
     linux->net[linux->nr_nets++] = net;
     return 0;
 }
@@ -213,19 +217,20 @@ static int port_part(const char *part, void *out, struct diag *diag)
     return 0;
 }
 
-int options_parse_port(const char *text, struct linux_config *linux, struct diag *diag)
+static int read_port(struct option_parse *p, const char *text)
 {
+    struct linux_config *linux = &p->out->linux;
     struct linux_port port = {.name = ""};
 
     if (linux->nr_ports == LINUX_MAX_PORTS)
-        return diag_set(diag, EXIT_USAGE, "--console-port: a VM has at most %d ports", LINUX_MAX_PORTS);
-    if (for_parts(text, PORT_FORM, &port, port_part, diag))
+        return diag_set(p->diag, EXIT_USAGE, "--console-port: a VM has at most %d ports", LINUX_MAX_PORTS);
+    if (for_parts(text, PORT_FORM, &port, port_part, p->diag))
         return -1;
     if (!port.name[0] || !port.path[0])
-        return diag_set(diag, EXIT_USAGE, "--console-port needs a name and a path; " PORT_FORM);
+        return diag_set(p->diag, EXIT_USAGE, "--console-port needs a name and a path; " PORT_FORM);
     for (unsigned i = 0; i < linux->nr_ports; i++)
         if (strcmp(linux->port[i].name, port.name) == 0 || strcmp(linux->port[i].path, port.path) == 0)
-            return diag_set(diag, EXIT_USAGE, "--console-port: %.60s stands there twice", text);
+            return diag_set(p->diag, EXIT_USAGE, "--console-port: %.60s stands there twice", text);
     linux->port[linux->nr_ports++] = port;
     return 0;
 }
@@ -247,14 +252,16 @@ static int vsock_part(const char *part, void *out, struct diag *diag)
     return 0;
 }
 
-int options_parse_vsock(const char *text, struct linux_config *linux, struct diag *diag)
+static int read_vsock(struct option_parse *p, const char *text)
 {
+    struct linux_config *linux = &p->out->linux;
+
     if (linux->vsock_cid)
-        return diag_set(diag, EXIT_USAGE, "--vsock: a VM has one vsock; leave the second out");
-    if (for_parts(text, VSOCK_FORM, linux, vsock_part, diag))
+        return diag_set(p->diag, EXIT_USAGE, "--vsock: a VM has one vsock; leave the second out");
+    if (for_parts(text, VSOCK_FORM, linux, vsock_part, p->diag))
         return -1;
     if (!linux->vsock_cid || !linux->vsock_path[0])
-        return diag_set(diag, EXIT_USAGE, "--vsock needs a cid and a path; " VSOCK_FORM);
+        return diag_set(p->diag, EXIT_USAGE, "--vsock needs a cid and a path; " VSOCK_FORM);
     return 0;
 }
 
@@ -288,11 +295,11 @@ static int balloon_part(const char *part, void *out, struct diag *diag)
     return diag_set(diag, EXIT_USAGE, "--balloon: %.40s is not known; " BALLOON_FORM, part);
 }
 
-int options_parse_balloon(const char *text, struct linux_config *linux, struct diag *diag)
+static int read_balloon(struct option_parse *p, const char *text)
 {
     if (!text || !*text)
         return 0;
-    return for_parts(text, BALLOON_FORM, &linux->balloon, balloon_part, diag);
+    return for_parts(text, BALLOON_FORM, &p->out->linux.balloon, balloon_part, p->diag);
 }
 
 static int hotplug_part(const char *part, void *out, struct diag *diag)
@@ -321,15 +328,59 @@ static int hotplug_part(const char *part, void *out, struct diag *diag)
     return 0;
 }
 
-int options_parse_hotplug(const char *text, struct linux_config *linux, struct diag *diag)
+static int read_hotplug(struct option_parse *p, const char *text)
 {
+    struct linux_config *linux = &p->out->linux;
+
     linux->hotplug_bytes = 0;
     linux->has_hotplug_node = false;
     linux->hotplug_node = 0;
-    if (for_parts(text, HOTPLUG_FORM, linux, hotplug_part, diag))
+    if (for_parts(text, HOTPLUG_FORM, linux, hotplug_part, p->diag))
         return -1;
-    return linux->hotplug_bytes > 0 ? 0 : diag_set(diag, EXIT_USAGE, "--hotplug-memory needs a size; " HOTPLUG_FORM);
+    return linux->hotplug_bytes > 0 ? 0 : diag_set(p->diag, EXIT_USAGE, "--hotplug-memory needs a size; " HOTPLUG_FORM);
 }
+
+static const struct option options[] = {
+    {"kernel", HAS_VALUE, 0, read_file, .help = "  --kernel FILE       bzImage or ELF vmlinux\n",
+     OPTION_AT(linux.kernel_path)},
+    {"initrd", HAS_VALUE, USE_LINUX, read_file, .help = "  --initrd FILE       initial RAM disk\n",
+     OPTION_AT(linux.initrd_path)},
+    {"cmdline", HAS_VALUE, USE_LINUX, read_cmdline,
+     .help = "  --cmdline TEXT      replaces \"reboot=k panic=-1 random.trust_cpu=on 8250.nr_uarts=1 pci=off\";\n"
+             "                      console=ttyS0 stays before it unless TEXT names a console. A guest that you\n"
+             "                      trust boots faster with mitigations=off, and any with quiet\n"},
+    {"disk", HAS_VALUE, USE_DEVICE | USE_DRIVER, read_disk,
+     .help = "  --disk FILE[,readonly][,direct][,queues=N][,id=TEXT]\n"
+             "                      raw file or block device; direct: past the host's page cache; up to 8\n"},
+    {"net", HAS_VALUE, USE_DEVICE | USE_DRIVER, read_net,
+     .help = "  --net tap=NAME[,mac=02:00:00:00:00:01]\n"
+             "                      a tap device that exists; up to 2\n"},
+    {"console", NO_VALUE, USE_LINUX, option_set,
+     .help = "  --console           standard input is typed into the guest's console; on a terminal the guest has\n"
+             "                      it, and Ctrl-A x ends the run\n",
+     OPTION_AT(console)},
+    {"console-port", HAS_VALUE, USE_DEVICE | USE_DRIVER, read_port,
+     .help = "  --console-port name=NAME,path=SOCKET\n"
+             "                      /dev/virtio-ports/NAME in the guest is a Unix socket here; up to 3\n"},
+    {"vsock", HAS_VALUE, USE_DEVICE | USE_DRIVER, read_vsock,
+     .help = "  --vsock cid=N,path=SOCKET\n"
+             "                      sockets between guest and host\n"},
+    {"balloon", MAY_HAVE_VALUE, USE_DEVICE, read_balloon,
+     .help = "  --balloon [reporting=on|off][,hinting=on|off][,deflate-on-oom=on|off][,stats=SECONDS]\n"
+             "                      what the balloon offers; default all of it, statistics only when asked\n"},
+    {"no-balloon", NO_VALUE, USE_LINUX, option_set, .help = "  --no-balloon        none at all\n",
+     OPTION_AT(linux.balloon.off)},
+    {"hotplug-memory", HAS_VALUE, USE_DEVICE | USE_DRIVER, read_hotplug,
+     .help = "  --hotplug-memory SIZE[,node=N]\n"
+             "                      memory that can be plugged while it runs (virtio-mem); default none. node: of\n"
+             "                      which node of --guest-numa it is; default the first\n"},
+};
+
+const struct option_group option_group_linux = {
+    "Linux guests, instead of a workload", options, ARRAY_LEN(options),
+    "  Devices may be given with a workload, too: for its step hostile, which attacks them.\n"
+    "  With --vms, %d in the name of a disk, tap or socket becomes the VM's number; disks without it\n"
+    "  must be readonly.\n"};
 
 /* --- several VMs ----------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Options of `ebb run` that make a Linux guest: each value read on its own. */
+/* Options of `ebb run` that make a Linux guest: what joins them. */
 #ifndef VMM_OPTIONS_LINUX_H
 #define VMM_OPTIONS_LINUX_H
 
@@ -10,17 +10,8 @@
 #define OPTIONS_CONSOLE "console=ttyS0"
 #define OPTIONS_CMDLINE "reboot=k panic=-1 random.trust_cpu=on 8250.nr_uarts=1 pci=off"
 
-/* Each: 0, or -1 with @diag (EXIT_USAGE): what is wrong, what would be right. */
-int options_parse_kernel(const char *text, struct linux_config *linux, struct diag *diag);
-int options_parse_initrd(const char *text, struct linux_config *linux, struct diag *diag);
-int options_parse_cmdline(const char *text, struct linux_config *linux, struct diag *diag);
-int options_parse_disk(const char *text, struct linux_config *linux, struct diag *diag);
-int options_parse_net(const char *text, struct linux_config *linux, struct diag *diag);
-int options_parse_port(const char *text, struct linux_config *linux, struct diag *diag);
-int options_parse_vsock(const char *text, struct linux_config *linux, struct diag *diag);
-/* @text: NULL or "" for all as it is. */
-int options_parse_balloon(const char *text, struct linux_config *linux, struct diag *diag);
-int options_parse_hotplug(const char *text, struct linux_config *linux, struct diag *diag);
+/* The guest's command line becomes @text, behind the console. 0, or -1 with @diag (EXIT_USAGE): it is too long. */
+int options_set_cmdline(const char *text, struct linux_config *linux, struct diag *diag);
 
 /* @nr_vms VMs can have this each: what they would write to must differ by %d. */
 int options_check_linux(const struct linux_config *linux, unsigned nr_vms, struct diag *diag);

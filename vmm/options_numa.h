@@ -38,12 +38,6 @@ struct numa_options {
 /* Nodes of the host that guest nodes are to be on. */
 uint64_t options_numa_guest(const struct numa_options *options);
 
-/*
- * options_numa_read - @name: "numa", "node-budget", "tiers", "demote-rate", "promote-rate" or "numa-balancing".
- * @out: zeros before the first call. Returns 0, or -1 with diag (EXIT_USAGE).
- */
-must_check int options_numa_read(const char *name, const char *value, struct numa_options *out, struct diag *diag);
-
 /* options_numa_check - what joins them; fills in the rates. Returns as above. */
 must_check int options_numa_check(struct numa_options *options, struct diag *diag);
 

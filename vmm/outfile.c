@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -34,22 +36,30 @@ static int open_direct(const char *path)
     return fd >= 0 ? fd : -errno;
 }
 
+/* A name beside @path that no other file has, not of this process either: it may write to @path twice at once. */
 static char *temporary_name(const char *path)
 {
+    uint64_t random;
     char *name;
 
-    return asprintf(&name, "%s.%ld.tmp", path, (long)getpid()) < 0 ? NULL : name;
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random) ||
+        asprintf(&name, "%s.%016" PRIx64 ".tmp", path, random) < 0)
+        return NULL;
+    return name;
 }
 
 /* As open_beside, with a name that outfile_commit or outfile_cancel removes. */
-static int open_temporary(const char *path)
+static int open_temporary(struct outfile *out)
 {
-    char *name = temporary_name(path);
-    int fd = name ? open(name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644) : -1;
-    int error = name ? errno : ENOMEM;
+    out->temporary = temporary_name(out->path);
+    int fd = out->temporary ? open(out->temporary, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644) : -1;
+    int error = out->temporary ? errno : ENOMEM;
 
-    free(name);
-    return fd >= 0 ? fd : -error;
+    if (fd >= 0)
+        return fd;
+    free(out->temporary);
+    out->temporary = NULL;
+    return -error;
 }
 
 int outfile_open(const char *what, const char *path, struct outfile *out, struct diag *diag)
@@ -70,7 +80,7 @@ int outfile_open(const char *what, const char *path, struct outfile *out, struct
     out->rename = !exists || S_ISREG(st.st_mode);
     out->fd = out->rename ? open_beside(out->path) : open_direct(out->path);
     if (out->fd == -EOPNOTSUPP || out->fd == -EISDIR)
-        out->fd = open_temporary(out->path);
+        out->fd = open_temporary(out);
     if (out->fd >= 0)
         return 0;
     cannot(diag, what, path, strerror(-out->fd));
@@ -94,27 +104,24 @@ static int write_bytes(int fd, const char *bytes, size_t left)
 }
 
 /* Gives the file its temporary name, if it has none, then its own: the old one is there until the new one is. */
-static int name_file(const struct outfile *out)
+static int name_file(struct outfile *out)
 {
-    char from[64], *name = temporary_name(out->path);
-    struct stat st;
-    int error = 0;
+    char from[64];
 
-    if (!name)
+    if (!out->temporary) {
+        char *name = temporary_name(out->path);
+        snprintf(from, sizeof(from), "/proc/self/fd/%d", out->fd);
+        if (!name || linkat(AT_FDCWD, from, AT_FDCWD, name, AT_SYMLINK_FOLLOW)) {
+            free(name);
+            return -1;
+        }
+        out->temporary = name;
+    }
+    if (rename(out->temporary, out->path))
         return -1;
-    snprintf(from, sizeof(from), "/proc/self/fd/%d", out->fd);
-    if (fstat(out->fd, &st) == 0 && st.st_nlink == 0) {
-        unlink(name);
-        error = linkat(AT_FDCWD, from, AT_FDCWD, name, AT_SYMLINK_FOLLOW);
-    }
-    if (!error && rename(name, out->path)) {
-        error = -1;
-        int saved = errno;
-        unlink(name);
-        errno = saved;
-    }
-    free(name);
-    return error;
+    free(out->temporary);
+    out->temporary = NULL;
+    return 0;
 }
 
 /* What could not be written is told, and the file closed, named or not. */
@@ -163,17 +170,12 @@ int outfile_keep(struct outfile *out, struct diag *diag)
 
 void outfile_cancel(struct outfile *out)
 {
-    struct stat st, named;
-
     if (!out->path)
         return;
-    /* A temporary name that was not used any more: the file system has no files without one. */
-    char *name = out->rename ? temporary_name(out->path) : NULL;
-    if (name && fstat(out->fd, &st) == 0 && lstat(name, &named) == 0 && st.st_ino == named.st_ino &&
-        st.st_dev == named.st_dev)
-        unlink(name);
-    free(name);
+    if (out->temporary)
+        unlink(out->temporary);
     close(out->fd);
+    free(out->temporary);
     free(out->path);
-    out->path = NULL;
+    out->path = out->temporary = NULL;
 }

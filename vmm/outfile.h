@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * outfile: a result that is written at the end of long work, into a file whose faults are found before it. The file
- * appears whole or not at all, and nothing is left of it when the process dies in between.
+ * appears whole or not at all, and nothing is left of it when the process dies in between (on file systems that have
+ * O_TMPFILE). Several may be open for one path: the last one that is committed stays.
  */
 #ifndef VMM_OUTFILE_H
 #define VMM_OUTFILE_H
@@ -13,9 +14,10 @@
 #include <stddef.h>
 
 struct outfile {
-    char *path;  /* NULL: standard output */
-    int fd;      /* a file without a name in path's directory, or what is written directly */
-    bool rename; /* fd gets its name at the end */
+    char *path;      /* NULL: standard output */
+    char *temporary; /* name of fd's file until it gets its own; NULL: it has none, or its own */
+    int fd;          /* a file in path's directory, without a name where that can be, or what is written directly */
+    bool rename;     /* fd gets its name at the end */
 };
 
 /*

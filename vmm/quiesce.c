@@ -207,7 +207,7 @@ int machine_quiesce(struct machine *m, const struct quiesce *how, struct diag *d
     struct work w = {.m = m, .how = how, .diag = diag};
 
     if (!m->devices)
-        return diag_set(diag, EXIT_GUEST, "%s has no devices, and cannot be brought to rest: start it with --balloon",
+        return diag_set(diag, EXIT_USAGE, "%s has no devices, and cannot be brought to rest: start it with --balloon",
                         m->name);
     if (!claim(m, true))
         return diag_set(diag, EXIT_GUEST, "%s is being dumped, or asked for its free pages, already", m->name);

@@ -24,13 +24,15 @@ static int fill_address(const char *path, struct sockaddr_un *address, struct di
     return 0;
 }
 
-/* Descriptor, or -errno. */
-static int try_connect(const struct sockaddr_un *address)
+/* Descriptor, or -errno. -EAGAIN: who listens there has taken no connection for @wait_ms, 0 .. 60000. */
+static int try_connect(const struct sockaddr_un *address, unsigned wait_ms)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const struct timeval wait = {.tv_sec = wait_ms / 1000, .tv_usec = (suseconds_t)(wait_ms % 1000) * 1000};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (wait_ms ? 0 : SOCK_NONBLOCK), 0);
 
     if (fd < 0)
         return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
     if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
         return fd;
     int error = -errno;
@@ -48,11 +50,11 @@ static int clear_way(const struct sockaddr_un *address, struct diag *diag)
         return 0;
     if (!S_ISSOCK(st.st_mode))
         return diag_set(diag, EXIT_USAGE, "API socket %s: a file that is no socket is there; take another path", path);
-    int fd = try_connect(address);
-    if (fd >= 0) {
+    int fd = try_connect(address, 0);
+    if (fd >= 0)
         close(fd);
+    if (fd >= 0 || fd == -EAGAIN)
         return diag_set(diag, EXIT_USAGE, "API socket %s is in use by another process; take another path", path);
-    }
     if (fd != -ECONNREFUSED || unlink(path))
         return diag_set(diag, EXIT_USAGE, "API socket %s: there is one that cannot be replaced: %s; take another path",
                         path, strerror(fd != -ECONNREFUSED ? -fd : errno));
@@ -115,7 +117,7 @@ static bool is_listened_at(const char *path)
 
     if (fill_address(path, &address, &unused))
         return false;
-    int fd = try_connect(&address);
+    int fd = try_connect(&address, 0);
     if (fd >= 0)
         close(fd);
     return fd != -ECONNREFUSED;
@@ -183,13 +185,18 @@ int socket_find(char path[SOCKET_PATH_BYTES], struct diag *diag)
     return diag_set(diag, EXIT_USAGE, "no running ebb was found; start one with `ebb run`, or name its --api SOCKET");
 }
 
-int socket_connect(const char *path, struct diag *diag)
+int socket_connect(const char *path, unsigned wait_ms, struct diag *diag)
 {
     struct sockaddr_un address;
 
     if (fill_address(path, &address, diag))
         return -1;
-    int fd = try_connect(&address);
+    int fd = try_connect(&address, wait_ms);
+    if (fd == -EAGAIN)
+        return diag_set(diag, EXIT_GUEST,
+                        "API socket %s: that ebb takes no more requests: it is stopped (then `kill -CONT` lets it go "
+                        "on) or hangs (then `kill` ends it)",
+                        path);
     if (fd < 0)
         return diag_set(diag, EXIT_USAGE, "API socket %s: %s; is that ebb still running?", path, strerror(-fd));
     return fd;

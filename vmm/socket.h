@@ -26,7 +26,10 @@ int socket_listen_default(char path[SOCKET_PATH_BYTES]);
 /* Path of the youngest socket at the default place that somebody listens at. 0, or -1 with @diag (EXIT_USAGE). */
 int socket_find(char path[SOCKET_PATH_BYTES], struct diag *diag);
 
-/* Connected descriptor, or -1 with @diag (EXIT_USAGE). */
-int socket_connect(const char *path, struct diag *diag);
+/*
+ * socket_connect - @wait_ms: 1 .. 60000, how long who listens at @path has to take the connection. Connected descriptor,
+ * or -1 with @diag: EXIT_USAGE, or EXIT_GUEST when the time is over.
+ */
+int socket_connect(const char *path, unsigned wait_ms, struct diag *diag);
 
 #endif

@@ -40,12 +40,12 @@ const char *suggest_word(const char *word, const char *const words[])
 
     for (unsigned i = 0; words[i]; i++) {
         unsigned d = distance(word, words[i]);
-        if (d < best_distance) {
+        if (d < best_distance && d * 3 <= strlen(words[i]) + 1) {
             best_distance = d;
             best = words[i];
         }
     }
-    return best && best_distance * 3 <= strlen(best) + 1 ? best : NULL;
+    return best;
 }
 
 char *suggest_text(char *out, const char *word, const char *const words[])

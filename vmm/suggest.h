@@ -5,7 +5,7 @@
 
 /*
  * suggest_word - the word of @words (NULL-terminated) nearest to @word by edits (insert, delete, replace, swap of
- * neighbours); NULL when even that one is more than a third of its letters away.
+ * neighbours) of those at most a third of their letters away; the first of several; NULL when there is none.
  */
 const char *suggest_word(const char *word, const char *const words[]);
 

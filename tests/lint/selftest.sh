@@ -51,7 +51,7 @@ expect_fail() {
 }
 
 good_tree
-for lint in includes calls words headers format globals; do
+for lint in includes calls words headers format globals loaded; do
     expect $lint pass "the good tree"
 done
 
@@ -96,5 +96,12 @@ expect_fail globals mm/frame/b.c 'int counter = 1;\n'
 expect_fail globals mm/frame/b.c 'int counter;\n'
 expect_fail globals mm/frame/b.c 'int f(void);\nint f(void)\n{\n    static int n;\n    return n++;\n}\n'
 expect_fail globals mm/frame/b.c '_Thread_local int depth;\n'
+loader='void *f(void)\n{\n    return dlopen("libx.so.1", 0);\n}\n'
+expect_fail loaded vmm/x.c "$loader"
+write tests/lab/rules.mk '# libx.so.1\n'
+expect loaded fail 'not installed for users'
+write tools/install-deps.sh '# libx.so.1\n'
+expect loaded pass 'named in both lists'
+
 expect_fail globals mm/frame/b.c 'extern int x;\nint *pointer = &x;\n'
 exit $bad

@@ -3,161 +3,57 @@
  * Pages move between three nodes, two of them fast and one slow, 2 MiB and 4 KiB, while writers run on all of them: the
  * scan arms pages, faults migrate and promote them, a kswapd a node demotes them, and the kernel refuses now and then.
  */
-#include "mm/mm.h"
-#include "tests/fake/fake_host.h"
-#include "tests/fake/fake_swap.h"
-#include "tests/unit/model_rng.h"
+#include "tests/unit/stress_rig.h"
 
-#include <check.h>
-#include <errno.h>
-#include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define MIB (UINT64_C(1) << 20)
-#define VM_PAGES 6144u
 #define NR_GUESTS 3u
 #define NR_NODES 3u
 #define NR_STEPS 40000u
-#define NR_ROUNDS 300u /* of the workers */
-#define SWAP_SLOTS 16384u
+#define NR_ROUNDS 300u /* of the worker */
 
-struct stress {
-    struct fake_host *fh;
-    struct mm_host *host;
-    struct mm_vm *vm[2];
-    unsigned rounds; /* atomic */
-    int stop;        /* atomic */
-    int wrong;       /* atomic: pages that were not what they should be */
-    int errors;      /* atomic: faults refused */
-};
+static unsigned nr_rounds; /* atomic */
 
-struct guest_thread {
-    struct stress *s;
-    unsigned number, node;
-    uint64_t generation[2][VM_PAGES / NR_GUESTS];
-};
-
-/* A vCPU: the access and the fault that it may need, until it went through. */
-static void access_page(struct guest_thread *g, struct mm_thread *thread, unsigned vm, unsigned slot, uint64_t write)
+static bool guest_step(struct stress_thread *t, unsigned number)
 {
-    struct stress *s = g->s;
-    gfn_t gfn = slot * NR_GUESTS + g->number;
-    vmid_t id = mm_vm_id(s->vm[vm]);
-    uint64_t words[2] = {write, write ^ gfn}, got[2];
-    for (;;) {
-        int err = write ? fake_host_guest_write(s->fh, id, gfn, 1000, words, sizeof(words))
-                        : fake_host_guest_read(s->fh, id, gfn, 1000, got, sizeof(got));
-        if (!err)
-            break;
-        unsigned flags = MM_FAULT_FROM(g->node, g->number);
-        err = mm_fault(thread, s->vm[vm], gpa_of(gfn), write ? flags | MM_FAULT_WRITE : flags);
-        if (err && err != -EAGAIN) {
-            __atomic_add_fetch(&s->errors, 1, __ATOMIC_RELAXED);
-            return;
-        }
-    }
-    uint64_t want = g->generation[vm][slot];
-    if (write)
-        g->generation[vm][slot] = write;
-    else if (got[0] != want || got[1] != (want ? want ^ gfn : 0))
-        __atomic_add_fetch(&s->wrong, 1, __ATOMIC_RELAXED);
+    if (number > NR_STEPS && __atomic_load_n(&nr_rounds, __ATOMIC_RELAXED) >= NR_ROUNDS)
+        return false;
+    if (number % 512 == 0)
+        t->node = rng_below(&t->rng, NR_NODES); /* its vCPU runs elsewhere from now on */
+    /* a hot part and a cold one */
+    unsigned all = stress_nr_slots(t->s), slot = rng_below(&t->rng, rng_below(&t->rng, 4) ? all / 8 : all);
+    unsigned vm = rng_below(&t->rng, 2);
+    stress_access(t, vm, slot, rng_below(&t->rng, 2) ? ((uint64_t)number << 32) | slot : 0);
+    return true;
 }
 
-static void *guest_main(void *arg)
+static void work_round(struct stress_thread *t)
 {
-    struct guest_thread *g = arg;
-    struct mm_thread *thread;
-    struct rng rng = {g->number + 77};
-    if (mm_thread_create(g->s->host, &thread))
-        abort();
-    for (unsigned step = 1; step <= NR_STEPS || __atomic_load_n(&g->s->rounds, __ATOMIC_RELAXED) < NR_ROUNDS; step++) {
-        if (step % 512 == 0)
-            g->node = rng_below(&rng, NR_NODES); /* its vCPU runs elsewhere from now on */
-        /* a hot part and a cold one */
-        unsigned slot = rng_below(&rng, rng_below(&rng, 4) ? VM_PAGES / NR_GUESTS / 8 : VM_PAGES / NR_GUESTS);
-        access_page(g, thread, rng_below(&rng, 2), slot, rng_below(&rng, 2) ? ((uint64_t)step << 32) | slot : 0);
-    }
-    for (unsigned vm = 0; vm < 2; vm++)
-        for (unsigned slot = 0; slot < VM_PAGES / NR_GUESTS; slot++)
-            access_page(g, thread, vm, slot, 0);
-    mm_thread_destroy(thread);
-    return NULL;
-}
-
-static void add_disk(struct stress *s, unsigned number)
-{
-    if (swap_area_add(mm_swap_set(s->host), number ? "one" : "zero", "file", SWAP_SLOTS, -1, &fake_swap_backend,
-                      fake_swap_create(SWAP_SLOTS)) < 0)
-        abort();
-}
-
-static void *worker_main(void *arg)
-{
-    struct stress *s = arg;
-    struct mm_thread *thread;
-    struct rng rng = {4711};
-    if (mm_thread_create(s->host, &thread))
-        abort();
-    while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
-        struct mm_host_stat stat;
-        __atomic_add_fetch(&s->rounds, 1, __ATOMIC_RELAXED);
-        mm_kswapd(thread, rng_below(&rng, NR_NODES));
-        mm_housekeep(thread);
-        fake_host_advance_ns(s->fh, UINT64_C(200000000));
-        mm_scan(thread);
-        fake_host_fail(s->fh, &(struct fake_failure){.op = FAKE_PLACE_COPY, .nth = 20, .err = EAGAIN, .again = 2});
-        if (rng_below(&rng, 8) == 0)
-            mm_reclaim(thread, s->vm[rng_below(&rng, 2)], rng_below(&rng, 700), rng_below(&rng, 2));
-        mm_host_stat(s->host, &stat);
-    }
-    mm_thread_destroy(thread);
-    return NULL;
+    struct stress *s = t->s;
+    struct mm_host_stat stat;
+    __atomic_add_fetch(&nr_rounds, 1, __ATOMIC_RELAXED);
+    mm_kswapd(t->thread, rng_below(&t->rng, NR_NODES));
+    mm_housekeep(t->thread);
+    fake_host_advance_ns(s->fh, UINT64_C(200000000));
+    mm_scan(t->thread);
+    fake_host_fail(s->fh, &(struct fake_failure){.op = FAKE_PLACE_COPY, .nth = 20, .err = EAGAIN, .again = 2});
+    if (rng_below(&t->rng, 8) == 0)
+        mm_reclaim(t->thread, s->vm[rng_below(&t->rng, 2)], rng_below(&t->rng, 700), rng_below(&t->rng, 2));
+    mm_host_stat(s->host, &stat);
 }
 
 static void run(const struct mm_config *config)
 {
-    struct stress s = {.fh = fake_host_create(mm_arena_slots(config))};
-    const struct mm_region region = {.start = {0}, .bytes = VM_PAGES * PAGE_BYTES};
-    struct guest_thread *guests = calloc(NR_GUESTS, sizeof(*guests));
-    struct mm_thread *thread;
-    const char *why = NULL;
-    pthread_t threads[NR_GUESTS + 1];
-    fn_t start[MM_MAX_NODES + 1];
-    fake_host_set_nodes(s.fh, mm_arena_layout(config, start), start);
-    fake_host_set_budget(s.fh, (uint32_t)(config->budget_bytes / PAGE_BYTES));
-    ck_assert_int_eq(mm_host_create(config, fake_host_ops(s.fh), s.fh, fake_host_arena(s.fh), &s.host), 0);
-    add_disk(&s, 0);
-    for (unsigned i = 0; i < 2; i++) {
-        ck_assert_int_eq(mm_vm_create(s.host, &region, 1, &s.vm[i]), 0);
-        fake_host_add_vm(s.fh, mm_vm_id(s.vm[i]), VM_PAGES);
-    }
-    for (unsigned i = 0; i < NR_GUESTS; i++) {
-        guests[i] = (struct guest_thread){.s = &s, .number = i};
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, guest_main, &guests[i]), 0);
-    }
-    ck_assert_int_eq(pthread_create(&threads[NR_GUESTS], NULL, worker_main, &s), 0);
-    for (unsigned i = 0; i < NR_GUESTS; i++)
-        pthread_join(threads[i], NULL);
-    __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
-    pthread_join(threads[NR_GUESTS], NULL);
+    static void (*const rounds[])(struct stress_thread *) = {work_round};
     struct mm_host_stat stat;
-    mm_host_stat(s.host, &stat);
-    ck_assert_int_eq(s.wrong, 0);
+    struct stress s;
+    stress_init(&s, config, NR_GUESTS);
+    s.faults_may_fail = true;
+    nr_rounds = 0;
+    stress_run(&s, guest_step, rounds, ARRAY_LEN(rounds));
+    stress_fini(&s, &stat);
     ck_assert_uint_gt(stat.event[EV_numa_pages_migrated], 0);
     ck_assert_uint_gt(stat.event[EV_pgpromote_success], 0);
     ck_assert_uint_gt(stat.event[EV_pgdemote_kswapd] + stat.event[EV_pgdemote_direct], 0);
     ck_assert_uint_gt(stat.event[EV_pgmigrate_fail], 0);
-    ck_assert_int_eq(s.errors, 0);
-    ck_assert_msg(mm_check(s.host, &why), "%s", why);
-    ck_assert_msg(!fake_host_breach(s.fh), "%s", fake_host_breach(s.fh));
-    ck_assert_int_eq(mm_thread_create(s.host, &thread), 0);
-    for (unsigned i = 0; i < 2; i++)
-        mm_vm_destroy(thread, s.vm[i]);
-    mm_thread_destroy(thread);
-    mm_host_destroy(s.host);
-    fake_host_destroy(s.fh);
-    free(guests);
 }
 
 static struct mm_config three_nodes(bool thp)

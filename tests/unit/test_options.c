@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Options of `ebb run`, the words that are near a wrong one, and the one line that says what is wrong. */
-#include "vmm/options.h"
+#include "vmm/option_table.h"
 #include "vmm/options_linux.h"
 #include "vmm/suggest.h"
 
@@ -26,6 +26,30 @@ static int parse(const char *line, struct run_options *out, struct diag *diag)
         words[nr++] = word;
     return options_parse_run(nr, words, out, diag);
 }
+
+START_TEST(test_options_help_says_something_of_each_and_each_is_read)
+{
+    char *help = NULL, name[64];
+    const struct option *seen[OPTIONS_MAX];
+    size_t bytes;
+    unsigned nr = 0;
+    FILE *out = open_memstream(&help, &bytes);
+    options_print_help(out);
+    fclose(out);
+    for (const struct option_group *const *group = option_groups; *group; group++)
+        for (unsigned i = 0; i < (*group)->nr; i++) {
+            const struct option *option = &(*group)->options[i];
+            snprintf(name, sizeof(name), "--%s ", option->name);
+            ck_assert_msg(strstr(help, name) || strcmp(option->name, "help") == 0, "%s", name);
+            ck_assert_msg(option->read && (option->read != option_read_word || option->words), "%s", name);
+            for (unsigned k = 0; k < nr; k++)
+                ck_assert_str_ne(seen[k]->name, option->name);
+            ck_assert_uint_lt(nr, OPTIONS_MAX);
+            seen[nr++] = option;
+        }
+    free(help);
+}
+END_TEST
 
 START_TEST(test_options_none_is_the_demonstration)
 {
@@ -471,6 +495,7 @@ START_TEST(test_suggest_finds_near_words_only)
     ck_assert_str_eq(suggest_word("zrma", words), "zram");
     ck_assert_str_eq(suggest_word("swap", words), "swaps");
     ck_assert_str_eq(suggest_word("fre", words), "free");
+    ck_assert_str_eq(suggest_word("noth", (const char *const[]){"net", "no-thp", NULL}), "no-thp");
     ck_assert_ptr_null(suggest_word("xyzzy", words));
     ck_assert_ptr_null(suggest_word("", words));
     ck_assert_ptr_null(suggest_word("a-word-that-is-longer-than-any-word-could-ever-be-here", words));
@@ -483,6 +508,7 @@ int main(void)
 {
     Suite *suite = suite_create("options");
     TCase *tc = tcase_create("options");
+    tcase_add_test(tc, test_options_help_says_something_of_each_and_each_is_read);
     tcase_add_test(tc, test_options_none_is_the_demonstration);
     tcase_add_test(tc, test_options_memory_alone_gets_a_budget_for_all_of_it);
     tcase_add_test(tc, test_options_every_option_is_read);

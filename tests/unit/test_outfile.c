@@ -1,12 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/outfile.h"
 
+#include "mm/base/types.h"
+
 #include <check.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct place {
@@ -100,6 +109,70 @@ START_TEST(test_outfile_replaces_the_old_one_whole)
         ck_assert_int_eq(value(&p), i);
     }
     ck_assert_uint_eq(count(&p), 1);
+    tear_down(&p);
+}
+END_TEST
+
+/* A kernel or file system that has no files without a name. */
+static void forbid_files_without_name(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_openat, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, (uint32_t)(O_TMPFILE & ~O_DIRECTORY), 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = ARRAY_LEN(code), .filter = code};
+    ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+START_TEST(test_outfile_two_open_for_one_path_are_written_each_whole)
+{
+    struct place p, second;
+    set_up(&p);
+    if (_i == 1)
+        forbid_files_without_name();
+    second = p;
+    ck_assert_msg(outfile_open("dump", p.path, &p.file, &p.diag) == 0, "%s", p.diag.text);
+    ck_assert_msg(outfile_open("dump", p.path, &second.file, &second.diag) == 0, "%s", second.diag.text);
+    ck_assert_uint_eq(count(&p), _i == 1 ? 2 : 0);
+    ck_assert_msg(commit(&p, 7) == 0, "%s", p.diag.text);
+    ck_assert_int_eq(value(&p), 7);
+    ck_assert_msg(commit(&second, 8) == 0, "%s", second.diag.text);
+    ck_assert_int_eq(value(&p), 8);
+    ck_assert_uint_eq(count(&p), 1);
+    tear_down(&p);
+}
+END_TEST
+
+#define NR_COMMITS 300
+
+static void *commit_main(void *arg)
+{
+    struct place p = *(struct place *)arg;
+    for (int i = 0; i < NR_COMMITS; i++)
+        if (outfile_open("dump", p.path, &p.file, &p.diag) || commit(&p, i))
+            return strdup(p.diag.text);
+    return NULL;
+}
+
+/* They had one temporary name, and took it from each other. */
+START_TEST(test_outfile_threads_that_write_to_one_path_do_not_disturb_each_other)
+{
+    struct place p;
+    pthread_t threads[2];
+    void *fault;
+    set_up(&p);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, commit_main, &p), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        pthread_join(threads[i], &fault);
+        ck_assert_msg(!fault, "%s", (const char *)fault);
+    }
+    ck_assert_int_eq(value(&p), NR_COMMITS - 1);
     tear_down(&p);
 }
 END_TEST
@@ -205,6 +278,8 @@ int main(void)
     tcase_add_test(tc, test_outfile_appears_at_the_commit_only);
     tcase_add_test(tc, test_outfile_bytes_of_any_kind_appear_whole);
     tcase_add_test(tc, test_outfile_replaces_the_old_one_whole);
+    tcase_add_loop_test(tc, test_outfile_two_open_for_one_path_are_written_each_whole, 0, 2);
+    tcase_add_test(tc, test_outfile_threads_that_write_to_one_path_do_not_disturb_each_other);
     tcase_add_test(tc, test_outfile_cancel_leaves_what_was_there);
     tcase_add_test(tc, test_outfile_through_a_link_writes_its_target);
     tcase_add_test(tc, test_outfile_device_stays_a_device);

@@ -573,7 +573,7 @@ START_TEST(test_socket_in_use_is_refused_and_a_dead_one_replaced)
     ck_assert_int_eq(busy.code, EXIT_USAGE);
     ck_assert_ptr_nonnull(strstr(busy.text, "in use"));
     close(fd);
-    ck_assert_int_eq(socket_connect(path, &gone), -1);
+    ck_assert_int_eq(socket_connect(path, 1000, &gone), -1);
     fd = socket_listen(path, &diag);
     ck_assert_int_ge(fd, 0);
     struct stat st;

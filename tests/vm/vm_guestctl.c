@@ -87,7 +87,8 @@ END_TEST
 
 START_TEST(test_guestctl_guest_without_devices_says_how_to_get_them)
 {
-    static const char *const lines[] = {"balloon 1M --api a.sock", "hint --api a.sock", "dump core --api a.sock"};
+    static const char *const lines[] = {"balloon 1M --api a.sock", "mem 2M --api a.sock", "hint --api a.sock",
+                                        "dump core --api a.sock"};
     struct program p, answer;
 
     if (!program_has_kvm("no devices"))
@@ -95,9 +96,30 @@ START_TEST(test_guestctl_guest_without_devices_says_how_to_get_them)
     run_start_filled(&p, GUEST(""), 1);
     for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
         run_ask(&p, lines[i], &answer);
-        ck_assert_int_ne(answer.code, 0);
+        ck_assert_msg(answer.code == 2, "%s: %d: %s", lines[i], answer.code, answer.err_text);
         ck_assert_msg(strstr(answer.err_text, "start it with") != NULL, "%s: %s", lines[i], answer.err_text);
     }
+    stop(&p);
+}
+END_TEST
+
+START_TEST(test_guestctl_stopped_ebb_is_told_and_answers_when_it_goes_on)
+{
+    struct program p, answer;
+    char how[40];
+
+    if (!program_has_kvm("a stopped ebb"))
+        return;
+    start(&p);
+    snprintf(how, sizeof(how), "`kill -CONT %ld`", (long)p.pid);
+    kill(p.pid, SIGSTOP);
+    run_ask(&p, "show free --api a.sock", &answer);
+    kill(p.pid, SIGCONT);
+    ck_assert_int_eq(answer.code, 1);
+    ck_assert_msg(strstr(answer.err_text, how) != NULL, "%s", answer.err_text);
+    ck_assert_uint_eq(program_lines(answer.err_text), 1);
+    run_ask(&p, "show free --api a.sock", &answer);
+    ck_assert_msg(answer.code == 0, "%s", answer.err_text);
     stop(&p);
 }
 END_TEST
@@ -297,6 +319,7 @@ int main(void)
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, test_guestctl_without_a_driver_is_answered_clearly);
     tcase_add_test(tcase, test_guestctl_guest_without_devices_says_how_to_get_them);
+    tcase_add_test(tcase, test_guestctl_stopped_ebb_is_told_and_answers_when_it_goes_on);
     tcase_add_test(tcase, test_guestctl_dump_of_an_overcommitted_guest_has_every_page);
     tcase_add_test(tcase, test_guestctl_guest_dumped_at_work_verifies_every_page);
     tcase_add_loop_test(tcase, test_guestctl_dump_cut_short_leaves_nothing, 0, (int)ARRAY_LEN(ends));
