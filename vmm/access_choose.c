@@ -8,6 +8,20 @@ const struct access_paths access_kernel_paths = {
     .kpageflags = "/proc/kpageflags",
 };
 
+/* DAMON, with a thread that waits for it. */
+static int start_damon(struct access_choice *choice, const char *root, const struct access_range *ranges, unsigned nr,
+                       struct diag *diag)
+{
+    if (access_damon_open(root, ranges, nr, &choice->damon, diag))
+        return -1;
+    if (access_thread_start(access_damon_source(choice->damon), &choice->thread, diag)) {
+        access_choice_close(choice);
+        return -1;
+    }
+    choice->source = access_thread_source(choice->thread);
+    return 0;
+}
+
 int access_choose(enum access_mode mode, const struct access_paths *paths, const struct access_range *ranges,
                   unsigned nr, struct access_choice *out, struct diag *diag)
 {
@@ -16,12 +30,9 @@ int access_choose(enum access_mode mode, const struct access_paths *paths, const
     *out = (struct access_choice){0};
     if (mode == ACCESS_REFAULT || nr == 0)
         return 0;
-    if (mode != ACCESS_PAGE_IDLE) {
-        if (access_damon_open(paths->damon, ranges, nr, &out->damon, mode == ACCESS_AUTO ? &unheard : diag) == 0)
-            out->source = access_damon_source(out->damon);
-        else if (mode == ACCESS_DAMON)
-            return -1;
-    }
+    if (mode != ACCESS_PAGE_IDLE && start_damon(out, paths->damon, ranges, nr, mode == ACCESS_AUTO ? &unheard : diag) &&
+        mode == ACCESS_DAMON)
+        return -1;
     if (!out->source) {
         if (access_page_idle_open(paths, ranges, nr, &out->idle, mode == ACCESS_AUTO ? &unheard : diag) == 0)
             out->source = access_page_idle_source(out->idle);
@@ -33,6 +44,8 @@ int access_choose(enum access_mode mode, const struct access_paths *paths, const
 
 void access_choice_close(struct access_choice *choice)
 {
+    if (choice->thread)
+        access_thread_stop(choice->thread);
     if (choice->damon)
         access_damon_close(choice->damon);
     if (choice->idle)

@@ -16,11 +16,11 @@
 #include "vmm/sysfile.h"
 
 /*
- * A region's accesses are counted over a second, fifty looks at a page of it. The kernel's limits of regions bound what
- * it costs. Chosen, unmeasured.
+ * A region's accesses are counted over half a second, twenty looks at a page of it. The kernel's limits of regions bound
+ * what it costs. Chosen, unmeasured.
  */
-#define SAMPLE_US 20000u
-#define AGGREGATE_US 1000000u
+#define SAMPLE_US 25000u
+#define AGGREGATE_US 500000u
 #define UPDATE_US 10000000u
 #define MIN_REGIONS 64u
 #define MAX_REGIONS 2000u
@@ -111,6 +111,7 @@ static void tell(const struct access_damon *damon, uint64_t start, uint64_t end,
     }
 }
 
+/* The kernel answers when the half second is over that it counts over. */
 static int poll_regions(void *ctx, access_report_fn *report, void *report_ctx)
 {
     const struct access_damon *damon = ctx;

@@ -2,7 +2,8 @@
 /*
  * Which accesses Ebb sees, and by what: the sources of mm/policy/access_source.h that a kernel may offer.
  *
- *   damon      sysfs interface of DAMON, operations fvaddr (or vaddr) on this process over the guests' ranges
+ *   damon      sysfs interface of DAMON, operations fvaddr (or vaddr) on this process over the guests' ranges; it answers
+ *              when a period of its own is over
  *   page_idle  the idle page bitmap, with pagemap for the frame numbers; root
  *
  * Both look at what the kernel thinks of pages that are in a guest; nothing is taken home to learn it.
@@ -51,8 +52,19 @@ must_check int access_page_idle_open(const struct access_paths *paths, const str
 void access_page_idle_close(struct access_page_idle *idle);
 const struct access_source *access_page_idle_source(const struct access_page_idle *idle);
 
+struct access_thread;
+/*
+ * access_thread_start - a source that is told by what a thread of its own hears from @inner, which may wait as long as it
+ * likes and outlives it: the scanner, which has other work, does not. Of several answers the last one counts.
+ * 0, or -1 with @diag (EXIT_HOST). access_thread_stop: waits for @inner's answer.
+ */
+must_check int access_thread_start(const struct access_source *inner, struct access_thread **out, struct diag *diag);
+void access_thread_stop(struct access_thread *thread);
+const struct access_source *access_thread_source(const struct access_thread *thread);
+
 struct access_choice {
     struct access_damon *damon;
+    struct access_thread *thread; /* asks damon */
     struct access_page_idle *idle;
     const struct access_source *source; /* NULL: refaults and samples */
 };

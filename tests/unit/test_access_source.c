@@ -5,12 +5,14 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/fake/fail_alloc.h"
 #include "vmm/sysfile.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -438,6 +440,124 @@ START_TEST(test_access_auto_takes_the_first_that_there_is)
 }
 END_TEST
 
+/* ---- a source that waits ---- */
+
+/* Answers when it is let, with one row whose page is the answer's number. */
+struct waiting {
+    sem_t go, asked;
+    gfn_t nr_answers;
+    int err;
+};
+
+static int wait_and_answer(void *ctx, access_report_fn *report, void *report_ctx)
+{
+    struct waiting *waiting = ctx;
+    sem_post(&waiting->asked);
+    while (sem_wait(&waiting->go))
+        ;
+    report(report_ctx, 1, waiting->nr_answers++, 512, true);
+    report(report_ctx, 2, 7, 1, false);
+    return waiting->err;
+}
+
+static struct access_thread *start_waiting(struct waiting *waiting, struct access_source *inner)
+{
+    struct diag diag = {0};
+    struct access_thread *thread;
+    *waiting = (struct waiting){0};
+    sem_init(&waiting->go, 0, 0);
+    sem_init(&waiting->asked, 0, 0);
+    *inner = (struct access_source){.name = "slow", .period_ms = 20, .poll = wait_and_answer, .ctx = waiting};
+    ck_assert_int_eq(access_thread_start(inner, &thread, &diag), 0);
+    ck_assert_str_eq(access_thread_source(thread)->name, "slow");
+    sem_wait(&waiting->asked);
+    return thread;
+}
+
+/* The inner source answers, and is asked once more. */
+static void let_answer(struct waiting *waiting)
+{
+    sem_post(&waiting->go);
+    sem_wait(&waiting->asked);
+}
+
+static int poll_thread(const struct access_thread *thread, struct heard *heard)
+{
+    const struct access_source *source = access_thread_source(thread);
+    heard->nr = 0;
+    return source->poll(source->ctx, hear, heard);
+}
+
+static void stop_waiting(struct waiting *waiting, struct access_thread *thread)
+{
+    sem_post(&waiting->go);
+    access_thread_stop(thread);
+    sem_destroy(&waiting->go);
+    sem_destroy(&waiting->asked);
+}
+
+START_TEST(test_the_scanner_stood_still_while_damon_counted)
+{
+    static struct heard heard;
+    struct waiting waiting;
+    struct access_source inner;
+    struct access_thread *thread = start_waiting(&waiting, &inner);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_int_eq(poll_thread(thread, &heard), 0); /* would wait for ever */
+        ck_assert_uint_eq(heard.nr, 0);
+    }
+    let_answer(&waiting);
+    ck_assert_int_eq(poll_thread(thread, &heard), 0);
+    ck_assert_uint_eq(heard.nr, 2);
+    check_row(&heard, 1, 0, 512, true);
+    check_row(&heard, 2, 7, 1, false);
+    ck_assert_int_eq(poll_thread(thread, &heard), 0);
+    ck_assert_uint_eq(heard.nr, 0); /* it was told once */
+    let_answer(&waiting);
+    let_answer(&waiting);
+    ck_assert_int_eq(poll_thread(thread, &heard), 0);
+    ck_assert_uint_eq(heard.nr, 2);
+    check_row(&heard, 1, 2, 512, true); /* the last answer */
+    stop_waiting(&waiting, thread);
+}
+END_TEST
+
+START_TEST(test_access_thread_of_a_source_that_breaks_says_so_and_asks_no_more)
+{
+    static struct heard heard;
+    struct waiting waiting;
+    struct access_source inner;
+    struct access_thread *thread = start_waiting(&waiting, &inner);
+    let_answer(&waiting);
+    waiting.err = -EIO;
+    sem_post(&waiting.go);
+    while (!poll_thread(thread, &heard))
+        usleep(1000);
+    ck_assert_int_eq(poll_thread(thread, &heard), -EIO);
+    ck_assert_uint_eq(heard.nr, 0);
+    ck_assert_int_ne(sem_trywait(&waiting.asked), 0);
+    stop_waiting(&waiting, thread);
+}
+END_TEST
+
+START_TEST(test_access_thread_without_memory_is_an_error)
+{
+    static struct heard heard;
+    struct waiting waiting;
+    struct access_source inner;
+    struct access_thread *thread = start_waiting(&waiting, &inner);
+    fail_alloc_at(1);
+    sem_post(&waiting.go);
+    int err;
+    while (!(err = poll_thread(thread, &heard)))
+        usleep(1000);
+    fail_alloc_at(-1);
+    ck_assert_int_eq(err, -ENOMEM);
+    ck_assert_uint_eq(heard.nr, 0);
+    stop_waiting(&waiting, thread);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("access_source");
@@ -455,6 +575,9 @@ int main(void)
     tcase_add_test(tc, test_access_page_idle_without_frame_numbers_is_an_error);
     tcase_add_loop_test(tc, test_access_page_idle_missing_is_said, 0, 3);
     tcase_add_test(tc, test_access_auto_takes_the_first_that_there_is);
+    tcase_add_test(tc, test_the_scanner_stood_still_while_damon_counted);
+    tcase_add_test(tc, test_access_thread_of_a_source_that_breaks_says_so_and_asks_no_more);
+    tcase_add_test(tc, test_access_thread_without_memory_is_an_error);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
