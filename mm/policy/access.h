@@ -13,10 +13,11 @@
  * Between an access and the next look nothing is known. What came back after `wait` is taken to be touched that often
  * still; what is armed is idle since its last known access.
  *
- * Quota: samples cost the scanner's time and the faults' time, in mm/ and in the vCPU. Both are measured; a look is paid for, with the fault that
- * it may bring, before it is taken, from a purse that fills by the quota of each second and holds one second's worth:
+ * Quota: samples cost the scanner's time and the faults' time, in mm/ and in the vCPU. Both are measured; a look is paid
+ * for, with the fault that it may bring, before it is taken, from a purse that fills by the quota and holds what comes in
+ * in a fifth of a second:
  *
- *   time spent on samples <= quota * time + one second's worth + the faults of memory that was idle and is not any more
+ *   time spent on samples <= quota * (time + 0.2 s) + the faults of memory that was idle and is not any more
  *
  * A sampled page that comes back has the age that it had: it did not survive anything. One that is never touched again is
  * a standby page like others. Nothing is sampled while stored pages come back as soon as they are stored, nor where

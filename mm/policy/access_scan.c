@@ -12,7 +12,7 @@
 /* Of the pages in guests, what may come back in a second too soon after it was stored. Chosen, unmeasured. */
 #define CALM_SHARE 1024u
 /* The purse holds what comes in so much time. */
-#define PURSE_NS 1000000000
+#define PURSE_NS 200000000
 /* What sample_cpu_pct looks at: one to two of these. */
 #define STRETCH_NS UINT64_C(5000000000)
 /* Looks after which one page of a panel gives way to another, so that the panel is a fair one in the long run. */

@@ -228,14 +228,14 @@ START_TEST(test_access_samples_stay_within_their_quota)
         access_pass(a, 100 * MS);
         access_touch_pages(a, 0, a->rig->nr_pages);
         access_stat(a->rig->host, &stat);
-        double most = share * ((double)(access_now(a) - start_ns) + 1e9);
+        double most = share * ((double)(access_now(a) - start_ns) + 2e8);
         /* a cost is learnt by paying it: the first batch may cost more than was thought */
         ck_assert_double_le((double)stat.sample_ns,
                             most * 1.02 + 40.0 * (double)(costs[_i].take_ns + costs[_i].place_ns));
     }
     mm_rig_check(a->rig);
     ck_assert_double_eq(stat.quota_pct, costs[_i].quota_mpct / 1000.0);
-    ck_assert_double_le(stat.sample_cpu_pct, 100 * share * 1.1);
+    ck_assert_double_le(stat.sample_cpu_pct, 100 * share * 1.05);
     ck_assert_uint_gt(stat.nr_samples, 10);
     ck_assert_uint_le(stat.nr_hits, stat.nr_samples);
     double looks = (double)stat.nr_samples / (costs[_i].config == &huge ? 32.0 : 256.0);
@@ -266,7 +266,7 @@ START_TEST(test_access_samples_pay_back_what_waking_memory_cost)
     }
     access_stat(a->rig->host, &stat);
     ck_assert_uint_ge(stat.nr_late_hits, 30);
-    ck_assert_double_le((double)stat.sample_ns, 0.01 * ((double)(access_now(a) - start_ns) + 1e9) * 1.02);
+    ck_assert_double_le((double)stat.sample_ns, 0.01 * ((double)(access_now(a) - start_ns) + 2e8) * 1.02);
     access_rig_destroy(a);
 }
 END_TEST
