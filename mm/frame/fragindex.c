@@ -29,7 +29,9 @@ int extfrag_index(const uint32_t nr_blocks[MAX_ORDER + 1], unsigned order)
         return -1000;
     if (!sum.blocks)
         return 0;
-    return 1000 - (int)((1000 + (sum.pages * 1000 >> order)) / sum.blocks);
+    /* one block that is too small is a lack of memory: the formula would say less than 0 */
+    uint64_t lack = (1000 + (sum.pages * 1000 >> order)) / sum.blocks;
+    return 1000 - (int)MIN_OF(lack, UINT64_C(1000));
 }
 
 int unusable_index(const uint32_t nr_blocks[MAX_ORDER + 1], unsigned order)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How fragmented free memory is, from the numbers of free blocks by order; the meaning is Linux's (mm/vmstat.c,
- * extfrag_index and unusable_index in debugfs). Freestanding, integers in thousandths.
+ * extfrag_index and unusable_index in debugfs), but that one block which is too small is 0, not less. Freestanding,
+ * integers in thousandths.
  *
  *     what an allocation of order o meets      extfrag_index    unusable_index
  *     a block of order o or more is free       -1000            share of free memory in smaller blocks
