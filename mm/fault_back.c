@@ -31,6 +31,13 @@ bool fault_goes_in_pages(const struct fault *f, const struct s2_entry *entry)
            !has_block_room(&f->host->node[f->target].pool);
 }
 
+/* @pages that numa_allow let pass did not go: they owe nothing. */
+static void give_rate_back(struct mm_host *host, unsigned from, unsigned to, uint32_t pages)
+{
+    if (host->node[to].config.rank < host->node[from].config.rank)
+        rate_give_back(&host->promote, pages * PAGE_BYTES);
+}
+
 /* The 2 MiB frame at home is copied to where it should be, if there is room. */
 static void migrate_huge(struct fault *f, struct s2_entry *entry)
 {
@@ -46,6 +53,8 @@ static void migrate_huge(struct fault *f, struct s2_entry *entry)
     if (room) {
         lru_rehome_huge(host, f->block, fn);
         *entry = pmd_read(f->block);
+    } else {
+        give_rate_back(host, home, f->target, BLOCK_PAGES);
     }
     numa_moved(host, f->block, home, f->target, room ? BLOCK_PAGES : 0);
 }
@@ -232,6 +241,7 @@ static bool migrate_back(struct fault *f, struct s2_entry entry, uint32_t window
     for (unsigned tries = 0; !done && tries < MIGRATE_TRIES; tries++)
         err = fault_place_copy(f, f->index, f->thread->buffer, nr, &done);
     (void)err; /* what is done counts; the rest stays where it is */
+    give_rate_back(f->host, home, f->target, nr - done);
     if (done)
         came_back(f, done, window);
     numa_moved(f->host, f->block, home, f->target, done);

@@ -65,6 +65,7 @@ static bool demote_one(struct mm_host *host, unsigned to, fn_t fn)
     if (!rate_take(&host->demote, PAGE_BYTES, host->ops->clock_ns(host->ops_ctx)))
         return false;
     if (pool_alloc_filled(&host->node[to].pool, 0, MIGRATE_MOVABLE, true, &new)) {
+        rate_give_back(&host->demote, PAGE_BYTES);
         event_add(host, EV_pgmigrate_fail, 1);
         return false;
     }
@@ -139,18 +140,16 @@ void lru_rehome_huge(struct mm_host *host, struct block *block, fn_t to)
     pool_free_filled(pool_of(host, from), from, BLOCK_PAGES);
 }
 
-uint32_t demote_huge_tail(struct mm_thread *thread, unsigned node, enum reclaimer who)
+/* The 2 MiB frame @fn of @block is copied to @to, if it is standby still. Returns pages that went. */
+static uint32_t demote_huge(struct mm_host *host, struct block *block, fn_t fn, unsigned to)
 {
-    struct mm_host *host = thread->host;
-    int to = demote_target(host, node);
-    fn_t fn, new;
-    struct block *block = to < 0 ? NULL : huge_tail(host, node, (unsigned)to, &fn);
-    if (!block)
-        return 0;
+    struct pool *pool = &host->node[to].pool;
     uint32_t done = 0;
-    if (has_room(thread, (unsigned)to, BLOCK_PAGES, who) &&
-        rate_take(&host->demote, BLOCK_BYTES, host->ops->clock_ns(host->ops_ctx)) &&
-        !pool_alloc_block(&host->node[to].pool, true, &new)) {
+    fn_t new;
+    if (!rate_take(&host->demote, BLOCK_BYTES, host->ops->clock_ns(host->ops_ctx)))
+        return 0;
+    bool room = !pool_alloc_block(pool, true, &new);
+    if (room) {
         lock_acquire(&block->lock);
         struct s2_entry entry = pmd_read(block);
         if (entry.state == S2_STANDBY && (fn_t)entry.payload == fn) {
@@ -159,8 +158,25 @@ uint32_t demote_huge_tail(struct mm_thread *thread, unsigned node, enum reclaime
         }
         lock_release(&block->lock);
         if (!done)
-            pool_free_filled(&host->node[to].pool, new, BLOCK_PAGES);
+            pool_free_filled(pool, new, BLOCK_PAGES);
     }
+    if (!done)
+        rate_give_back(&host->demote, BLOCK_BYTES); /* its pages may go singly */
+    event_add(host, EV_pgmigrate_fail, !room);
+    return done;
+}
+
+uint32_t demote_huge_tail(struct mm_thread *thread, unsigned node, enum reclaimer who)
+{
+    struct mm_host *host = thread->host;
+    int to = demote_target(host, node);
+    fn_t fn;
+    struct block *block = to < 0 ? NULL : huge_tail(host, node, (unsigned)to, &fn);
+    if (!block)
+        return 0;
+    uint32_t done = 0;
+    if (has_room(thread, (unsigned)to, BLOCK_PAGES, who))
+        done = demote_huge(host, block, fn, (unsigned)to);
     vm_put(block->vm);
     count(host, who, done);
     return done;

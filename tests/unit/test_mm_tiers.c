@@ -144,7 +144,50 @@ START_TEST(test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored)
 }
 END_TEST
 
-/* Reclaim of the node goes by the policy: what may be there only is stored, not moved to a slower node. */
+/* A 2 MiB frame finds no place, its pages do: what it would have been is not owed then, which took 8 s at this rate. */
+START_TEST(test_mm_tiers_a_frame_that_found_no_place_does_not_use_up_the_rate)
+{
+    struct mm_config config = tiers(true);
+    config.demote_bytes_per_s = 64 * PAGE_BYTES;
+    config.zram.limit_bytes = 8 * MIB;
+    struct mm_rig *rig = rig_create(&config);
+    fill_from(rig, 0, 2 * BLOCK_PAGES, 0);
+    const struct fake_failure no_page = {.op = FAKE_POPULATE, .nth = 1, .err = ENOMEM};
+    pool_drain_stock(&rig->host->node[1].pool, 0);
+    fake_host_fail(rig->fh, &no_page);
+    ck_assert_uint_ge(mm_reclaim(rig->thread[0], rig->vm, BLOCK_PAGES, true), BLOCK_PAGES);
+    ck_assert(fake_host_failed(rig->fh));
+    ck_assert_uint_gt(event(rig, EV_pgdemote_direct), 0);
+    ck_assert_uint_lt(event(rig, EV_pgdemote_direct), 64);
+    verify(rig, 0, 2 * BLOCK_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* The same for promotion, of frames and of pages. */
+START_TEST(test_mm_tiers_what_could_not_be_promoted_does_not_use_up_the_rate)
+{
+    struct mm_config config = tiers(_i);
+    config.promote_bytes_per_s = 64 * PAGE_BYTES;
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    const struct fake_failure no_frame = {.op = FAKE_POPULATE, .nth = 1, .err = ENOMEM, .again = 1000};
+    const struct fake_failure no_page = {.op = FAKE_PLACE_COPY, .nth = 1, .err = EAGAIN, .again = 2};
+    pool_drain_stock(&rig->host->node[0].pool, 0);
+    scan_pass(rig);
+    touch(rig, 0, SET_PAGES, 0);
+    scan_pass(rig);
+    rig->host->promote.paid_ns = 0;
+    uint64_t done = event(rig, EV_pgpromote_success), failed = event(rig, EV_pgmigrate_fail);
+    fake_host_fail(rig->fh, _i ? &no_frame : &no_page);
+    touch(rig, 0, 1, 0);
+    ck_assert(fake_host_failed(rig->fh));
+    ck_assert_uint_eq(event(rig, EV_pgmigrate_fail), failed + 1);
+    ck_assert_uint_eq(event(rig, EV_pgpromote_success), done);
+    ck_assert_uint_le(rig->host->promote.paid_ns, now_ns(rig));
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 /* The fault began before the scan had armed all of the block: the hottest page there is. */
 START_TEST(test_mm_tiers_pages_touched_while_their_block_is_armed_are_hot)
 {
@@ -270,6 +313,7 @@ START_TEST(test_mm_tiers_pages_of_fast_nodes_are_not_armed)
 }
 END_TEST
 
+/* Reclaim of the node goes by the policy: what may be there only is stored, not moved to a slower node. */
 START_TEST(test_mm_tiers_strictly_bound_pages_are_never_demoted)
 {
     struct mm_config config = tiers(_i);
@@ -338,6 +382,8 @@ int main(void)
     tcase_add_test(cases, test_mm_tiers_promotion_keeps_to_its_rate);
     tcase_add_loop_test(cases, test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored, 0, 2);
     tcase_add_loop_test(cases, test_mm_tiers_pages_touched_while_their_block_is_armed_are_hot, 0, 2);
+    tcase_add_test(cases, test_mm_tiers_a_frame_that_found_no_place_does_not_use_up_the_rate);
+    tcase_add_loop_test(cases, test_mm_tiers_what_could_not_be_promoted_does_not_use_up_the_rate, 0, 2);
     tcase_add_test(cases, test_mm_tiers_demotion_goes_on_after_the_rate_was_used_up);
     tcase_add_test(cases, test_mm_tiers_pages_that_zram_refused_are_demoted_later);
     tcase_add_loop_test(cases, test_mm_tiers_of_three_pages_go_one_up_and_one_down, 0, 2);
