@@ -375,6 +375,7 @@ int mm_vm_create(struct mm_host *host, const struct mm_region *regions, unsigned
         return -ENOMEM;
     vm->host = host;
     vm->nr_regions = nr;
+    vm->born_ns = host->ops->clock_ns(host->ops_ctx);
     memcpy(vm->regions, regions, nr * sizeof(*regions));
     err = stage2_init(&vm->stage2, &s2_format_ept, &host->tables);
     for (unsigned r = 0; r < nr && !err; r++)

@@ -22,9 +22,10 @@ static void put_idle(json_t *row, const struct access_idle *idle)
             ages, json_pack("{s:I, s:I}", "seconds", (json_int_t)1 << i, "bytes", (json_int_t)idle->idle_bytes[i]));
     json_object_set_new(row, "working_set", sets);
     for (unsigned i = 0; i < ACCESS_NR_WINDOWS; i++)
-        json_array_append_new(sets, json_pack("{s:I, s:I, s:I}", "seconds", (json_int_t)access_windows_s[i], "bytes",
-                                              (json_int_t)idle->working_set[i].bytes, "error_bytes",
-                                              (json_int_t)access_error_bytes(idle->working_set[i].variance)));
+        json_array_append_new(sets, json_pack("{s:I, s:I, s:I, s:I}", "seconds", (json_int_t)access_windows_s[i],
+                                              "bytes", (json_int_t)idle->working_set[i].bytes, "error_bytes",
+                                              (json_int_t)access_error_bytes(idle->working_set[i].variance),
+                                              "left_bytes", (json_int_t)idle->working_set[i].left_bytes));
 }
 
 json_t *view_idle(const struct access_stat *access, const struct view_idle *vms, unsigned nr)
@@ -116,17 +117,27 @@ static void age_rows(struct table *table, const json_t *json)
     }
 }
 
+static void left_text(char *out, size_t size, uint64_t bytes)
+{
+    char text[SIZE_TEXT];
+
+    out[0] = '\0';
+    if (bytes)
+        snprintf(out, size, ", %s left", size_text(text, bytes));
+}
+
 static void window_rows(struct table *table, const json_t *json)
 {
     const json_t *all = json_object_get(json_object_get(json, "all"), "working_set");
-    char bytes[SIZE_TEXT], error[SIZE_TEXT];
+    char bytes[SIZE_TEXT], error[SIZE_TEXT], left[SIZE_TEXT + 16];
 
     for (size_t window = 0; window < json_array_size(all); window++) {
         age_cell(table, bytes_of(json_array_get(all, window), "seconds"));
         for (size_t i = 0; i < nr_shown(json); i++) {
             const json_t *set = json_array_get(json_object_get(shown(json, i), "working_set"), window);
-            table_cell(table, "%s +- %s", size_text(bytes, bytes_of(set, "bytes")),
-                       size_text(error, bytes_of(set, "error_bytes")));
+            left_text(left, sizeof(left), bytes_of(set, "left_bytes"));
+            table_cell(table, "%s +- %s%s", size_text(bytes, bytes_of(set, "bytes")),
+                       size_text(error, bytes_of(set, "error_bytes")), left);
         }
     }
 }
@@ -176,6 +187,7 @@ int render_idle(const json_t *json, FILE *out)
     if (!failed)
         failed = put_table(json, "Not touched for at least", age_rows, out);
     if (!failed)
-        failed = put_table(json, "Working set: touched in the last", window_rows, out);
+        failed = put_table(json, "Working set: touched in the last; what left memory since then may belong to it",
+                           window_rows, out);
     return failed;
 }

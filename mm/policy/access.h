@@ -70,8 +70,9 @@ struct access_idle {
     uint64_t idle_bytes[ACCESS_IDLE_STEPS]; /* touched once, but not for at least 2^i seconds */
     uint64_t unwatched_bytes;               /* in the guest, and never sampled: known by their faults alone */
     struct {
-        uint64_t bytes;  /* touched within access_windows_s[i] */
-        double variance; /* of it, bytes squared; sampling error of independent blocks: adds up */
+        uint64_t bytes;      /* in the guest, and touched within access_windows_s[i] */
+        double variance;     /* of it, bytes squared; sampling error of independent blocks: adds up */
+        uint64_t left_bytes; /* left the guest within it: may have been touched before that, within it */
     } working_set[ACCESS_NR_WINDOWS];
 };
 /* Walks the tables of the VM; takes block locks. The caller keeps the VM. */

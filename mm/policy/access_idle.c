@@ -10,14 +10,15 @@ const uint32_t access_windows_s[ACCESS_NR_WINDOWS] = {1, 10, 60, 300};
 
 struct tally {
     struct mm_host *host;
-    uint64_t now_ns;
+    uint64_t now_ns, born_ns;
     double never, unwatched, idle[ACCESS_IDLE_STEPS + 1]; /* bytes; idle[0]: below a second, then from 2^(i-1) on */
-    double set[ACCESS_NR_WINDOWS], variance[ACCESS_NR_WINDOWS];
+    double set[ACCESS_NR_WINDOWS], variance[ACCESS_NR_WINDOWS], left[ACCESS_NR_WINDOWS];
 };
 
+/* What is known of no access, as of what was loaded before the guest ran, is as old as the VM. */
 static uint64_t age_ns(const struct tally *tally, uint64_t last_ns)
 {
-    return tally->now_ns - MIN_OF(tally->now_ns, last_ns);
+    return tally->now_ns - MIN_OF(tally->now_ns, MAX_OF(last_ns, tally->born_ns));
 }
 
 static bool in_window(const struct tally *tally, uint64_t last_ns, unsigned window)
@@ -69,13 +70,27 @@ static void add_panel(struct tally *tally, const struct block *block, unsigned p
     }
 }
 
-/* A page that left: nothing is known but when its epoch began, and of standby when reclaim was at the block last. */
+/* When the epoch ended in which a page was stored: it was not touched after that. */
+static uint64_t epoch_end_ns(const struct tally *tally, uint8_t stamp)
+{
+    const struct mm_lru *lru = &tally->host->lru;
+    if (stamp == (__atomic_load_n(&lru->epoch, __ATOMIC_RELAXED) & S2_STAMP_MAX))
+        return tally->now_ns;
+    return counter_read(&lru->epoch_ns[(stamp + 1) & S2_STAMP_MAX]);
+}
+
+/*
+ * A page that left was not touched since its block was taken from last, nor since the end of the epoch in which it was
+ * stored. Whether it was touched shortly before, nobody knows.
+ */
 static void add_gone(struct tally *tally, const struct block *block, const struct s2_entry *entry)
 {
     uint64_t since_ns = block->access.home_ns;
     if (entry->state == S2_ZRAM || entry->state == S2_SWAP)
-        since_ns = counter_read(&tally->host->lru.epoch_ns[entry->stamp]);
+        since_ns = MIN_OF(since_ns, epoch_end_ns(tally, entry->stamp));
     add_idle(tally, (double)PAGE_BYTES, since_ns);
+    for (unsigned i = 0; i < ACCESS_NR_WINDOWS; i++)
+        tally->left[i] += in_window(tally, since_ns, i) ? (double)PAGE_BYTES : 0;
 }
 
 static void add_table(struct tally *tally, struct block *block)
@@ -133,7 +148,7 @@ static uint64_t bytes_of(double bytes)
 void access_idle(struct mm_vm *vm, struct access_idle *out)
 {
     struct mm_host *host = vm->host;
-    struct tally tally = {.host = host, .now_ns = host->ops->clock_ns(host->ops_ctx)};
+    struct tally tally = {.host = host, .born_ns = vm->born_ns, .now_ns = host->ops->clock_ns(host->ops_ctx)};
     double all = 0;
     for (uint64_t i = 0, nr = access_nr_blocks(vm); i < nr; i++) {
         struct block *block = access_block_at(vm, i);
@@ -150,6 +165,7 @@ void access_idle(struct mm_vm *vm, struct access_idle *out)
     for (unsigned i = 0; i < ACCESS_NR_WINDOWS; i++) {
         out->working_set[i].bytes = bytes_of(tally.set[i]);
         out->working_set[i].variance = tally.variance[i];
+        out->working_set[i].left_bytes = bytes_of(tally.left[i]);
     }
 }
 
@@ -163,6 +179,7 @@ void access_idle_add(struct access_idle *into, const struct access_idle *from)
     for (unsigned i = 0; i < ACCESS_NR_WINDOWS; i++) {
         into->working_set[i].bytes += from->working_set[i].bytes;
         into->working_set[i].variance += from->working_set[i].variance;
+        into->working_set[i].left_bytes += from->working_set[i].left_bytes;
     }
 }
 

@@ -129,6 +129,7 @@ static uint32_t take_broken_huge(struct mm_host *host, struct block *block, fn_t
     block_split(block);
     event_add(host, EV_thp_split_page, 1);
     pool_free_empty(pool_of(host, fn), fn + done, BLOCK_PAGES - done);
+    block->access.home_ns = host->ops->clock_ns(host->ops_ctx);
     return lru_enter_standby(host, block, &came, 0, fn, done, STANDBY_YOUNG);
 }
 
@@ -208,6 +209,8 @@ uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t
         age_pages(block, n, true, &resident, &map, &scanned);
         taken += take_pages(thread, block, n, &resident, &map, STANDBY_ARMED);
     }
+    if (taken)
+        block->access.home_ns = host->ops->clock_ns(host->ops_ctx);
     return taken;
 }
 

@@ -89,6 +89,7 @@ struct mm_vm {
     struct hist minor, major;
     struct vcpu_touches touches[NOTE_MAX_VCPUS];
     struct access_history *history; /* mm/policy/access_history.c */
+    uint64_t born_ns;               /* nothing of it was touched before; constant */
 };
 
 struct mm_lru {

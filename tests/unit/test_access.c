@@ -87,6 +87,60 @@ START_TEST(test_access_a_guest_got_nothing_done_where_the_kernel_zeroes_2m_in_ea
 }
 END_TEST
 
+/* Reclaim split a frame that the scanner had taken home: pages were said to be idle since the machine was started. */
+START_TEST(test_access_no_page_is_idle_longer_than_since_its_last_access)
+{
+    const struct mm_config config = {.budget_bytes = 64 * MIB, .thp = true, .zram = {.limit_bytes = 16 * MIB}};
+    struct access_rig *a = access_rig_create(&config, 16 * MIB);
+    mm_rig_fill(a->rig, 0, BLOCK_PAGES, TEXT);
+    pass_seconds(a, 2);
+    ck_assert_str_eq(mm_rig_state(a->rig, 0), "standby");
+    ck_assert_uint_gt(evict_standby(a->rig->thread[0], 0, 32, RECLAIM_DIRECT), 0);
+    struct access_idle idle = access_look(a);
+    ck_assert_uint_eq(idle.idle_bytes[0], BLOCK_BYTES);
+    ck_assert_uint_eq(idle.idle_bytes[2], 0);
+    access_rig_destroy(a);
+}
+END_TEST
+
+/* Loaded before the guest ran, for one: nothing is known of it but the age of the VM. */
+START_TEST(test_access_no_page_is_idle_longer_than_its_vm_lives)
+{
+    struct access_rig *a = access_rig_create(&small, 16 * MIB);
+    const struct mm_region region = {.bytes = 4 * MIB};
+    struct access_idle idle;
+    struct mm_vm *vm;
+    ck_assert_int_eq(mm_vm_create(a->rig->host, &region, 1, &vm), 0);
+    fake_host_add_vm(a->rig->fh, mm_vm_id(vm), 4 * MIB / PAGE_BYTES);
+    ck_assert_int_eq(mm_fault(a->rig->thread[0], vm, (gpa_t){0}, MM_FAULT_WRITE), 0);
+    vm_block(vm, 0)->access.whole.last_ns = 0;
+    fake_host_advance_ns(a->rig->fh, 5 * SECOND);
+    access_idle(vm, &idle);
+    ck_assert_uint_eq(idle.idle_bytes[2], PAGE_BYTES);
+    ck_assert_uint_eq(idle.idle_bytes[3], 0);
+    mm_vm_destroy(a->rig->thread[0], vm);
+    access_rig_destroy(a);
+}
+END_TEST
+
+/* A minute's working set larger than memory: the half of it that had left for zram was not mentioned. */
+START_TEST(test_access_working_set_mentions_what_left_in_its_time)
+{
+    const struct mm_config config = {.budget_bytes = 16 * MIB, .thp = false, .zram = {.limit_bytes = 8 * MIB}};
+    struct access_rig *a = access_rig_create(&config, 16 * MIB);
+    for (gfn_t gfn = 0; gfn < a->rig->nr_pages; gfn++)
+        mm_rig_write(a->rig, 0, gfn, TEXT);
+    struct access_idle idle = access_look(a);
+    for (unsigned i = 0; i < ACCESS_NR_WINDOWS; i++)
+        ck_assert_uint_eq(idle.working_set[i].bytes + idle.working_set[i].left_bytes, 16 * MIB);
+    pass_seconds(a, 20);
+    idle = access_look(a);
+    ck_assert_uint_eq(idle.working_set[0].left_bytes + idle.working_set[1].left_bytes, 0);
+    ck_assert_uint_gt(idle.working_set[2].left_bytes, 0);
+    access_rig_destroy(a);
+}
+END_TEST
+
 START_TEST(test_access_sampled_page_comes_back_with_its_age)
 {
     struct access_rig *a = access_rig_create(&small, 16 * MIB);
@@ -454,6 +508,9 @@ int main(void)
     tcase_add_test(tc, test_access_sampled_frame_comes_back_whole_with_its_age);
     tcase_add_test(tc, test_access_a_guest_got_nothing_done_where_the_kernel_zeroes_2m_in_each_fault);
     tcase_add_test(tc, test_access_sampled_page_comes_back_with_its_age);
+    tcase_add_test(tc, test_access_no_page_is_idle_longer_than_since_its_last_access);
+    tcase_add_test(tc, test_access_no_page_is_idle_longer_than_its_vm_lives);
+    tcase_add_test(tc, test_access_working_set_mentions_what_left_in_its_time);
     tcase_add_test(tc, test_access_idle_block_of_pages_has_no_more_than_a_panel_out);
     tcase_add_test(tc, test_access_pinned_block_is_passed_over);
     tcase_add_test(tc, test_access_nothing_is_sampled_while_the_host_thrashes);
