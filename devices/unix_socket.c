@@ -51,8 +51,13 @@ static void remove_stale(const char *path)
 
 static int fail(char *why, size_t why_bytes, const char *path, int err)
 {
-    snprintf(why, why_bytes, "socket %s: %s", path,
-             err == -EADDRINUSE ? "it is in use, or a file is there" : strerror(-err));
+    if (err == -EADDRINUSE)
+        snprintf(why, why_bytes, "socket %s: a program listens there, or a file is there; take another path", path);
+    else if (err == -ENAMETOOLONG)
+        snprintf(why, why_bytes, "socket %s: the path is too long; take one of at most %zu characters", path,
+                 sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+    else
+        snprintf(why, why_bytes, "socket %s: %s; take a path in a directory that can be written", path, strerror(-err));
     return err;
 }
 

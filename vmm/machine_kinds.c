@@ -104,6 +104,12 @@ static void destroy_rng(void *owner)
 
 /* --- disks ----------------------------------------------------------------------------------------- */
 
+/* A file or socket that cannot be used as asked is the option's fault; what is left is the host's. */
+static enum exit_code code_of_path(int err)
+{
+    return err == -ENOMEM || err == -EMFILE || err == -ENFILE ? EXIT_HOST : EXIT_USAGE;
+}
+
 static unsigned count_disks(const struct machine_devices_config *config)
 {
     return config->want->nr_disks;
@@ -141,7 +147,7 @@ static int create_disk(struct machine_devices *devices, const struct machine_dev
     snprintf(slot->name, sizeof(slot->name), "disk%u", index);
     int err = blk_open(&blk, &devices->env, &out, why, sizeof(why));
     if (err)
-        return diag_set(diag, err == -ENOMEM || err == -EMFILE || err == -ENFILE ? EXIT_HOST : EXIT_USAGE, "%s", why);
+        return diag_set(diag, code_of_path(err), "%s", why);
     slot->owner = out;
     slot->device = blk_device(out);
     return 0;
@@ -247,7 +253,7 @@ static int create_console(struct machine_devices *devices, const struct machine_
         port[i] = (struct console_port_config){config->want->port[i].name, config->want->port[i].path};
     int err = console_create(&console, &devices->env, &out, why, sizeof(why));
     if (err)
-        return diag_set(diag, code_of(err), "%s", why);
+        return diag_set(diag, code_of_path(err), "%s", why);
     slot->owner = out;
     slot->device = console_device(out);
     return 0;
@@ -287,7 +293,7 @@ static int create_vsock(struct machine_devices *devices, const struct machine_de
 
     (void)index;
     if (err)
-        return diag_set(diag, code_of(err), "%s", why);
+        return diag_set(diag, code_of_path(err), "%s", why);
     slot->owner = out;
     slot->device = vsock_device(out);
     return 0;

@@ -342,7 +342,9 @@ static const struct {
     {"run --api none --memory 64M --kernel good --disk tiny", "tiny"},
     {"run --api none --memory 64M --kernel good --disk large --disk ./large", "large"},
     {"run --api none --memory 64M --kernel good --console-port name=a,path=missing/a.sock", "missing/a.sock"},
-    {"run --api none --memory 64M --kernel good --vsock cid=3,path=missing/v.sock", "missing/v.sock"},
+    {"run --api none --memory 64M --kernel good --vsock cid=3,path=missing/v.sock", "can be written"},
+    {"run --api none --memory 64M --kernel good --vsock cid=3,path=text", "take another path"},
+    {"run --api none --memory 64M --kernel good --console-port name=a,path=text", "take another path"},
 };
 
 static void put_file(const struct program *p, const char *name, const void *bytes, size_t nr, off_t size)
