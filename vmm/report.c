@@ -90,6 +90,7 @@ void report_add_vm(struct report *report, unsigned index, const char *name, stru
     vm->resident_bytes = memhost_vm_resident_bytes(machine_memory(machine));
     if (mm) {
         mm_vm_stat(mm, &vm->stat);
+        vm->memory_bytes = vm->stat.memory_bytes; /* of what can be plugged, what is */
         mm_fault_hist(mm, &vm->minor, &vm->major);
         mm_vm_nodes(mm, vm->node_pages);
     }

@@ -67,6 +67,21 @@ START_TEST(test_run_verifies_every_page_and_says_where_all_is)
 }
 END_TEST
 
+START_TEST(test_run_memory_that_is_not_plugged_is_none_that_the_guest_has)
+{
+    struct program p;
+
+    if (!program_has_kvm("a run with memory to be plugged"))
+        return;
+    program_init(&p);
+    program_run(&p, "run --memory 64M --hotplug-memory 128M --api none --workload fill:1M");
+    ck_assert_msg(p.code == 0, "exit code %d\n%s%s", p.code, p.out_text, p.err_text);
+    const char *row = strstr(p.out_text, "the guest believes it has");
+    ck_assert_msg(row && strncmp(row + strcspn(row, "0123456789"), "64 MiB", 6) == 0, "%s", p.out_text);
+    program_fini(&p, NULL);
+}
+END_TEST
+
 START_TEST(test_run_json_to_standard_output_is_all_there_is_on_it)
 {
     struct program p;
@@ -485,6 +500,7 @@ int main(void)
     tcase_set_timeout(runs, 150);
     tcase_set_timeout(live, 150);
     tcase_add_loop_test(runs, test_run_verifies_every_page_and_says_where_all_is, 0, ARRAY_LEN(good));
+    tcase_add_test(runs, test_run_memory_that_is_not_plugged_is_none_that_the_guest_has);
     tcase_add_test(runs, test_run_json_to_standard_output_is_all_there_is_on_it);
     tcase_add_test(runs, test_run_out_of_memory_stops_the_vm_and_says_what_is_full);
     tcase_add_test(runs, test_run_without_standard_streams_writes_only_results_into_the_results);
