@@ -55,7 +55,8 @@ static struct access_history *history_create(const struct mm_vm *vm, uint64_t no
         history->blocks_per_row++;
     history->nr_rows = all_rows(vm, history->blocks_per_row);
     history->column_ns = MAX_OF(COLUMN_NS, nr * COLUMN_NS_PER_BLOCK);
-    history->start_ns = history->begin_ns = now_ns;
+    /* what was touched before the first look, since the VM was made, is in the first column */
+    history->start_ns = history->begin_ns = MAX_OF(vm->born_ns, now_ns - MIN_OF(now_ns, history->column_ns));
     history->cells = malloc((size_t)history->nr_rows * ACCESS_MAP_COLUMNS);
     if (history->cells)
         return history;

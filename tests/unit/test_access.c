@@ -386,6 +386,22 @@ START_TEST(test_access_map_tells_hot_from_cold_from_never)
 }
 END_TEST
 
+/* A guest that fills 100 MiB before the scanner comes to look: it was drawn as memory that nobody touched. */
+START_TEST(test_access_map_has_what_was_touched_before_the_first_look)
+{
+    static struct access_map map;
+    struct access_rig *a = access_rig_create(_i ? &huge : &small, 16 * MIB);
+    access_touch_pages(a, 0, BLOCK_PAGES);
+    fake_host_advance_ns(a->rig->fh, 100 * MS);
+    pass_seconds(a, 2);
+    access_map(a->rig->vm, &map);
+    ck_assert_uint_gt(map.nr_columns, 4);
+    ck_assert_uint_eq(map.cell[0][0], ACCESS_CELL_FULL);
+    ck_assert_uint_eq(map.cell[0][map.nr_columns - 1], 0);
+    access_rig_destroy(a);
+}
+END_TEST
+
 /* 5,000 columns' worth of time: it stays within its bounds, and the first second is still the first column. */
 START_TEST(test_access_map_of_a_long_run_halves_its_resolution)
 {
@@ -523,6 +539,7 @@ int main(void)
     tcase_add_loop_test(tc, test_access_vm_goes_while_its_memory_is_out, 0, 2);
     tcase_add_test(tc, test_access_without_memory_for_a_map_goes_on_without);
     tcase_add_loop_test(tc, test_access_map_tells_hot_from_cold_from_never, 0, 2);
+    tcase_add_loop_test(tc, test_access_map_has_what_was_touched_before_the_first_look, 0, 2);
     tcase_add_test(tc, test_access_map_of_a_long_run_halves_its_resolution);
     tcase_add_test(tc, test_access_map_of_much_memory_has_rows_of_several_blocks);
     tcase_add_loop_test(tc, test_access_source_is_believed_and_nothing_is_taken, 0, 2);
