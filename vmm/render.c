@@ -375,6 +375,8 @@ static int render_balloon(const json_t *json, FILE *out)
         fprintf(out, "%s\n", text(vm, "vm"));
         if (balloon)
             error = render_members(balloon, 2, out);
+        else
+            fprintf(out, "  no balloon; `ebb run --balloon` gives it one\n");
         if (balloon && json_object_size(json_object_get(balloon, "stats")) && !error) {
             fprintf(out, "  What the guest says\n");
             error = render_members(json_object_get(balloon, "stats"), 4, out);
@@ -396,6 +398,8 @@ static int render_devices(const json_t *json, FILE *out)
         const json_t *vm = json_array_get(vms, i), *devices = json_object_get(vm, "devices");
 
         fprintf(out, "%s\n", text(vm, "vm"));
+        if (!json_array_size(devices))
+            fprintf(out, "  no devices\n");
         for (size_t k = 0; k < json_array_size(devices) && !error; k++) {
             fputs(k ? "\n" : "", out);
             error = render_members(json_array_get(devices, k), 2, out);

@@ -26,6 +26,8 @@ static char *rendered(const char *view, const char *json_text)
 static const struct {
     const char *view, *json, *text;
 } exact[] = {
+    {"balloon", "{\"vms\": [{\"vm\": \"vm0\"}]}", "vm0\n  no balloon; `ebb run --balloon` gives it one\n"},
+    {"devices", "{\"vms\": [{\"vm\": \"vm0\", \"devices\": []}]}", "vm0\n  no devices\n"},
     {"vmstat", "{\"pgfault\": 12, \"pswpin\": 0}", "pgfault 12\npswpin 0\n"},
     {"buddyinfo",
      "{\"zones\": [{\"node\": 0, \"zone\": \"Normal\", \"plane\": \"empty\","
