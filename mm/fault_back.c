@@ -49,7 +49,7 @@ static void migrate_huge(struct fault *f, struct s2_entry *entry)
         return;
     if (!numa_allow(host, home, f->target, BLOCK_PAGES))
         return;
-    bool room = has_block_room(pool) && !pool_alloc_block(pool, true, &fn);
+    bool room = has_block_room(pool) && !pool_alloc_block_any(pool, &fn);
     if (room) {
         lru_rehome_huge(host, f->block, fn);
         *entry = pmd_read(f->block);

@@ -148,7 +148,7 @@ static uint32_t demote_huge(struct mm_host *host, struct block *block, fn_t fn, 
     fn_t new;
     if (!rate_take(&host->demote, BLOCK_BYTES, host->ops->clock_ns(host->ops_ctx)))
         return 0;
-    bool room = !pool_alloc_block(pool, true, &new);
+    bool room = !pool_alloc_block_any(pool, &new);
     if (room) {
         lock_acquire(&block->lock);
         struct s2_entry entry = pmd_read(block);

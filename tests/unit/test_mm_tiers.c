@@ -152,7 +152,7 @@ START_TEST(test_mm_tiers_a_frame_that_found_no_place_does_not_use_up_the_rate)
     config.zram.limit_bytes = 8 * MIB;
     struct mm_rig *rig = rig_create(&config);
     fill_from(rig, 0, 2 * BLOCK_PAGES, 0);
-    const struct fake_failure no_page = {.op = FAKE_POPULATE, .nth = 1, .err = ENOMEM};
+    const struct fake_failure no_page = {.op = FAKE_POPULATE, .nth = 1, .err = ENOMEM, .again = 1};
     pool_drain_stock(&rig->host->node[1].pool, 0);
     fake_host_fail(rig->fh, &no_page);
     ck_assert_uint_ge(mm_reclaim(rig->thread[0], rig->vm, BLOCK_PAGES, true), BLOCK_PAGES);
@@ -164,7 +164,55 @@ START_TEST(test_mm_tiers_a_frame_that_found_no_place_does_not_use_up_the_rate)
 }
 END_TEST
 
-/* The same for promotion, of frames and of pages. */
+/* All of @node is charged, and its free memory is single pages with something in them. */
+static void fill_free_memory(struct mm_rig *rig, unsigned node)
+{
+    struct pool *pool = &rig->host->node[node].pool;
+    fn_t fn, all[NODE_PAGES];
+    uint32_t nr = 0;
+    pool_drain_stock(pool, 0);
+    while (pool->uncharged && !pool_alloc_filled(pool, 0, MIGRATE_MOVABLE, true, &fn))
+        all[nr++] = fn;
+    while (nr > 0)
+        pool_free_filled(pool, all[--nr], 1);
+    ck_assert_uint_eq(pool->uncharged, 0);
+}
+
+/* Frames were split on their way to a node that had room for them, but no budget that no page was taken for. */
+START_TEST(test_mm_tiers_a_frame_stays_one_where_the_other_nodes_free_memory_is_filled)
+{
+    const struct mm_config config = tiers(true);
+    struct mm_rig *rig = rig_create(&config);
+    fill_from(rig, 0, 2 * BLOCK_PAGES, 0);
+    fill_free_memory(rig, 1);
+    ck_assert_uint_ge(mm_reclaim(rig->thread[0], rig->vm, BLOCK_PAGES, true), BLOCK_PAGES);
+    ck_assert_uint_ge(event(rig, EV_pgdemote_direct), BLOCK_PAGES);
+    ck_assert_uint_eq(event(rig, EV_thp_split_page), 0);
+    mm_rig_check(rig);
+    verify(rig, 0, 2 * BLOCK_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* The same upwards. */
+START_TEST(test_mm_tiers_a_frame_is_promoted_where_the_fast_nodes_free_memory_is_filled)
+{
+    const struct mm_config config = tiers(true);
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    fill_free_memory(rig, 0);
+    for (unsigned pass = 0; pass < 3; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, BLOCK_PAGES, 0);
+    }
+    ck_assert_uint_eq(event(rig, EV_pgpromote_success), BLOCK_PAGES);
+    ck_assert_uint_eq(event(rig, EV_pgmigrate_fail), 0);
+    ck_assert_uint_eq(event(rig, EV_thp_split_page), 0);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* What could not be promoted owes nothing either, frames and pages. */
 START_TEST(test_mm_tiers_what_could_not_be_promoted_does_not_use_up_the_rate)
 {
     struct mm_config config = tiers(_i);
@@ -383,6 +431,8 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored, 0, 2);
     tcase_add_loop_test(cases, test_mm_tiers_pages_touched_while_their_block_is_armed_are_hot, 0, 2);
     tcase_add_test(cases, test_mm_tiers_a_frame_that_found_no_place_does_not_use_up_the_rate);
+    tcase_add_test(cases, test_mm_tiers_a_frame_stays_one_where_the_other_nodes_free_memory_is_filled);
+    tcase_add_test(cases, test_mm_tiers_a_frame_is_promoted_where_the_fast_nodes_free_memory_is_filled);
     tcase_add_loop_test(cases, test_mm_tiers_what_could_not_be_promoted_does_not_use_up_the_rate, 0, 2);
     tcase_add_test(cases, test_mm_tiers_demotion_goes_on_after_the_rate_was_used_up);
     tcase_add_test(cases, test_mm_tiers_pages_that_zram_refused_are_demoted_later);
