@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Largest number of pages whose age is read for one answer, chosen: about a millisecond. */
 /* mm_zone_stat: two zones a node. */
 #define MAX_POOL_ZONES (2 * MM_MAX_NODES)
+/* Largest number of pages whose age is read for one answer, chosen: about a millisecond. */
 #define MAX_AGE_SAMPLES 16384u
 #define MAX_CACHES 64
 #define MAX_CLASSES 256
