@@ -67,6 +67,13 @@ static bool is_resident(const struct fault *f)
     return state == S2_RESIDENT || (state == S2_TABLE && pte_read(f->block, f->index).state == S2_RESIDENT);
 }
 
+/* For those of whom it is not known where they run. Mostly it is the same one, and the cache line stays clean. */
+static void note_toucher(struct mm_vm *vm, const struct wish *wish)
+{
+    if (wish->knows_toucher && __atomic_load_n(&vm->toucher, __ATOMIC_RELAXED) != wish->toucher)
+        __atomic_store_n(&vm->toucher, (uint8_t)wish->toucher, __ATOMIC_RELAXED);
+}
+
 /*
  * A page that is at home on some node stays on it, unless there is no room there or it belongs elsewhere; policies are
  * for pages that come anew.
@@ -76,6 +83,7 @@ static void find_home(struct fault *f)
     struct block *block = f->block;
     if (f->host->nr_nodes == 1)
         return;
+    note_toucher(block->vm, &f->wish);
     lock_acquire(&block->lock);
     struct s2_entry entry = pmd_read(block);
     bool huge = entry.state != S2_TABLE;

@@ -88,6 +88,7 @@ struct mm_vm {
     uint32_t nr_users;           /* evictions, moves, swapoffs that name this VM; raised under lru.lock; atomic */
     struct hist minor, major;
     struct vcpu_touches touches[NOTE_MAX_VCPUS];
+    uint8_t toucher;                /* node of the vCPU that made a fault last; atomic */
     struct access_history *history; /* mm/policy/access_history.c */
     uint64_t born_ns;               /* nothing of it was touched before; constant */
 };

@@ -35,7 +35,8 @@ void place_wish(const struct mm_vm *vm, gfn_t gfn, unsigned flags, struct wish *
     if (host->nr_nodes == 1)
         return;
     struct mm_policy policy = policy_of(vm, gfn);
-    out->toucher = from > 0 && from <= host->nr_nodes ? from - 1 : 0;
+    /* a device, for one: what it touches is for the vCPUs */
+    out->toucher = from > 0 && from <= host->nr_nodes ? from - 1 : __atomic_load_n(&vm->toucher, __ATOMIC_RELAXED);
     out->node = nearest_allowed(host, out->toucher, policy.nodes);
     switch (policy.mode) {
     case MM_POLICY_LOCAL:

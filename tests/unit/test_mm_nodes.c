@@ -208,6 +208,24 @@ START_TEST(test_mm_nodes_local_is_the_node_of_who_touches)
 }
 END_TEST
 
+/* A disk reads into a fresh page, or a ring of a queue is written: for the vCPUs, so on their node and not on the first. */
+START_TEST(test_mm_nodes_local_is_the_vcpus_node_for_what_devices_touch_first)
+{
+    const struct mm_config config = line_config(3, _i);
+    struct mm_rig *rig = rig_with(&config, MM_POLICY_LOCAL, 7);
+    uint64_t pages[MM_MAX_NODES];
+    touch_all_from(rig, 0, 1, 2);
+    ck_assert_int_eq(mm_pin(rig->thread[0], rig->vm, gpa_of(4 * BLOCK_PAGES), PAGE_BYTES), 0);
+    mm_unpin(rig->vm, gpa_of(4 * BLOCK_PAGES), PAGE_BYTES);
+    count(rig, pages);
+    ck_assert_uint_eq(pages[0] + pages[1], 0);
+    touch_all_from(rig, BLOCK_PAGES, BLOCK_PAGES + 1, 1);
+    ck_assert_int_eq(mm_fault(rig->thread[0], rig->vm, gpa_of(5 * BLOCK_PAGES), MM_FAULT_WRITE), 0);
+    ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), 5 * BLOCK_PAGES), 1);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_nodes_misses_are_counted_on_both_sides)
 {
     const struct mm_config config = line_config(2, false);
@@ -436,6 +454,7 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_nodes_interleave_by_block_is_even, 0, 2);
     tcase_add_test(cases, test_mm_nodes_interleave_by_page_is_even);
     tcase_add_loop_test(cases, test_mm_nodes_local_is_the_node_of_who_touches, 0, 2);
+    tcase_add_loop_test(cases, test_mm_nodes_local_is_the_vcpus_node_for_what_devices_touch_first, 0, 2);
     tcase_add_test(cases, test_mm_nodes_misses_are_counted_on_both_sides);
     tcase_add_test(cases, test_mm_nodes_each_kswapd_is_woken_for_its_own_node);
     tcase_add_loop_test(cases, test_mm_nodes_kswapd_takes_pages_of_its_node_only, 0, 2);

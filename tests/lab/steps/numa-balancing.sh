@@ -43,7 +43,8 @@ for thp in "" --no-thp; do
     sleep 6
     look
     before=$numa_pages_migrated local=$numa_hint_faults_local
-    sleep 12
+    # where nothing is to be moved, a pass begins up to 16 s after the last one
+    sleep 24
     look
     same "pages moved once all is local" $numa_pages_migrated $before
     at_least "touches seen since" $((numa_hint_faults_local - local)) 1
