@@ -230,7 +230,6 @@ uint32_t lru_arm_pages(struct mm_thread *thread, struct block *block, struct pag
     uint32_t taken = 0;
     if (block->nr_pins)
         return 0;
-    note_armed(thread->host, block);
     for (unsigned i = 0, next; i < BLOCK_PAGES; i++) {
         if (!map_test(map, i))
             continue;
