@@ -50,10 +50,10 @@ static const struct option how[] = {
          "  --thp-collapse PCT        how much of one CPU may go into making 2 MiB frames again of blocks that are\n"
          "                            hot in single pages, 0 to 100 percent; 0 for never; default 1\n"},
     {"readahead", HAS_VALUE, 0, option_read_pages,
-     .help = "  --readahead PAGES         the most pages that come along with one from zram or swap, 1 to 64\n",
+     .help = "  --readahead PAGES         the most pages that come along with one from zram or swap: 1, 2, 4 .. 64\n",
      OPTION_AT(mm.readahead_pages)},
     {"fault-around", HAS_VALUE, 0, option_read_pages,
-     .help = "  --fault-around PAGES      pages brought in at a first touch, 1 to 64\n",
+     .help = "  --fault-around PAGES      pages brought in at a first touch: 1, 2, 4 .. 64\n",
      OPTION_AT(mm.fault_around_pages)},
     {"pin", HAS_VALUE, 0, option_read_word,
      .help = "  --pin auto|none           auto: vCPUs, and the threads that answer their faults, stay on one CPU\n",
