@@ -186,9 +186,12 @@ uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, uns
 }
 
 /* For who wants to know how soon the touch came. */
-static void note_armed(const struct mm_host *host, struct block *block)
+static void note_armed(const struct mm_host *host, struct block *block, uint8_t state)
 {
-    block->armed_ms = (uint32_t)(host->ops->clock_ns(host->ops_ctx) / NS_PER_MS);
+    uint64_t now_ns = host->ops->clock_ns(host->ops_ctx);
+    block->armed_ms = (uint32_t)(now_ns / NS_PER_MS);
+    if (state == S2_TABLE)
+        block->access.home_ns = now_ns;
 }
 
 uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t nodes)
@@ -198,9 +201,8 @@ uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t
     uint32_t taken = 0;
     if (block->nr_pins)
         return 0;
-    note_armed(host, block);
     if (entry.state == S2_RESIDENT)
-        return nodes >> node_of(host, (fn_t)entry.payload) & 1 ? take_huge(host, block, entry, true) : 0;
+        taken = nodes >> node_of(host, (fn_t)entry.payload) & 1 ? take_huge(host, block, entry, true) : 0;
     for (unsigned n = 0; n < host->nr_nodes && entry.state == S2_TABLE; n++) {
         struct page_map resident = {0}, map = {0};
         uint64_t scanned = 0;
@@ -210,7 +212,7 @@ uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t
         taken += take_pages(thread, block, n, &resident, &map, STANDBY_ARMED);
     }
     if (taken)
-        block->access.home_ns = host->ops->clock_ns(host->ops_ctx);
+        note_armed(host, block, entry.state);
     return taken;
 }
 
@@ -230,7 +232,6 @@ uint32_t lru_arm_pages(struct mm_thread *thread, struct block *block, struct pag
     uint32_t taken = 0;
     if (block->nr_pins)
         return 0;
-    note_armed(thread->host, block);
     for (unsigned i = 0, next; i < BLOCK_PAGES; i++) {
         if (!map_test(map, i))
             continue;

@@ -49,7 +49,7 @@ struct block {
     struct page_note note; /* of a 2 MiB frame */
     uint8_t numa_skip;     /* passes of the scan for who touches what that leave it alone */
     uint16_t numa_moves;   /* pages that were migrated lately */
-    uint32_t armed_ms;     /* of the clock, modulo 2^32: when pages of it were taken home to be seen */
+    uint32_t armed_ms;     /* of the clock, modulo 2^32: when it was armed last, samples of single pages left out */
     struct access_block access;
     /* mm/policy/page_size.h */
     bool was_whole;         /* nearly all in the guest when it was looked at last */

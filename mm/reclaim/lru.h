@@ -91,7 +91,7 @@ uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, uns
 uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t nodes);
 /*
  * lru_arm_pages - the same for the pages of the guest in @map, of a block of single pages, one by one. What could not be
- * taken is struck from @map.
+ * taken is struck from @map. They are a few of many, so block.armed_ms stays.
  */
 uint32_t lru_arm_pages(struct mm_thread *thread, struct block *block, struct page_map *map);
 /* Whether @pages could be had and the watermark would still hold, on each node that has pages of the block. Racy. */

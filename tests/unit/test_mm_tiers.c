@@ -110,6 +110,58 @@ START_TEST(test_mm_tiers_pages_touched_now_and_then_stay)
 }
 END_TEST
 
+static unsigned heat_of(struct mm_rig *rig, gfn_t gfn)
+{
+    struct s2_entry entry = pte_read(vm_block(rig->vm, gfn), gfn % BLOCK_PAGES);
+    ck_assert_uint_eq(entry.state, S2_RESIDENT);
+    return note_of(&entry).heat;
+}
+
+/* The sampler's looks, once a second, made each page of the block seem to have been touched within a second. */
+START_TEST(test_mm_tiers_a_sample_of_a_block_does_not_make_its_other_pages_hot)
+{
+    const struct mm_config config = tiers(false);
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    struct block *block = vm_block(rig->vm, 0);
+    struct page_map sample = {0};
+    scan_pass(rig);
+    touch(rig, 0, 1, 0);
+    fake_host_advance_ns(rig->fh, 30000 * MS);
+    map_set(&sample, 0);
+    lock_acquire(&block->lock);
+    ck_assert_uint_eq(lru_arm_pages(rig->thread[0], block, &sample), 1);
+    lock_release(&block->lock);
+    touch(rig, 1, 2, 0);
+    touch(rig, BLOCK_PAGES, BLOCK_PAGES + 1, 0);
+    ck_assert_uint_eq(heat_of(rig, 1), heat_of(rig, BLOCK_PAGES));
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* A pass that found the block's pages on the fast node, which it leaves alone, made those on the slow one look hot. */
+START_TEST(test_mm_tiers_a_pass_that_takes_nothing_of_a_block_does_not_make_its_pages_hot)
+{
+    const struct mm_config config = tiers(false);
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    struct block *block = vm_block(rig->vm, 0);
+    const struct mm_policy fast = {.mode = MM_POLICY_PREFERRED, .nodes = 1};
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &fast), 0);
+    ck_assert_uint_eq(mm_reclaim(rig->thread[0], rig->vm, 1, false), BLOCK_PAGES);
+    uint64_t dropped;
+    ck_assert_int_eq(mm_drop(rig->thread[0], rig->vm, (gpa_t){0}, PAGE_BYTES, MM_DROP_FREE, 0, &dropped), 0);
+    touch(rig, 0, 1, 0);
+    ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), 0), 0);
+    block->armed_ms = (uint32_t)(now_ns(rig) / MS);
+    uint32_t armed_ms = block->armed_ms;
+    fake_host_advance_ns(rig->fh, 30000 * MS);
+    lock_acquire(&block->lock);
+    ck_assert_uint_eq(lru_arm_block(rig->thread[0], block, 2), 0);
+    lock_release(&block->lock);
+    ck_assert_uint_eq(block->armed_ms, armed_ms);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_tiers_promotion_keeps_to_its_rate)
 {
     struct mm_config config = tiers(false);
@@ -427,6 +479,8 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_tiers_a_page_touched_twice_soon_is_promoted, 0, 2);
     tcase_add_test(cases, test_mm_tiers_hot_pages_of_a_huge_frame_are_promoted_where_it_does_not_fit);
     tcase_add_loop_test(cases, test_mm_tiers_pages_touched_now_and_then_stay, 0, 2);
+    tcase_add_test(cases, test_mm_tiers_a_sample_of_a_block_does_not_make_its_other_pages_hot);
+    tcase_add_test(cases, test_mm_tiers_a_pass_that_takes_nothing_of_a_block_does_not_make_its_pages_hot);
     tcase_add_test(cases, test_mm_tiers_promotion_keeps_to_its_rate);
     tcase_add_loop_test(cases, test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored, 0, 2);
     tcase_add_loop_test(cases, test_mm_tiers_pages_touched_while_their_block_is_armed_are_hot, 0, 2);
