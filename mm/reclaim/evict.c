@@ -118,7 +118,7 @@ static void advance_epoch(struct mm_host *host, uint32_t stored)
 {
     struct mm_lru *lru = &host->lru;
     uint32_t pages = __atomic_add_fetch(&lru->epoch_pages, stored, __ATOMIC_RELAXED);
-    if (pages < host_nr_resident(host) / 2)
+    if (!stored || pages < host_nr_resident(host) / 2)
         return;
     __atomic_store_n(&lru->epoch_pages, 0, __ATOMIC_RELAXED);
     uint32_t epoch = __atomic_add_fetch(&lru->epoch, 1, __ATOMIC_RELAXED);
@@ -169,20 +169,21 @@ uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, 
         unsigned isolated = lru_isolate(thread, node, writable || slower, fn, flags, want), nr = isolated;
         if (!nr)
             break;
-        uint32_t stored = 0;
+        uint32_t demoted = 0, stored = 0;
         left -= nr;
         if (slower)
-            stored += demote(thread, node, fn, flags, &nr, who, &slower);
+            demoted = demote(thread, node, fn, flags, &nr, who, &slower);
         if (nr > 0 && !zram_full)
             stored += store_zram(thread, fn, flags, &nr, &zram_full);
         if (nr > 0)
             stored += store_swap(thread, fn, flags, &nr);
         for (unsigned i = 0; i < nr; i++)
             lru_putback(thread, fn[i], flags[i]);
-        count_stolen(host, from, who, stored);
+        count_stolen(host, from, who, demoted + stored);
         lru_isolate_done(host, isolated);
         advance_epoch(host, stored);
-        freed += stored;
+        thread->nr_stored += stored;
+        freed += demoted + stored;
         swap = swap_nr_free(host->swap) > 0;
         writable = swap_is_writable(host->swap);
     }

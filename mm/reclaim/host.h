@@ -205,6 +205,7 @@ struct mm_thread {
     struct pcp pcp[MM_MAX_NODES]; /* single filled frames of zone Normal */
     struct zram_thread *zram;
     uint32_t charged[MM_MAX_NODES]; /* pages charged, not yet used */
+    uint64_t nr_stored;             /* pages it has moved from the host's memory to zram or swap, ever */
     char *buffer;                   /* MM_BUFFER_PAGES pages, page aligned */
 };
 
