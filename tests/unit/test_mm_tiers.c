@@ -375,6 +375,53 @@ START_TEST(test_mm_tiers_reclaim_by_hand_begins_on_the_slow_node)
 }
 END_TEST
 
+/* Standby on the fast node, as single pages or 2 MiB frames; the slow one full of what its guest uses. 64 pages/s may go. */
+static struct mm_rig *rig_with_slow_full(bool thp, uint64_t zram_bytes)
+{
+    struct mm_config config = tiers(thp);
+    config.demote_bytes_per_s = 64 * PAGE_BYTES;
+    config.zram.limit_bytes = zram_bytes;
+    struct mm_rig *rig = rig_create(&config);
+    const struct mm_policy slow = {.mode = MM_POLICY_BIND, .nodes = 2};
+    const struct pool *pool = &rig->host->node[1].pool;
+    uint64_t scanned = 0;
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(NODE_PAGES), 2 * NODE_BYTES, &slow), 0);
+    fill_from(rig, 0, SET_PAGES, 0);
+    for (gfn_t gfn = NODE_PAGES; pool_nr_free(pool) >= pool->wmark[WMARK_LOW]; gfn++)
+        fill_from(rig, gfn, gfn + 1, 0);
+    ck_assert_uint_eq(lru_deactivate(rig->thread[0], 0, SET_PAGES, true, &scanned), SET_PAGES);
+    return rig;
+}
+
+START_TEST(test_mm_tiers_no_room_is_made_on_the_slow_node_for_what_the_rate_forbids)
+{
+    struct mm_rig *rig = rig_with_slow_full(_i, 16 * MIB);
+    const uint64_t on_slow = pages_on(rig, 1);
+    ck_assert(rate_take(&rig->host->demote, BLOCK_BYTES, now_ns(rig)));
+    ck_assert_uint_ge(evict_standby(rig->thread[0], 0, 64, RECLAIM_DIRECT), 64);
+    ck_assert_uint_ge(event(rig, EV_zswpout), 64);
+    ck_assert_uint_eq(event(rig, EV_pgdemote_direct), 0);
+    ck_assert_uint_eq(pages_on(rig, 1), on_slow);
+    ck_assert_uint_eq(rig->host->node[1].nr_standby, 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* Nothing was copied, so nothing was used of the rate: as soon as there is room it is all there. */
+START_TEST(test_mm_tiers_demotion_that_finds_no_room_costs_nothing_of_the_rate)
+{
+    struct mm_rig *rig = rig_with_slow_full(_i, 0);
+    uint64_t dropped;
+    ck_assert_uint_eq(evict_standby(rig->thread[0], 0, 64, RECLAIM_DIRECT), 0);
+    ck_assert_uint_eq(event(rig, EV_pgdemote_direct), 0);
+    ck_assert_int_eq(mm_drop(rig->thread[0], rig->vm, gpa_of(NODE_PAGES), NODE_BYTES, MM_DROP_FREE, 0, &dropped), 0);
+    ck_assert_uint_gt(evict_standby(rig->thread[0], 0, 1, RECLAIM_DIRECT), 0);
+    ck_assert_uint_gt(event(rig, EV_pgdemote_direct), 0);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("mm_tiers");
@@ -398,6 +445,8 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_tiers_reclaim_by_hand_counts_what_left_the_host_not_what_was_demoted, 0, 4);
     tcase_add_loop_test(cases, test_mm_tiers_reclaim_by_hand_without_a_store_frees_nothing_of_the_host, 0, 2);
     tcase_add_test(cases, test_mm_tiers_reclaim_by_hand_begins_on_the_slow_node);
+    tcase_add_loop_test(cases, test_mm_tiers_no_room_is_made_on_the_slow_node_for_what_the_rate_forbids, 0, 2);
+    tcase_add_loop_test(cases, test_mm_tiers_demotion_that_finds_no_room_costs_nothing_of_the_rate, 0, 2);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
