@@ -60,6 +60,7 @@ struct block {
     uint8_t nr_acquittals;  /* trials after which it was rebuilt: all of it was hot */
     /* guarded by lru.lock */
     bool on_lru;
+    uint8_t on_nodes; /* bit n: nr_on_node[n] > 0; written under lock; atomic */
     struct block *lru_prev, *lru_next;
 };
 

@@ -90,6 +90,53 @@ START_TEST(test_lru_a_new_block_of_the_first_node_is_met_last_by_its_hand)
 }
 END_TEST
 
+/* Of whatever node: taken home to see who touches it, or dropped. */
+START_TEST(test_lru_a_block_with_nothing_in_the_guest_leaves_the_ring)
+{
+    struct mm_rig *rig = rig_with_blocks(2, "0110");
+    uint64_t scanned = 0;
+    bring(rig, 0, 4);
+    for (unsigned i = 1; i < 3; i++) {
+        struct block *block = vm_block(rig->vm, i * BLOCK_PAGES);
+        lock_acquire(&block->lock);
+        ck_assert_uint_eq(lru_arm_block(rig->thread[0], block, (nodemask_t)-1), BLOCK_PAGES);
+        lock_release(&block->lock);
+    }
+    ck_assert_uint_eq(rig->host->lru.nr_active, 4);
+    ck_assert_uint_eq(lru_deactivate(rig->thread[0], 0, VM_BYTES / PAGE_BYTES, true, &scanned), 2 * BLOCK_PAGES);
+    ck_assert_uint_eq(rig->host->lru.nr_active, 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* More than a hand passes at once. */
+START_TEST(test_lru_a_hand_passes_the_blocks_of_other_nodes_however_many)
+{
+    const unsigned nr = 150;
+    const struct mm_config config = config_of(3, false);
+    const struct mm_policy far = {.mode = MM_POLICY_BIND, .nodes = 2}, near = {.mode = MM_POLICY_BIND, .nodes = 1};
+    struct mm_rig *rig = mm_rig_create(&config, nr * BLOCK_BYTES, 1);
+    uint64_t scanned = 0;
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, nr * BLOCK_BYTES, &far), 0);
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of((nr - 1) * BLOCK_PAGES), BLOCK_BYTES, &near), 0);
+    for (unsigned i = 0; i < nr; i++)
+        touch(rig, i * BLOCK_PAGES, i * BLOCK_PAGES + 1, 0);
+    const uint64_t on_far = pages_on(rig, 1), on_near = pages_on(rig, 0);
+    ck_assert_uint_gt(on_near, 0);
+    /* nothing is on node 2: exactly one round */
+    const struct block *hand = rig->host->node[2].hand;
+    ck_assert_uint_eq(lru_deactivate(rig->thread[0], 2, 1, true, &scanned), 0);
+    ck_assert_ptr_eq(rig->host->node[2].hand, hand);
+    ck_assert_uint_eq(scanned, 0);
+    ck_assert_uint_eq(lru_deactivate(rig->thread[0], 0, 1, true, &scanned), on_near);
+    ck_assert_uint_eq(scanned, on_near);
+    ck_assert_uint_eq(pages_on(rig, 1), on_far);
+    ck_assert_uint_eq(lru_deactivate(rig->thread[0], 1, UINT32_MAX, true, &scanned), on_far);
+    ck_assert_uint_eq(rig->host->lru.nr_active, 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("lru");
@@ -98,6 +145,8 @@ int main(void)
     tcase_add_test(cases, test_lru_a_block_that_comes_back_is_met_last);
     tcase_add_test(cases, test_lru_a_new_block_is_met_last_by_the_hand_of_its_own_node);
     tcase_add_test(cases, test_lru_a_new_block_of_the_first_node_is_met_last_by_its_hand);
+    tcase_add_test(cases, test_lru_a_block_with_nothing_in_the_guest_leaves_the_ring);
+    tcase_add_test(cases, test_lru_a_hand_passes_the_blocks_of_other_nodes_however_many);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
