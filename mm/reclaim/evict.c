@@ -114,20 +114,37 @@ static uint32_t store_swap(struct mm_thread *thread, fn_t fn[], uint8_t flags[],
     return freed;
 }
 
+/*
+ * Epochs end when pages are stored: when nothing is stored any more, nobody says that the last one is over. So one that
+ * lasts longer than the fifteen before it together is taken to be calm.
+ */
+static bool is_calm(const struct mm_lru *lru, uint64_t now_ns)
+{
+    uint32_t epoch = __atomic_load_n(&lru->epoch, __ATOMIC_RELAXED);
+    uint64_t began_ns = counter_read(&lru->epoch_ns[epoch & S2_STAMP_MAX]);
+    uint64_t first_ns = counter_read(&lru->epoch_ns[(epoch + 1) & S2_STAMP_MAX]);
+    return now_ns > began_ns && began_ns >= first_ns && now_ns - began_ns > began_ns - first_ns;
+}
+
+uint32_t evict_nr_thrashing(const struct mm_host *host)
+{
+    uint32_t nr = __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED);
+    return nr && is_calm(&host->lru, host->ops->clock_ns(host->ops_ctx)) ? 0 : nr;
+}
+
 static void advance_epoch(struct mm_host *host, uint32_t stored)
 {
     struct mm_lru *lru = &host->lru;
     uint32_t pages = __atomic_add_fetch(&lru->epoch_pages, stored, __ATOMIC_RELAXED);
     if (!stored || pages < host_nr_resident(host) / 2)
         return;
+    uint32_t before = evict_nr_thrashing(host);
     __atomic_store_n(&lru->epoch_pages, 0, __ATOMIC_RELAXED);
     uint32_t epoch = __atomic_add_fetch(&lru->epoch, 1, __ATOMIC_RELAXED);
     __atomic_store_n(&lru->epoch_ns[epoch & S2_STAMP_MAX], host->ops->clock_ns(host->ops_ctx), __ATOMIC_RELAXED);
     uint32_t mistakes = __atomic_exchange_n(&lru->mistakes, 0, __ATOMIC_RELAXED);
-    if (mistakes >= pages - pages / THRASHING_SHARE)
-        __atomic_add_fetch(&lru->nr_thrashing, 1, __ATOMIC_RELAXED);
-    else
-        __atomic_store_n(&lru->nr_thrashing, 0, __ATOMIC_RELAXED);
+    bool thrashing = mistakes >= pages - pages / THRASHING_SHARE;
+    __atomic_store_n(&lru->nr_thrashing, thrashing ? before + 1 : 0, __ATOMIC_RELAXED);
 }
 
 uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old)

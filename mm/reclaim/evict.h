@@ -20,6 +20,9 @@ enum reclaimer { RECLAIM_KSWAPD, RECLAIM_DIRECT };
  */
 uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, enum reclaimer who);
 
+/* Epochs in a row, until now, in which nearly all that was stored was wanted again soon. 0: it is over, or never was. */
+uint32_t evict_nr_thrashing(const struct mm_host *host);
+
 /* The age of a page that comes back from a store, whose entry is @old; counts it when storing it was a mistake. */
 uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old);
 

@@ -47,7 +47,7 @@ static bool only_thrashing_left(struct mm_host *host, const struct mm_node *node
 {
     uint64_t pages = counter_read(&node->nr_resident) + counter_read(&node->nr_standby);
     uint64_t refused = counter_read(&node->nr_refused), usable = pages - MIN_OF(pages, refused);
-    bool mistakes = __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED) >= EPOCHS_BEFORE_OOM;
+    bool mistakes = evict_nr_thrashing(host) >= EPOCHS_BEFORE_OOM;
     if (usable >= (mistakes ? node->pool.budget_pages / THRASHING_BUDGET_SHARE : node->pool.wmark[WMARK_MIN]))
         return false;
     return !swap_is_writable(host->swap);
