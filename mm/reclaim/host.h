@@ -102,7 +102,7 @@ struct mm_lru {
     uint32_t epoch, epoch_pages;         /* age.h; pages stored in this epoch; atomic */
     uint64_t epoch_ns[S2_STAMP_MAX + 1]; /* when each of the last epochs began; atomic */
     uint32_t mistakes;                   /* stored pages that were wanted again soon, in this epoch; atomic */
-    uint32_t nr_thrashing; /* epochs in a row in which nearly all was a mistake, until the last one; atomic */
+    uint32_t nr_thrashing;               /* epochs in a row in which nearly all was a mistake; atomic */
 };
 
 /* What came of asking for pages on a node; see struct mm_node_stat. Atomic. */
