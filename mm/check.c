@@ -95,7 +95,7 @@ static bool check_block_counts(struct block *block, struct tally *tally, const c
         return false;
     for (unsigned n = 0; n < MM_MAX_NODES; n++) {
         tally->resident[n] += on_node[n];
-        if (on_node[n] != block->nr_on_node[n])
+        if (on_node[n] != block->nr_on_node[n] || (on_node[n] > 0) != (block->on_nodes >> n & 1))
             return false;
     }
     *why = "mm: a pinned block has no pages in the guest, or is being unplugged";

@@ -173,7 +173,8 @@ void mm_compaction_get(const struct mm_host *host, struct mm_compaction *out);
 
 /*
  * mm_reclaim - by hand: take and evict until @pages more are free. @to_store: push through standby into zram and swap
- * at once. Returns pages freed. For `ebb reclaim`, tests and benchmarks.
+ * at once. Returns pages taken or, @to_store, pages that have left the host's memory: one that only went to a slower node
+ * has not. For `ebb reclaim`, tests and benchmarks.
  */
 uint64_t mm_reclaim(struct mm_thread *thread, struct mm_vm *vm, uint64_t pages, bool to_store);
 

@@ -37,7 +37,7 @@ static inline bool rate_take(struct rate *rate, uint64_t bytes, uint64_t now_ns)
     return true;
 }
 
-/* rate_give_back - @bytes that rate_take let through did not pass. */
+/* rate_give_back - @bytes that one rate_take let through did not pass. */
 static inline void rate_give_back(struct rate *rate, uint64_t bytes)
 {
     if (rate->bytes_per_s)

@@ -67,10 +67,10 @@ extern const uint32_t access_windows_s[ACCESS_NR_WINDOWS];
 struct access_idle {
     uint64_t memory_bytes;                  /* unplugged memory left out */
     uint64_t never_bytes;                   /* never touched, given up, or in the balloon */
-    uint64_t idle_bytes[ACCESS_IDLE_STEPS]; /* touched once, but not for at least 2^i seconds */
-    uint64_t unwatched_bytes;               /* in the guest, and never sampled: known by their faults alone */
+    uint64_t idle_bytes[ACCESS_IDLE_STEPS]; /* touched once, but not for at least 2^i seconds; of what was looked at */
+    uint64_t unwatched_bytes;               /* in the guest, and never looked at: nobody knows since it came in */
     struct {
-        uint64_t bytes;      /* in the guest, and touched within access_windows_s[i] */
+        uint64_t bytes;      /* in the guest, and known or thought to be touched within access_windows_s[i] */
         double variance;     /* of it, bytes squared; sampling error of independent blocks: adds up */
         uint64_t left_bytes; /* left the guest within it: may have been touched before that, within it */
     } working_set[ACCESS_NR_WINDOWS];

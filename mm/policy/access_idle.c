@@ -26,6 +26,7 @@ static bool in_window(const struct tally *tally, uint64_t last_ns, unsigned wind
     return age_ns(tally, last_ns) < access_windows_s[window] * NS_PER_S;
 }
 
+/* Bytes that would be seen if they were touched, since @last_ns. */
 static void add_idle(struct tally *tally, double bytes, uint64_t last_ns)
 {
     uint64_t seconds = age_ns(tally, last_ns) / NS_PER_S;
@@ -33,15 +34,25 @@ static void add_idle(struct tally *tally, double bytes, uint64_t last_ns)
     tally->idle[MIN_OF(step, ACCESS_IDLE_STEPS)] += bytes;
 }
 
+/*
+ * Bytes in the guest that stand for @watch. Before the first look at them all that is known is that they came in: they may
+ * have been used ever since, or not.
+ */
+static void add_watched(struct tally *tally, double bytes, const struct access_watch *watch)
+{
+    if (!watch->armed_ns && !watch->wait_ns)
+        tally->unwatched += bytes;
+    else
+        add_idle(tally, bytes, access_last(watch, tally->now_ns));
+}
+
 /* Bytes in the guest of which all that is known is one time. */
 static void add_whole(struct tally *tally, double bytes, const struct access_watch *watch)
 {
     uint64_t last_ns = access_last(watch, tally->now_ns);
-    add_idle(tally, bytes, last_ns);
+    add_watched(tally, bytes, watch);
     for (unsigned i = 0; i < ACCESS_NR_WINDOWS; i++)
         tally->set[i] += in_window(tally, last_ns, i) ? bytes : 0;
-    if (!watch->armed_ns && !watch->wait_ns)
-        tally->unwatched += bytes;
 }
 
 /*
@@ -57,11 +68,9 @@ static void add_panel(struct tally *tally, const struct block *block, unsigned p
         if (!watch->used)
             continue;
         uint64_t last_ns = access_last(watch, tally->now_ns);
-        add_idle(tally, share, last_ns);
+        add_watched(tally, share, watch);
         for (unsigned w = 0; w < ACCESS_NR_WINDOWS; w++)
             hits[w] += in_window(tally, last_ns, w);
-        if (!watch->armed_ns && !watch->wait_ns)
-            tally->unwatched += share;
     }
     for (unsigned w = 0; w < ACCESS_NR_WINDOWS; w++) {
         double p = (hits[w] + 0.5) / (nr + 1.0);
@@ -161,7 +170,7 @@ void access_idle(struct mm_vm *vm, struct access_idle *out)
         all += tally.idle[step];
         out->idle_bytes[step - 1] = bytes_of(all);
     }
-    out->memory_bytes = bytes_of(all + tally.idle[0] + tally.never);
+    out->memory_bytes = bytes_of(all + tally.idle[0] + tally.never + tally.unwatched);
     for (unsigned i = 0; i < ACCESS_NR_WINDOWS; i++) {
         out->working_set[i].bytes = bytes_of(tally.set[i]);
         out->working_set[i].variance = tally.variance[i];

@@ -62,16 +62,23 @@ static void commit(struct mm_host *host, fn_t from, fn_t to)
 static bool demote_one(struct mm_host *host, unsigned to, fn_t fn)
 {
     fn_t new;
-    if (!rate_take(&host->demote, PAGE_BYTES, host->ops->clock_ns(host->ops_ctx)))
-        return false;
     if (pool_alloc_filled(&host->node[to].pool, 0, MIGRATE_MOVABLE, true, &new)) {
-        rate_give_back(&host->demote, PAGE_BYTES);
         event_add(host, EV_pgmigrate_fail, 1);
         return false;
     }
     memcpy(host_page(host, new), host_page(host, fn), PAGE_BYTES);
     commit(host, fn, new);
     return true;
+}
+
+/* How many of @want pages the rate lets through now. What is not used of it is given back. */
+static uint32_t take_rate(struct mm_host *host, uint32_t want)
+{
+    uint64_t now_ns = host->ops->clock_ns(host->ops_ctx);
+    uint32_t nr = 0;
+    while (nr < want && rate_take(&host->demote, PAGE_BYTES, now_ns))
+        nr++;
+    return nr;
 }
 
 /* Whether the policy of the guest page that frame @fn holds lets it be on @to. Its VM is held. */
@@ -91,9 +98,10 @@ uint32_t demote(struct mm_thread *thread, unsigned node, fn_t fn[], uint8_t flag
         want += may_go(host, fn[i], (unsigned)to);
     if (!want)
         return 0;
-    *more = has_room(thread, (unsigned)to, want, who);
+    uint32_t let = take_rate(host, want);
+    *more = let > 0 && has_room(thread, (unsigned)to, let, who);
     for (unsigned i = 0; i < *nr; i++) {
-        if (*more && may_go(host, fn[i], (unsigned)to)) {
+        if (*more && done < let && may_go(host, fn[i], (unsigned)to)) {
             *more = demote_one(host, (unsigned)to, fn[i]);
             if (*more) {
                 done++;
@@ -103,6 +111,9 @@ uint32_t demote(struct mm_thread *thread, unsigned node, fn_t fn[], uint8_t flag
         flags[kept] = flags[i];
         fn[kept++] = fn[i];
     }
+    for (uint32_t unused = let - done; unused > 0; unused--)
+        rate_give_back(&host->demote, PAGE_BYTES);
+    *more &= let == want;
     count(host, who, done);
     *nr = kept;
     return done;
@@ -146,8 +157,6 @@ static uint32_t demote_huge(struct mm_host *host, struct block *block, fn_t fn, 
     struct pool *pool = &host->node[to].pool;
     uint32_t done = 0;
     fn_t new;
-    if (!rate_take(&host->demote, BLOCK_BYTES, host->ops->clock_ns(host->ops_ctx)))
-        return 0;
     bool room = !pool_alloc_block_any(pool, &new);
     if (room) {
         lock_acquire(&block->lock);
@@ -160,8 +169,6 @@ static uint32_t demote_huge(struct mm_host *host, struct block *block, fn_t fn, 
         if (!done)
             pool_free_filled(pool, new, BLOCK_PAGES);
     }
-    if (!done)
-        rate_give_back(&host->demote, BLOCK_BYTES); /* its pages may go singly */
     event_add(host, EV_pgmigrate_fail, !room);
     return done;
 }
@@ -175,9 +182,12 @@ uint32_t demote_huge_tail(struct mm_thread *thread, unsigned node, enum reclaime
     if (!block)
         return 0;
     uint32_t done = 0;
-    if (has_room(thread, (unsigned)to, BLOCK_PAGES, who))
+    bool let = rate_take(&host->demote, BLOCK_BYTES, host->ops->clock_ns(host->ops_ctx));
+    if (let && has_room(thread, (unsigned)to, BLOCK_PAGES, who))
         done = demote_huge(host, block, fn, (unsigned)to);
     vm_put(block->vm);
+    if (let && !done)
+        rate_give_back(&host->demote, BLOCK_BYTES); /* its pages may go singly */
     count(host, who, done);
     return done;
 }

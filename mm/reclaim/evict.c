@@ -114,20 +114,37 @@ static uint32_t store_swap(struct mm_thread *thread, fn_t fn[], uint8_t flags[],
     return freed;
 }
 
+/*
+ * Epochs end when pages are stored: when nothing is stored any more, nobody says that the last one is over. So one that
+ * lasts longer than the fifteen before it together is taken to be calm.
+ */
+static bool is_calm(const struct mm_lru *lru, uint64_t now_ns)
+{
+    uint32_t epoch = __atomic_load_n(&lru->epoch, __ATOMIC_RELAXED);
+    uint64_t began_ns = counter_read(&lru->epoch_ns[epoch & S2_STAMP_MAX]);
+    uint64_t first_ns = counter_read(&lru->epoch_ns[(epoch + 1) & S2_STAMP_MAX]);
+    return now_ns > began_ns && began_ns >= first_ns && now_ns - began_ns > began_ns - first_ns;
+}
+
+uint32_t evict_nr_thrashing(const struct mm_host *host)
+{
+    uint32_t nr = __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED);
+    return nr && is_calm(&host->lru, host->ops->clock_ns(host->ops_ctx)) ? 0 : nr;
+}
+
 static void advance_epoch(struct mm_host *host, uint32_t stored)
 {
     struct mm_lru *lru = &host->lru;
     uint32_t pages = __atomic_add_fetch(&lru->epoch_pages, stored, __ATOMIC_RELAXED);
-    if (pages < host_nr_resident(host) / 2)
+    if (!stored || pages < host_nr_resident(host) / 2)
         return;
+    uint32_t before = evict_nr_thrashing(host);
     __atomic_store_n(&lru->epoch_pages, 0, __ATOMIC_RELAXED);
     uint32_t epoch = __atomic_add_fetch(&lru->epoch, 1, __ATOMIC_RELAXED);
     __atomic_store_n(&lru->epoch_ns[epoch & S2_STAMP_MAX], host->ops->clock_ns(host->ops_ctx), __ATOMIC_RELAXED);
     uint32_t mistakes = __atomic_exchange_n(&lru->mistakes, 0, __ATOMIC_RELAXED);
-    if (mistakes >= pages - pages / THRASHING_SHARE)
-        __atomic_add_fetch(&lru->nr_thrashing, 1, __ATOMIC_RELAXED);
-    else
-        __atomic_store_n(&lru->nr_thrashing, 0, __ATOMIC_RELAXED);
+    bool thrashing = mistakes >= pages - pages / THRASHING_SHARE;
+    __atomic_store_n(&lru->nr_thrashing, thrashing ? before + 1 : 0, __ATOMIC_RELAXED);
 }
 
 uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old)
@@ -169,20 +186,21 @@ uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, 
         unsigned isolated = lru_isolate(thread, node, writable || slower, fn, flags, want), nr = isolated;
         if (!nr)
             break;
-        uint32_t stored = 0;
+        uint32_t demoted = 0, stored = 0;
         left -= nr;
         if (slower)
-            stored += demote(thread, node, fn, flags, &nr, who, &slower);
+            demoted = demote(thread, node, fn, flags, &nr, who, &slower);
         if (nr > 0 && !zram_full)
             stored += store_zram(thread, fn, flags, &nr, &zram_full);
         if (nr > 0)
             stored += store_swap(thread, fn, flags, &nr);
         for (unsigned i = 0; i < nr; i++)
             lru_putback(thread, fn[i], flags[i]);
-        count_stolen(host, from, who, stored);
+        count_stolen(host, from, who, demoted + stored);
         lru_isolate_done(host, isolated);
         advance_epoch(host, stored);
-        freed += stored;
+        thread->nr_stored += stored;
+        freed += demoted + stored;
         swap = swap_nr_free(host->swap) > 0;
         writable = swap_is_writable(host->swap);
     }

@@ -15,9 +15,13 @@ enum reclaimer { RECLAIM_KSWAPD, RECLAIM_DIRECT };
 
 /*
  * evict_standby - stores pages from the tail of @node's standby until @pages are freed or nothing goes any more.
- * Returns pages freed. No lock held. Does I/O.
+ * Returns pages of @node that were freed, those that only went to a slower node included; thread.nr_stored counts the
+ * others, and those that made room there. No lock held. Does I/O.
  */
 uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, enum reclaimer who);
+
+/* Epochs in a row, until now, in which nearly all that was stored was wanted again soon. 0: it is over, or never was. */
+uint32_t evict_nr_thrashing(const struct mm_host *host);
 
 /* The age of a page that comes back from a store, whose entry is @old; counts it when storing it was a mistake. */
 uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old);
@@ -36,7 +40,7 @@ int demote_target(const struct mm_host *host, unsigned node);
 
 /*
  * reclaim_round - keeps @node's standby at its share of resident memory, evicts @pages of it. @force: ages do not protect.
- * Returns pages freed.
+ * Returns pages of @node freed.
  */
 uint32_t reclaim_round(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, enum reclaimer who);
 

@@ -30,6 +30,8 @@ static void count_resident(struct block *block, unsigned node, int pages)
 {
     block->nr_resident = (uint16_t)(block->nr_resident + pages);
     block->nr_on_node[node] = (uint16_t)(block->nr_on_node[node] + pages);
+    unsigned bit = 1u << node, nodes = block->nr_on_node[node] ? block->on_nodes | bit : block->on_nodes & ~bit;
+    __atomic_store_n(&block->on_nodes, (uint8_t)nodes, __ATOMIC_RELAXED);
     counter_add(&block->vm->host->node[node].nr_resident, pages);
 }
 

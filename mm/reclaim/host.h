@@ -60,6 +60,7 @@ struct block {
     uint8_t nr_acquittals;  /* trials after which it was rebuilt: all of it was hot */
     /* guarded by lru.lock */
     bool on_lru;
+    uint8_t on_nodes; /* bit n: nr_on_node[n] > 0; written under lock; atomic */
     struct block *lru_prev, *lru_next;
 };
 
@@ -207,6 +208,7 @@ struct mm_thread {
     struct pcp pcp[MM_MAX_NODES]; /* single filled frames of zone Normal */
     struct zram_thread *zram;
     uint32_t charged[MM_MAX_NODES]; /* pages charged, not yet used */
+    uint64_t nr_stored;             /* pages it has moved from the host's memory to zram or swap, ever */
     char *buffer;                   /* MM_BUFFER_PAGES pages, page aligned */
 };
 

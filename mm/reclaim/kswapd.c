@@ -47,7 +47,7 @@ static bool only_thrashing_left(struct mm_host *host, const struct mm_node *node
 {
     uint64_t pages = counter_read(&node->nr_resident) + counter_read(&node->nr_standby);
     uint64_t refused = counter_read(&node->nr_refused), usable = pages - MIN_OF(pages, refused);
-    bool mistakes = __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED) >= EPOCHS_BEFORE_OOM;
+    bool mistakes = evict_nr_thrashing(host) >= EPOCHS_BEFORE_OOM;
     if (usable >= (mistakes ? node->pool.budget_pages / THRASHING_BUDGET_SHARE : node->pool.wmark[WMARK_MIN]))
         return false;
     return !swap_is_writable(host->swap);
@@ -252,21 +252,47 @@ static uint64_t deactivate_vm(struct mm_thread *thread, struct mm_vm *vm, uint64
     return taken;
 }
 
+/* The nodes' indexes, the slowest first: what is there is least in use. */
+static void slowest_first(const struct mm_host *host, uint8_t order[MM_MAX_NODES])
+{
+    for (unsigned n = 0; n < host->nr_nodes; n++) {
+        unsigned at = n;
+        for (; at > 0 && host->node[order[at - 1]].config.rank < host->node[n].config.rank; at--)
+            order[at] = order[at - 1];
+        order[at] = (uint8_t)n;
+    }
+}
+
 /* @pages, or as many as there are, from whichever node. Returns pages taken. */
 static uint64_t deactivate_all(struct mm_thread *thread, uint32_t pages)
 {
     uint64_t taken = 0, scanned = 0;
-    for (unsigned n = 0; n < thread->host->nr_nodes && taken < pages; n++)
-        taken += lru_deactivate(thread, n, pages - (uint32_t)taken, true, &scanned);
+    uint8_t order[MM_MAX_NODES];
+    slowest_first(thread->host, order);
+    for (unsigned i = 0; i < thread->host->nr_nodes && taken < pages; i++)
+        taken += lru_deactivate(thread, order[i], pages - (uint32_t)taken, true, &scanned);
     return taken;
 }
 
+/*
+ * Until @pages have left the host's memory, or no more do. A page of a fast node may go to a slower one instead, from where
+ * it is stored the next time round: one tier at a time, so that there are no more rounds than tiers. Returns pages stored.
+ */
 static uint64_t evict_all(struct mm_thread *thread, uint32_t pages)
 {
-    uint64_t freed = 0;
-    for (unsigned n = 0; n < thread->host->nr_nodes && freed < pages; n++)
-        freed += evict_standby(thread, n, pages - (uint32_t)freed, RECLAIM_DIRECT);
-    return freed;
+    const struct mm_host *host = thread->host;
+    uint64_t before = thread->nr_stored, stored = 0;
+    uint32_t freed = 1;
+    uint8_t order[MM_MAX_NODES];
+    slowest_first(host, order);
+    for (unsigned round = 0; freed && round < host->nr_nodes; round++) {
+        freed = 0;
+        for (unsigned i = 0; i < host->nr_nodes && stored < pages; i++) {
+            freed += evict_standby(thread, order[i], pages - (uint32_t)stored, RECLAIM_DIRECT);
+            stored = thread->nr_stored - before;
+        }
+    }
+    return stored;
 }
 
 uint64_t mm_reclaim(struct mm_thread *thread, struct mm_vm *vm, uint64_t pages, bool to_store)

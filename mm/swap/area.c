@@ -15,10 +15,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* Checksums are inlined, as the header offers. */
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+
+/* How long a thread sleeps for a discard to end. Chosen, unmeasured. */
+#define WAIT_NS 50000
 
 struct swap_area {
     char name[SWAP_NAME_BYTES];
@@ -234,12 +238,35 @@ static unsigned alloc_locked(struct swap_set *set, bool refusing, unsigned want,
     return 0;
 }
 
+/* Whether such an area has room that is being discarded. */
+static bool is_discarding_locked(const struct swap_set *set, bool refusing)
+{
+    for (unsigned at = 0; at < set->nr_order; at++) {
+        const struct swap_area *area = set->area[set->order[at]];
+        if (area->enabled && refuses(area) == refusing && area->slots.nr_held > 0)
+            return true;
+    }
+    return false;
+}
+
+/* The same as alloc_locked, but waits for room that is being discarded. Leaves the lock meanwhile. */
+static unsigned alloc_or_wait_locked(struct swap_set *set, bool refusing, unsigned want, struct swap_ref *first)
+{
+    unsigned nr;
+    while (!(nr = alloc_locked(set, refusing, want, first)) && is_discarding_locked(set, refusing)) {
+        lock_release(&set->lock);
+        nanosleep(&(struct timespec){.tv_nsec = WAIT_NS}, NULL);
+        lock_acquire(&set->lock);
+    }
+    return nr;
+}
+
 unsigned swap_alloc(struct swap_set *set, unsigned want, struct swap_ref *first)
 {
     lock_acquire(&set->lock);
-    unsigned nr = alloc_locked(set, false, want, first);
+    unsigned nr = alloc_or_wait_locked(set, false, want, first);
     if (nr == 0)
-        nr = alloc_locked(set, true, want, first);
+        nr = alloc_or_wait_locked(set, true, want, first);
     lock_release(&set->lock);
     return nr;
 }

@@ -80,7 +80,8 @@ must_check int swap_area_remove(struct swap_set *set, int area);
 
 /*
  * swap_alloc - up to @want neighbouring slots of one area, each with use count 1. Returns how many (0: swap is full);
- * *first names the first. An area that refused the whole of its last write is asked when no other has room.
+ * *first names the first. An area that refused the whole of its last write is asked when no other has room. Where all the
+ * room there is is being discarded, waits for that. No lock held.
  */
 unsigned swap_alloc(struct swap_set *set, unsigned want, struct swap_ref *first);
 /*

@@ -253,6 +253,7 @@ void slots_hold(struct slot_map *map, uint64_t slot, uint64_t *first, uint64_t *
         map->current = NONE;
     unfile(map, c);
     map->clusters[c].place = AT_HELD;
+    map->nr_held++;
     *nr = cluster_slots(map, c, first);
 }
 
@@ -260,6 +261,7 @@ void slots_unhold(struct slot_map *map, uint64_t slot)
 {
     uint32_t c = (uint32_t)(slot / SLOTS_CLUSTER);
     assert(map->clusters[c].place == AT_HELD);
+    map->nr_held--;
     file(map, c);
 }
 
@@ -305,7 +307,7 @@ static bool check_cluster(const struct slot_map *map, uint32_t c, uint64_t *nr_u
 
 static bool check_lists(const struct slot_map *map, const char **why)
 {
-    uint64_t nr_listed = 0, nr_filed = 0;
+    uint64_t nr_listed = 0, nr_filed = 0, nr_held = 0;
     for (unsigned b = 0; b < SLOTS_NR_BUCKETS; b++) {
         uint32_t prev = NONE;
         for (uint32_t c = map->bucket[b]; c != NONE; prev = c, c = map->clusters[c].next) {
@@ -314,8 +316,12 @@ static bool check_lists(const struct slot_map *map, const char **why)
             nr_listed++;
         }
     }
-    for (uint32_t c = 0; c < map->nr_opened; c++)
+    for (uint32_t c = 0; c < map->nr_opened; c++) {
         nr_filed += map->clusters[c].place < SLOTS_NR_BUCKETS;
+        nr_held += map->clusters[c].place == AT_HELD;
+    }
+    if (nr_held != map->nr_held)
+        return fail(why, "slots: wrong number of held clusters");
     return nr_listed == nr_filed || fail(why, "slots: a cluster is lost from its bucket");
 }
 

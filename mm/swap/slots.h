@@ -39,6 +39,7 @@ struct slot_map {
     uint64_t nr_used;  /* slots with a count */
     uint64_t nr_uses;  /* sum of the counts */
     uint32_t nr_clusters, nr_opened;
+    uint32_t nr_held; /* clusters that slots_hold took out */
     uint32_t current; /* cluster, or none */
     uint32_t cursor;  /* next slot to look at in the current cluster, 0..256 */
     uint32_t bucket[SLOTS_NR_BUCKETS];

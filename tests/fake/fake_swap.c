@@ -44,6 +44,8 @@ static int fake_transfer(void *ctx, bool write, struct swap_io *io, unsigned nr)
 static void fake_discard(void *ctx, uint64_t slot, uint64_t nr)
 {
     struct fake_swap *disk = ctx;
+    if (disk->at_discard)
+        disk->at_discard(disk->at_discard_ctx);
     memset(page_of(disk, slot), 0xdd, nr * PAGE_BYTES);
     add(&disk->nr_discarded, nr);
 }

@@ -23,6 +23,9 @@ struct fake_swap {
     uint64_t nr_discarded;        /* slots */
     uint64_t nr_transfers;
     bool *closed; /* set to true by close, when not NULL */
+    /* When not NULL: called by each discard before it does anything, as a device that takes its time. */
+    void (*at_discard)(void *ctx);
+    void *at_discard_ctx;
 };
 
 extern const struct swap_backend fake_swap_backend;

@@ -113,7 +113,7 @@ START_TEST(test_access_no_page_is_idle_longer_than_its_vm_lives)
     ck_assert_int_eq(mm_vm_create(a->rig->host, &region, 1, &vm), 0);
     fake_host_add_vm(a->rig->fh, mm_vm_id(vm), 4 * MIB / PAGE_BYTES);
     ck_assert_int_eq(mm_fault(a->rig->thread[0], vm, (gpa_t){0}, MM_FAULT_WRITE), 0);
-    vm_block(vm, 0)->access.whole.last_ns = 0;
+    vm_block(vm, 0)->access.whole = (struct access_watch){.armed_ns = 1};
     fake_host_advance_ns(a->rig->fh, 5 * SECOND);
     access_idle(vm, &idle);
     ck_assert_uint_eq(idle.idle_bytes[2], PAGE_BYTES);

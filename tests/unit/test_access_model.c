@@ -16,7 +16,7 @@ static struct access_idle sum_of(const struct access_rig *a)
     ck_assert_uint_eq(sum.memory_bytes, a->rig->nr_pages * PAGE_BYTES);
     for (unsigned i = 1; i < ACCESS_IDLE_STEPS; i++)
         ck_assert_uint_le(sum.idle_bytes[i], sum.idle_bytes[i - 1]);
-    ck_assert_uint_le(sum.idle_bytes[0] + sum.never_bytes, sum.memory_bytes);
+    ck_assert_uint_le(sum.idle_bytes[0] + sum.never_bytes + sum.unwatched_bytes, sum.memory_bytes);
     return sum;
 }
 
@@ -283,9 +283,48 @@ START_TEST(test_access_quota_of_nothing_takes_nothing)
     ck_assert_uint_eq(stat.nr_samples, 0);
     for (gfn_t gfn = 0; gfn < a->rig->nr_pages; gfn++)
         ck_assert(mm_rig_is_present(a->rig, gfn));
+    access_rig_destroy(a);
+}
+END_TEST
+
+/* The guest may use it all the time: nobody would see. */
+START_TEST(test_access_memory_that_was_never_looked_at_is_not_called_idle)
+{
+    struct access_rig *a = access_rig_create(_i ? &huge : &small, 32 * MIB);
+    access_configure(a->rig->host, 0, NULL);
+    access_touch_pages(a, 0, a->rig->nr_pages);
     struct access_idle idle = sum_of(a);
     ck_assert_uint_eq(idle.unwatched_bytes, 32 * MIB);
-    ck_assert_uint_eq(idle.idle_bytes[3], 32 * MIB);
+    ck_assert_uint_eq(idle.working_set[1].bytes, 32 * MIB); /* that it came in was seen */
+    for (unsigned t = 0; t < 600; t++)
+        access_pass(a, 100 * MS);
+    idle = sum_of(a);
+    ck_assert_uint_eq(idle.unwatched_bytes, 32 * MIB);
+    ck_assert_uint_eq(idle.idle_bytes[0], 0);
+    ck_assert_uint_eq(idle.working_set[1].bytes, 0);
+    /* what left would be seen */
+    uint64_t taken = mm_reclaim(a->rig->thread[0], a->rig->vm, 2 * BLOCK_PAGES, false);
+    ck_assert_uint_ge(taken, 2 * BLOCK_PAGES);
+    for (unsigned t = 0; t < 50; t++)
+        access_pass(a, 100 * MS);
+    idle = sum_of(a);
+    ck_assert_uint_eq(idle.unwatched_bytes, 32 * MIB - taken * PAGE_BYTES);
+    ck_assert_uint_eq(idle.idle_bytes[2], taken * PAGE_BYTES);
+    access_rig_destroy(a);
+}
+END_TEST
+
+/* A look at each block tells of all of it. */
+START_TEST(test_access_memory_is_looked_at_within_a_pass)
+{
+    struct access_rig *a = access_rig_create(_i ? &huge : &small, 32 * MIB);
+    access_touch_pages(a, 0, a->rig->nr_pages);
+    ck_assert_uint_eq(sum_of(a).unwatched_bytes, 32 * MIB);
+    for (unsigned t = 0; t < 60; t++)
+        access_pass(a, 100 * MS);
+    struct access_idle idle = sum_of(a);
+    ck_assert_uint_eq(idle.unwatched_bytes, 0);
+    ck_assert_uint_eq(idle.idle_bytes[2], 32 * MIB);
     access_rig_destroy(a);
 }
 END_TEST
@@ -305,6 +344,8 @@ int main(void)
     tcase_add_loop_test(tc, test_access_samples_stay_within_their_quota, 0, (int)ARRAY_LEN(costs));
     tcase_add_test(tc, test_access_samples_pay_back_what_waking_memory_cost);
     tcase_add_test(tc, test_access_quota_of_nothing_takes_nothing);
+    tcase_add_loop_test(tc, test_access_memory_that_was_never_looked_at_is_not_called_idle, 0, 2);
+    tcase_add_loop_test(tc, test_access_memory_is_looked_at_within_a_pass, 0, 2);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -338,6 +338,47 @@ START_TEST(test_mm_nodes_preferred_is_the_first_named_not_the_nearest)
 }
 END_TEST
 
+/* Leaves @node with @pages free. Returns what was charged for it. */
+static uint32_t leave_free(struct mm_rig *rig, unsigned node, uint32_t pages)
+{
+    struct pool *pool = &rig->host->node[node].pool;
+    uint32_t nr = pool_nr_free(pool) - pages;
+    ck_assert_int_eq(pool_charge(pool, nr), 0);
+    return nr;
+}
+
+/* Above low on any node, then above min on any node, and only then reclaim: each time the nearest. */
+START_TEST(test_mm_nodes_a_node_further_off_is_asked_before_the_nearest_is_used_up)
+{
+    const struct mm_config config = line_config(3, false);
+    struct mm_rig *rig = mm_rig_create(&config, VM_BYTES, 1);
+    struct mm_thread *thread = rig->thread[0];
+    const uint32_t *wmark = rig->host->node[0].pool.wmark;
+    const uint32_t between = (wmark[WMARK_MIN] + wmark[WMARK_LOW]) / 2, below = wmark[WMARK_MIN] - 1;
+    uint32_t charged[3] = {0};
+    unsigned out = 9;
+    ck_assert_int_eq(thread_charge(thread, 0, 7, &out), 0);
+    ck_assert_uint_eq(out, 0);
+    static const struct {
+        char room[4]; /* of nodes 0..2: above (l)ow, between (m)in and low, (b)elow min */
+        unsigned out;
+    } steps[] = {{"mll", 1}, {"mml", 2}, {"bml", 2}, {"mmm", 0}, {"bmm", 1}, {"bbm", 2}, {"blb", 1}};
+    for (unsigned i = 0; i < ARRAY_LEN(steps); i++) {
+        for (unsigned n = 0; n < 3; n++) {
+            pool_uncharge(&rig->host->node[n].pool, thread->charged[n]);
+            thread->charged[n] = 0;
+            charged[n] = steps[i].room[n] == 'l' ? 0 : leave_free(rig, n, steps[i].room[n] == 'm' ? between : below);
+        }
+        ck_assert_int_eq(thread_charge(thread, 0, 7, &out), 0);
+        ck_assert_msg(out == steps[i].out, "%s: node %u", steps[i].room, out);
+        for (unsigned n = 0; n < 3; n++)
+            pool_uncharge(&rig->host->node[n].pool, charged[n]);
+    }
+    ck_assert_uint_eq(rig->host->event[EV_allocstall], 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_nodes_bad_configurations_are_refused)
 {
     struct mm_config bad[5];
@@ -461,6 +502,7 @@ int main(void)
     tcase_add_test(cases, test_mm_nodes_kswapd_that_failed_once_is_woken_when_its_node_is_low_again);
     tcase_add_test(cases, test_mm_nodes_swapoff_keeps_to_strict_policies);
     tcase_add_test(cases, test_mm_nodes_preferred_is_the_first_named_not_the_nearest);
+    tcase_add_test(cases, test_mm_nodes_a_node_further_off_is_asked_before_the_nearest_is_used_up);
     tcase_add_test(cases, test_mm_nodes_bad_configurations_are_refused);
     tcase_add_test(cases, test_mm_nodes_bad_places_are_refused);
     tcase_add_test(cases, test_mm_nodes_the_last_word_on_a_range_counts);

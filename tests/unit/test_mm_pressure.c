@@ -263,6 +263,59 @@ START_TEST(test_mm_swapoff_leaves_the_reserve)
 }
 END_TEST
 
+#define HOUR_NS (3600 * UINT64_C(1000000000))
+#define NR_REFUSED 1500u
+#define NR_WRITTEN 4300u
+
+/*
+ * Most of the budget is in pages that cannot be stored and in zram, so that little is left to reclaim, and yet many pages
+ * of text find room. Before that the host thrashed; when nothing was stored any more, no epoch ended.
+ */
+static struct mm_rig *rig_after_thrashing(void)
+{
+    struct mm_rig *rig = mm_rig_create(&zram_only, 24 * MIB, 1);
+    mm_rig_fill(rig, 0, NR_REFUSED, RANDOM);
+    mm_reclaim(rig->thread[0], rig->vm, NR_REFUSED, true);
+    mm_rig_fill(rig, NR_REFUSED, NR_WRITTEN, TEXT);
+    rig->host->lru.nr_thrashing = 1000;
+    return rig;
+}
+
+START_TEST(test_mm_thrashing_of_long_ago_stops_no_vm)
+{
+    struct mm_rig *rig = rig_after_thrashing();
+    fake_host_advance_ns(rig->fh, HOUR_NS);
+    mm_rig_fill(rig, NR_WRITTEN, NR_WRITTEN + 300, TEXT);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* The same without the hour. */
+START_TEST(test_mm_thrashing_until_now_stops_a_vm)
+{
+    struct mm_rig *rig = rig_after_thrashing();
+    gfn_t gfn = NR_WRITTEN;
+    while (gfn < NR_WRITTEN + 300 && !mm_rig_write(rig, 0, gfn, TEXT))
+        gfn++;
+    ck_assert_uint_lt(gfn, NR_WRITTEN + 200);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* It does not go on from where it was. */
+START_TEST(test_mm_thrashing_after_an_hour_of_calm_is_counted_anew)
+{
+    struct mm_rig *rig = rig_after_thrashing();
+    const uint32_t epoch = rig->host->lru.epoch;
+    fake_host_advance_ns(rig->fh, HOUR_NS);
+    rig->host->lru.mistakes = NR_WRITTEN;
+    for (gfn_t gfn = NR_WRITTEN; rig->host->lru.epoch == epoch; gfn++)
+        ck_assert_int_eq(mm_rig_write(rig, 0, gfn, TEXT), 0);
+    ck_assert_uint_eq(rig->host->lru.nr_thrashing, 1);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("mm_pressure");
@@ -282,6 +335,9 @@ int main(void)
     tcase_add_test(cases, test_mm_many_threads_hide_no_memory);
     tcase_add_test(cases, test_mm_store_larger_than_the_budget_ends_in_refusal);
     tcase_add_test(cases, test_mm_swapoff_leaves_the_reserve);
+    tcase_add_test(cases, test_mm_thrashing_of_long_ago_stops_no_vm);
+    tcase_add_test(cases, test_mm_thrashing_until_now_stops_a_vm);
+    tcase_add_test(cases, test_mm_thrashing_after_an_hour_of_calm_is_counted_anew);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -237,7 +237,8 @@ START_TEST(test_mm_tiers_a_frame_stays_one_where_the_other_nodes_free_memory_is_
     struct mm_rig *rig = rig_create(&config);
     fill_from(rig, 0, 2 * BLOCK_PAGES, 0);
     fill_free_memory(rig, 1);
-    ck_assert_uint_ge(mm_reclaim(rig->thread[0], rig->vm, BLOCK_PAGES, true), BLOCK_PAGES);
+    ck_assert_uint_ge(mm_reclaim(rig->thread[0], rig->vm, BLOCK_PAGES, false), BLOCK_PAGES);
+    ck_assert_uint_ge(evict_standby(rig->thread[0], 0, BLOCK_PAGES, RECLAIM_DIRECT), BLOCK_PAGES);
     ck_assert_uint_ge(event(rig, EV_pgdemote_direct), BLOCK_PAGES);
     ck_assert_uint_eq(event(rig, EV_thp_split_page), 0);
     mm_rig_check(rig);
@@ -441,7 +442,7 @@ START_TEST(test_mm_tiers_bound_pages_do_not_keep_the_others_from_demotion)
     ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, 2 * BLOCK_BYTES, &fast), 0);
     fill_from(rig, 0, 4 * BLOCK_PAGES, 0);
     ck_assert_uint_gt(mm_reclaim(rig->thread[0], rig->vm, 4 * BLOCK_PAGES, false), 3 * BLOCK_PAGES);
-    ck_assert_uint_ge(mm_reclaim(rig->thread[0], rig->vm, BLOCK_PAGES, true), BLOCK_PAGES);
+    ck_assert_uint_ge(evict_standby(rig->thread[0], 0, BLOCK_PAGES, RECLAIM_DIRECT), BLOCK_PAGES);
     ck_assert_uint_ge(event(rig, EV_pgdemote_direct), BLOCK_PAGES);
     verify(rig, 0, 4 * BLOCK_PAGES);
     for (gfn_t gfn = 0; gfn < 2 * BLOCK_PAGES; gfn++)
@@ -465,6 +466,102 @@ START_TEST(test_mm_tiers_without_room_there_is_no_promotion_and_nothing_is_lost)
     }
     ck_assert_uint_eq(event(rig, EV_pgpromote_success), 0);
     ck_assert_uint_gt(event(rig, EV_pgmigrate_fail), 0);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* Pages of the fast node go to the slow one before they are stored: on the way they count for nothing. */
+START_TEST(test_mm_tiers_reclaim_by_hand_counts_what_left_the_host_not_what_was_demoted)
+{
+    struct mm_config config = tiers(_i % 2);
+    config.zram.limit_bytes = 16 * MIB;
+    struct mm_rig *rig = rig_create(&config);
+    struct mm_vm_stat stat;
+    fill_from(rig, 0, SET_PAGES, 0);
+    uint64_t freed = mm_reclaim(rig->thread[0], _i < 2 ? rig->vm : NULL, SET_PAGES / 2, true);
+    mm_vm_stat(rig->vm, &stat);
+    ck_assert_uint_gt(event(rig, EV_pgdemote_direct), 0);
+    ck_assert_uint_ge(freed, SET_PAGES / 2);
+    ck_assert_uint_eq(freed, stat.zram_bytes / PAGE_BYTES);
+    ck_assert_uint_lt(freed, SET_PAGES); /* not twice what was asked for, to be sure */
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_tiers_reclaim_by_hand_without_a_store_frees_nothing_of_the_host)
+{
+    const struct mm_config config = tiers(_i);
+    struct mm_rig *rig = rig_create(&config);
+    fill_from(rig, 0, SET_PAGES, 0);
+    uint32_t before = mm_rig_free_pages(rig);
+    ck_assert_uint_eq(mm_reclaim(rig->thread[0], rig->vm, SET_PAGES, true), 0);
+    ck_assert_uint_le(mm_rig_free_pages(rig), before);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* What is on the slow node is the first to go, wherever it is asked for. */
+START_TEST(test_mm_tiers_reclaim_by_hand_begins_on_the_slow_node)
+{
+    struct mm_config config = tiers(false);
+    config.zram.limit_bytes = 16 * MIB;
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    const struct mm_policy fast = {.mode = MM_POLICY_PREFERRED, .nodes = 1};
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(SET_PAGES), SET_PAGES * PAGE_BYTES, &fast), 0);
+    fill_from(rig, SET_PAGES, 2 * SET_PAGES, 0);
+    ck_assert_uint_ge(mm_reclaim(rig->thread[0], NULL, SET_PAGES / 2, true), SET_PAGES / 2);
+    ck_assert_uint_eq(pages_on(rig, 0), SET_PAGES);
+    ck_assert_uint_le(pages_on(rig, 1), SET_PAGES / 2);
+    ck_assert_uint_eq(event(rig, EV_pgdemote_direct), 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* Standby on the fast node, as single pages or 2 MiB frames; the slow one full of what its guest uses. 64 pages/s may go. */
+static struct mm_rig *rig_with_slow_full(bool thp, uint64_t zram_bytes)
+{
+    struct mm_config config = tiers(thp);
+    config.demote_bytes_per_s = 64 * PAGE_BYTES;
+    config.zram.limit_bytes = zram_bytes;
+    struct mm_rig *rig = rig_create(&config);
+    const struct mm_policy slow = {.mode = MM_POLICY_BIND, .nodes = 2};
+    const struct pool *pool = &rig->host->node[1].pool;
+    uint64_t scanned = 0;
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(NODE_PAGES), 2 * NODE_BYTES, &slow), 0);
+    fill_from(rig, 0, SET_PAGES, 0);
+    for (gfn_t gfn = NODE_PAGES; pool_nr_free(pool) >= pool->wmark[WMARK_LOW]; gfn++)
+        fill_from(rig, gfn, gfn + 1, 0);
+    ck_assert_uint_eq(lru_deactivate(rig->thread[0], 0, SET_PAGES, true, &scanned), SET_PAGES);
+    return rig;
+}
+
+START_TEST(test_mm_tiers_no_room_is_made_on_the_slow_node_for_what_the_rate_forbids)
+{
+    struct mm_rig *rig = rig_with_slow_full(_i, 16 * MIB);
+    const uint64_t on_slow = pages_on(rig, 1);
+    ck_assert(rate_take(&rig->host->demote, BLOCK_BYTES, now_ns(rig)));
+    ck_assert_uint_ge(evict_standby(rig->thread[0], 0, 64, RECLAIM_DIRECT), 64);
+    ck_assert_uint_ge(event(rig, EV_zswpout), 64);
+    ck_assert_uint_eq(event(rig, EV_pgdemote_direct), 0);
+    ck_assert_uint_eq(pages_on(rig, 1), on_slow);
+    ck_assert_uint_eq(rig->host->node[1].nr_standby, 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* Nothing was copied, so nothing was used of the rate: as soon as there is room it is all there. */
+START_TEST(test_mm_tiers_demotion_that_finds_no_room_costs_nothing_of_the_rate)
+{
+    struct mm_rig *rig = rig_with_slow_full(_i, 0);
+    uint64_t dropped;
+    ck_assert_uint_eq(evict_standby(rig->thread[0], 0, 64, RECLAIM_DIRECT), 0);
+    ck_assert_uint_eq(event(rig, EV_pgdemote_direct), 0);
+    ck_assert_int_eq(mm_drop(rig->thread[0], rig->vm, gpa_of(NODE_PAGES), NODE_BYTES, MM_DROP_FREE, 0, &dropped), 0);
+    ck_assert_uint_gt(evict_standby(rig->thread[0], 0, 1, RECLAIM_DIRECT), 0);
+    ck_assert_uint_gt(event(rig, EV_pgdemote_direct), 0);
     verify(rig, 0, SET_PAGES);
     mm_rig_destroy(rig);
 }
@@ -496,6 +593,11 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_tiers_strictly_bound_pages_are_never_demoted, 0, 2);
     tcase_add_test(cases, test_mm_tiers_bound_pages_do_not_keep_the_others_from_demotion);
     tcase_add_loop_test(cases, test_mm_tiers_without_room_there_is_no_promotion_and_nothing_is_lost, 0, 2);
+    tcase_add_loop_test(cases, test_mm_tiers_reclaim_by_hand_counts_what_left_the_host_not_what_was_demoted, 0, 4);
+    tcase_add_loop_test(cases, test_mm_tiers_reclaim_by_hand_without_a_store_frees_nothing_of_the_host, 0, 2);
+    tcase_add_test(cases, test_mm_tiers_reclaim_by_hand_begins_on_the_slow_node);
+    tcase_add_loop_test(cases, test_mm_tiers_no_room_is_made_on_the_slow_node_for_what_the_rate_forbids, 0, 2);
+    tcase_add_loop_test(cases, test_mm_tiers_demotion_that_finds_no_room_costs_nothing_of_the_rate, 0, 2);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

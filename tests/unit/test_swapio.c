@@ -15,7 +15,6 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define NR_SLOTS 1024u
@@ -169,10 +168,7 @@ static void worker_round(struct worker *w, unsigned round)
     struct swap_ref ref;
     unsigned want = 1 + (round * 7 + w->number * 13) % SWAP_MAX_IO;
     uint64_t first = ((uint64_t)w->number << 32 | round) * SWAP_MAX_IO;
-    unsigned nr;
-    /* all that is free may be being discarded */
-    for (unsigned tries = 0; !(nr = swap_alloc(w->set, want, &ref)) && tries < 50000; tries++)
-        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    unsigned nr = swap_alloc(w->set, want, &ref);
     for (unsigned i = 0; i < nr; i++) {
         pages[i] = w->pages + (i * 5 + round) % SWAP_MAX_IO * WORDS; /* 5 and 64 share no factor: all different */
         stamp(pages[i], first + i);

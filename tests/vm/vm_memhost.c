@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "mm/reclaim/host.h"
+#include "tests/fake/fail_alloc.h"
 #include "tests/unit/model_rng.h"
 #include "vmm/hostmem.h"
 #include "vmm/memhost.h"
@@ -463,6 +465,61 @@ START_TEST(test_memhost_forgotten_pages_are_zeros_and_take_no_memory)
 }
 END_TEST
 
+/* Takes the page tables that can be had without an allocation, so that the next one needs one. */
+static unsigned take_tables(struct mm_host *mm, void *tables[], unsigned max)
+{
+    unsigned nr = 0;
+    fail_alloc_at(1);
+    while (nr < max && (tables[nr] = slab_alloc(&mm->tables)))
+        nr++;
+    fail_alloc_at(-1);
+    ck_assert_uint_lt(nr, max);
+    return nr;
+}
+
+static bool page_is_all(const struct vm *vm, uint32_t page, uint64_t word)
+{
+    volatile uint64_t *words = page_words(vm, page);
+    for (unsigned i = 0; i < WORDS; i++)
+        if (words[i] != word)
+            return false;
+    return true;
+}
+
+/* A block that was given up as a whole reads as a word, and there is no page table to say that a part of it does not. */
+START_TEST(test_memhost_forgotten_pages_that_cannot_be_dropped_are_zeros_all_the_same)
+{
+    const uint32_t first = BLOCK_PAGES + 7, end_page = BLOCK_PAGES + 99;
+    struct test test;
+    struct memhost_config config = config_of(transport_of(_i));
+    struct mm_vm_stat stat;
+    void *tables[64];
+    uint64_t dropped;
+    config.no_workers = true;
+    start(&test, &config, 1);
+    add_vm(&test, 4 * BLOCK_BYTES);
+    struct mm_host *mm = memhost_mm(test.mh);
+    struct mm_vm *vm = memhost_vm_mm(test.vms[0].mem);
+    ck_assert_int_eq(mm_drop(memhost_lock_thread(test.mh), vm, (gpa_t){BLOCK_BYTES}, BLOCK_BYTES, MM_DROP_FREE,
+                             0x5a5a5a5a, &dropped),
+                     0);
+    memhost_unlock_thread(test.mh);
+    unsigned nr = take_tables(mm, tables, ARRAY_LEN(tables));
+    fail_alloc_at(1);
+    forget(&test, first, end_page);
+    bool failed = fail_alloc_fired();
+    fail_alloc_at(-1);
+    ck_assert(failed);
+    mm_vm_stat(vm, &stat);
+    ck_assert_uint_ge(stat.resident_bytes, (end_page - first) * PAGE_BYTES);
+    while (nr > 0)
+        slab_free(&mm->tables, tables[--nr]);
+    for (uint32_t page = BLOCK_PAGES; page < 2 * BLOCK_PAGES; page++)
+        ck_assert(page_is_all(&test.vms[0], page, page < first || page >= end_page ? UINT64_C(0x5a5a5a5a5a5a5a5a) : 0));
+    end(&test);
+}
+END_TEST
+
 START_TEST(test_memhost_wrong_settings_are_refused_with_a_reason)
 {
     struct memhost *mh;
@@ -520,6 +577,7 @@ int main(void)
     tcase_add_loop_test(tests, test_memhost_out_of_memory_stops_one_vm_and_the_other_goes_on, 0, end_i);
     tcase_add_loop_test(tests, test_memhost_after_the_vms_are_gone_everything_is_free, 0, end_i);
     tcase_add_loop_test(tests, test_memhost_forgotten_pages_are_zeros_and_take_no_memory, 0, end_i);
+    tcase_add_loop_test(tests, test_memhost_forgotten_pages_that_cannot_be_dropped_are_zeros_all_the_same, 0, end_i);
     tcase_add_test(tests, test_memhost_wrong_settings_are_refused_with_a_reason);
     tcase_add_test(tests, test_memhost_kernel_backend_holds_the_pages_too);
     suite_add_tcase(suite, tests);
