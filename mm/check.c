@@ -170,11 +170,25 @@ static bool check_budget(struct mm_host *host, const struct tally *tally, const 
     return budget - sum <= (uint64_t)host->nr_threads * 3 * host->thread_batch * host->nr_nodes;
 }
 
+static bool check_marks(const struct mm_host *host, unsigned n)
+{
+    for (unsigned i = 0; i < NR_STANDBY_MARKS; i++) {
+        fn_t mark = host->node[n].standby_mark[i];
+        if (mark != FN_NONE && (frame_use(&host->frames[mark]) != FRAME_STANDBY || node_of(host, mark) != n ||
+                                host->frames[mark].flags & FRAME_F_INCOMPRESSIBLE))
+            return false;
+    }
+    return true;
+}
+
 static bool check_nodes(struct mm_host *host, const struct tally *tally, const char **why)
 {
     for (unsigned n = 0; n < host->nr_nodes; n++) {
         *why = "mm: length of a standby list";
         if (tally->standby[n] != host->node[n].nr_standby)
+            return false;
+        *why = "mm: a mark of a standby list is off the list";
+        if (!check_marks(host, n))
             return false;
         *why = "mm: resident pages of a node";
         if (tally->resident[n] != host->node[n].nr_resident)

@@ -27,7 +27,8 @@ static int fault_locked(struct fault *f, unsigned flags)
     if (entry.state == S2_STANDBY) {
         const struct pool *pool = pool_of(f->host, (fn_t)entry.payload);
         bool in_pages = fault_goes_in_pages(f, &entry);
-        bool room = pool_nr_free(pool) >= pool->wmark[WMARK_HIGH];
+        /* on trial all of it was hot: short of pages or not, none of it would stay out */
+        bool room = pool_nr_free(pool) >= pool->wmark[WMARK_HIGH] || f->block->nr_acquittals;
         if (!in_pages && (f->block->armed || (room && !split_is_due(f->host, f->block))))
             return fault_refault_huge(f, entry);
         lru_split_standby(f->host, f->block, (fn_t)entry.payload, in_pages ? STANDBY_ARMED : STANDBY_YOUNG);

@@ -123,14 +123,6 @@ static void note_result(struct compact_state *state, bool success)
     __atomic_store_n(&state->defer_shift, success ? 0 : MIN_OF(shift + 1, (uint32_t)MAX_DEFER_SHIFT), __ATOMIC_RELAXED);
 }
 
-static void wake_background(struct mm_host *host, struct mm_node *node)
-{
-    if (__atomic_exchange_n(&node->compact.wanted, true, __ATOMIC_RELAXED))
-        return;
-    event_add(host, EV_compact_daemon_wake, 1);
-    host->ops->kick(host->ops_ctx, MM_HOUSEKEEPER);
-}
-
 bool compact_direct(struct mm_thread *thread, unsigned node_index)
 {
     struct mm_host *host = thread->host;
@@ -142,7 +134,7 @@ bool compact_direct(struct mm_thread *thread, unsigned node_index)
     if (fragmentation(pool) <= threshold)
         return false;
     if (is_deferred(&node->compact) || !begin(node)) {
-        wake_background(host, node);
+        node_want_block(host, node);
         return false;
     }
     event_add(host, EV_compact_stall, 1);
@@ -160,7 +152,7 @@ bool compact_direct(struct mm_thread *thread, unsigned node_index)
     event_add(host, success ? EV_compact_success : EV_compact_fail, 1);
     note_result(&node->compact, success);
     if (!success)
-        wake_background(host, node);
+        node_want_block(host, node);
     return success;
 }
 

@@ -169,6 +169,8 @@ static int nodes_create(struct mm_host *host, uint32_t transient)
         node->retry_below = UINT32_MAX;
         frame_list_init(&node->standby);
         frame_list_init(&node->refused);
+        for (unsigned i = 0; i < NR_STANDBY_MARKS; i++)
+            node->standby_mark[i] = FN_NONE;
         sort_nearest(host, n);
         pool_init(&node->pool, host->ops, host->ops_ctx, host->arena, host->frames, host->types, start[n], pages - kept,
                   host->event);

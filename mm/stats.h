@@ -15,10 +15,12 @@
     X(pgdeactivate)     /* pages taken home to standby */                                                              \
     X(pgscan_kswapd)                                                                                                   \
     X(pgscan_direct)                                                                                                   \
-    X(pgsteal_kswapd) /* pages whose frame came free */                                                                \
+    X(pgscan_khugepaged) /* pages taken home to see whether they are cold enough to make room */                       \
+    X(pgsteal_kswapd)    /* pages whose frame came free */                                                             \
     X(pgsteal_direct)                                                                                                  \
-    X(allocstall) /* faults that had to reclaim by themselves */                                                       \
-    X(pageoutrun) /* kswapd woke */                                                                                    \
+    X(pgsteal_khugepaged) /* the same, to make room for blocks that are rebuilt */                                     \
+    X(allocstall)         /* faults that had to reclaim by themselves */                                               \
+    X(pageoutrun)         /* kswapd woke */                                                                            \
     X(kswapd_low_wmark_hit_quickly)                                                                                    \
     X(kswapd_high_wmark_hit_quickly)                                                                                   \
     X(pswpin) /* pages read from a swap area */                                                                        \
@@ -53,6 +55,7 @@
     X(take_busy)              /* pages the kernel would not move */                                                    \
     X(pgdemote_kswapd)        /* pages that went to a slower node instead of a store */                                \
     X(pgdemote_direct)        /* the same, by faults that had to reclaim by themselves */                              \
+    X(pgdemote_khugepaged)    /* the same, to make room for blocks that are rebuilt */                                 \
     X(pgpromote_success)      /* pages that came to a faster node, for they were touched twice in a short time */      \
     X(pgpromote_candidate)    /* pages of slower nodes that were touched twice in a short time */                      \
     X(numa_pte_updates)       /* pages taken home to see who touches them next */                                      \

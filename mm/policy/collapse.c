@@ -92,8 +92,8 @@ static void copy_taken(const struct mm_host *host, const struct block *block, co
 }
 
 /*
- * As hot as its pages in the guest are on average, but no hotter than after one return: ages protect pages from faults, and
- * this one's mistakes cost a fault for all 512. *note: of the page that is touched most often.
+ * As hot as its pages in the guest are on average: less, and what ages have protected from reclaim would leave with the
+ * frame. *note: of the page that is touched most often.
  */
 static struct s2_entry leaf_of(const struct block *block, fn_t fn, struct page_note *note)
 {
@@ -107,7 +107,7 @@ static struct s2_entry leaf_of(const struct block *block, fn_t fn, struct page_n
         if (own.vcpu && (!note->vcpu || own.heat > note->heat))
             *note = own;
     }
-    uint8_t age = (uint8_t)MIN_OF(ages / block->nr_resident, AGE_STANDBY_STEP);
+    uint8_t age = (uint8_t)(ages / block->nr_resident);
     return (struct s2_entry){.state = S2_RESIDENT, .payload = fn, .perm = S2_RWX, .age = age};
 }
 

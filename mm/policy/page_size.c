@@ -17,7 +17,7 @@
 /* After the n-th failure in a row a block is left alone for 2^n passes: what a device holds it may hold for long. */
 #define MAX_BACKOFF 7u
 
-/* A block is on trial when reclaim took it so often and it came back, twice that after each trial that found all of it hot. */
+/* A block is on trial when reclaim took it so often and it came back, twice that each time all of it was found to be hot. */
 #define TRIAL_TAKES 3u
 #define MAX_ACQUITTALS 2u
 /*
@@ -41,14 +41,17 @@ const char *collapse_why_not(const struct mm_host *host)
     return NULL;
 }
 
-bool split_is_due(struct mm_host *host, struct block *block)
+bool collapse_take_trial(struct mm_host *host)
 {
     uint32_t *left = &host->collapse.trials_left, have = __atomic_load_n(left, __ATOMIC_RELAXED);
-    if (collapse_why_not(host) || block->nr_takes < TRIAL_TAKES << block->nr_acquittals)
-        return false;
     while (have > 0 && !__atomic_compare_exchange_n(left, &have, have - 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
-    if (have == 0)
+    return have > 0;
+}
+
+bool split_is_due(struct mm_host *host, struct block *block)
+{
+    if (collapse_why_not(host) || block->nr_takes < TRIAL_TAKES << block->nr_acquittals || !collapse_take_trial(host))
         return false;
     block->nr_takes = 0;
     block->on_trial = true;
@@ -62,12 +65,6 @@ static bool policy_allows(const struct block *block, unsigned node)
     struct wish wish;
     place_wish(block->vm, block->start, 0, &wish);
     return !wish.single && wish.allowed >> node & 1;
-}
-
-static bool node_has_room(const struct mm_host *host, unsigned node)
-{
-    const struct pool *pool = &host->node[node].pool;
-    return pool_nr_free(pool) >= pool->wmark[WMARK_HIGH] + BLOCK_PAGES;
 }
 
 /* Whether the block is to be rebuilt: fit for it at this look and at the last one, and not left alone for failures. */
@@ -101,7 +98,7 @@ static void collapse_locked(struct mm_thread *thread, struct block *block, fn_t 
         block->passes_to_wait = (uint8_t)(1u << block->nr_failures);
     } else {
         block->nr_failures = block->nr_takes = 0;
-        if (block->on_trial)
+        if (block->on_trial || pmd_read(block).age > 0)
             block->nr_acquittals = (uint8_t)MIN_OF(block->nr_acquittals + 1u, MAX_ACQUITTALS);
         block->on_trial = false;
     }
@@ -117,8 +114,11 @@ static void visit(struct mm_thread *thread, struct block *block)
     if (!is_due(host, block, &node) || !policy_allows(block, node))
         return;
     struct pool *pool = &host->node[node].pool;
-    if (!node_has_room(host, node) || pool_alloc_block_any(pool, &fn)) {
+    bool room = collapse_has_room(&host->node[node]) || collapse_make_room(thread, block, node);
+    if (!room || pool_alloc_block_any(pool, &fn)) {
         event_add(host, EV_thp_collapse_alloc_failed, 1);
+        if (room)
+            node_want_block(host, &host->node[node]);
         return;
     }
     event_add(host, EV_thp_collapse_alloc, 1);
@@ -190,6 +190,7 @@ unsigned collapse_scan(struct mm_thread *thread)
     }
     if (!more) {
         at->vm = 0;
+        collapse_end_pass(host, now_ns);
         event_add(host, EV_khugepaged_full_scans, 1);
     }
     uint32_t tried = ROUND_TRIALS - __atomic_exchange_n(&at->trials_left, ROUND_TRIALS, __ATOMIC_RELAXED);

@@ -10,7 +10,8 @@
  *        a round: at most so many blocks and so much time; the wait after it keeps the share of a CPU that is configured
  *
  * Hot is what reclaim does not take, or what comes back when it does: a block must be nearly all in the guest at two looks
- * in a row, a pass over all blocks apart. Where nothing is reclaimed, nothing is known to be cold, and there is room.
+ * in a row, a pass over all blocks apart. Where there is no room for a frame, that is not enough: the block has to prove that
+ * it is hot, and what is known to be cold makes room for it (collapse_room.c).
  */
 #ifndef MM_POLICY_PAGE_SIZE_H
 #define MM_POLICY_PAGE_SIZE_H
@@ -24,6 +25,12 @@
  * longer. Trials are paid for from the quota. Never where blocks are not rebuilt. Caller holds block.lock.
  */
 must_check bool split_is_due(struct mm_host *host, struct block *block);
+
+/*
+ * collapse_take_trial - one of the few trials of this round, each of which costs the guest up to 512 minor faults and is paid
+ * for from the quota. False: there is none left. Any thread.
+ */
+must_check bool collapse_take_trial(struct mm_host *host);
 
 /* NULL: blocks are rebuilt. Otherwise why they never are, for people: the configuration, or what the host cannot do. */
 const char *collapse_why_not(const struct mm_host *host);
@@ -53,5 +60,17 @@ bool collapse_fits(const struct block *block, unsigned *node);
  * block.lock.
  */
 must_check int collapse_block(struct mm_thread *thread, struct block *block, fn_t fn);
+
+/* Whether a frame can be had on the node and its high watermark holds. Racy. */
+bool collapse_has_room(const struct mm_node *node);
+/*
+ * collapse_make_room - room for @block, which is fit for it, on @node, which has none. Pages are evicted only if they are known
+ * to be cold, are enough for a frame, and the block has proved that it is hot; else what is missing is looked for, the
+ * outcome of which the next pass sees. Backs off where looks are fruitless or evicted pages are wanted again. True: there
+ * is room now. The scanner only; no lock held; does I/O.
+ */
+must_check bool collapse_make_room(struct mm_thread *thread, struct block *block, unsigned node);
+/* All blocks have been looked at, the last one at @now_ns. The scanner only. */
+void collapse_end_pass(struct mm_host *host, uint64_t now_ns);
 
 #endif

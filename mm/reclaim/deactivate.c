@@ -5,6 +5,9 @@
 
 #include <errno.h>
 
+/* What is taken: what is cold by its age, all of it, or what is cold to see whether it really is. */
+enum how { COLD, FORCE, LOOK };
+
 /* One look at every entry: who is resident, who of @node is cold. */
 static void age_pages(struct block *block, unsigned node, bool force, struct page_map *resident, struct page_map *cold,
                       uint64_t *scanned)
@@ -148,21 +151,34 @@ static uint32_t take_huge(struct mm_host *host, struct block *block, struct s2_e
     return BLOCK_PAGES;
 }
 
-static uint32_t deactivate_huge(struct mm_host *host, struct block *block, struct s2_entry leaf, bool force)
+/* For who wants to know how soon the touch came. */
+static void note_armed(const struct mm_host *host, struct block *block, uint8_t state)
 {
-    if (!force && !age_is_cold(leaf.age, block->nr_scans[node_of(host, (fn_t)leaf.payload)], block->start))
+    uint64_t now_ns = host->ops->clock_ns(host->ops_ctx);
+    block->armed_ms = (uint32_t)(now_ns / NS_PER_MS);
+    if (state == S2_TABLE)
+        block->access.home_ns = now_ns;
+}
+
+static uint32_t deactivate_huge(struct mm_host *host, struct block *block, struct s2_entry leaf, enum how how)
+{
+    if (how != FORCE && !age_is_cold(leaf.age, block->nr_scans[node_of(host, (fn_t)leaf.payload)], block->start))
         return 0;
-    uint32_t taken = take_huge(host, block, leaf, false);
+    uint32_t taken = take_huge(host, block, leaf, how == LOOK);
     if (taken == BLOCK_PAGES) {
-        block->nr_takes = (uint8_t)MIN_OF(block->nr_takes + 1u, UINT8_MAX);
-        event_add(host, EV_thp_swpout, 1);
+        if (how == LOOK) {
+            note_armed(host, block, S2_RESIDENT);
+        } else {
+            block->nr_takes = (uint8_t)MIN_OF(block->nr_takes + 1u, UINT8_MAX);
+            event_add(host, EV_thp_swpout, 1);
+        }
         access_arm(&block->access.whole, host->ops->clock_ns(host->ops_ctx), false);
     }
     return taken;
 }
 
-uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, unsigned node, bool force,
-                              uint64_t *scanned)
+static uint32_t deactivate(struct mm_thread *thread, struct block *block, unsigned node, enum how how,
+                           uint64_t *scanned)
 {
     struct s2_entry entry = pmd_read(block);
     uint32_t taken = 0;
@@ -174,10 +190,10 @@ uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, uns
     }
     block->nr_scans[node]++;
     if (entry.state == S2_TABLE) {
-        taken = deactivate_small(thread, block, node, force, scanned);
+        taken = deactivate_small(thread, block, node, how == FORCE, scanned);
     } else if (entry.state == S2_RESIDENT) {
         *scanned += BLOCK_PAGES;
-        taken = deactivate_huge(thread->host, block, entry, force);
+        taken = deactivate_huge(thread->host, block, entry, how);
     }
     if (taken)
         block->access.home_ns = thread->host->ops->clock_ns(thread->host->ops_ctx);
@@ -185,13 +201,15 @@ uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, uns
     return taken;
 }
 
-/* For who wants to know how soon the touch came. */
-static void note_armed(const struct mm_host *host, struct block *block, uint8_t state)
+uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, unsigned node, bool force,
+                              uint64_t *scanned)
 {
-    uint64_t now_ns = host->ops->clock_ns(host->ops_ctx);
-    block->armed_ms = (uint32_t)(now_ns / NS_PER_MS);
-    if (state == S2_TABLE)
-        block->access.home_ns = now_ns;
+    return deactivate(thread, block, node, force ? FORCE : COLD, scanned);
+}
+
+uint32_t lru_look_block(struct mm_thread *thread, struct block *block, unsigned node, uint64_t *scanned)
+{
+    return deactivate(thread, block, node, LOOK, scanned);
 }
 
 uint32_t lru_arm_block(struct mm_thread *thread, struct block *block, nodemask_t nodes)

@@ -34,7 +34,8 @@ static bool has_room(struct mm_thread *thread, unsigned to, uint32_t pages, enum
 
 static void count(struct mm_host *host, enum reclaimer who, uint32_t pages)
 {
-    event_add(host, who == RECLAIM_KSWAPD ? EV_pgdemote_kswapd : EV_pgdemote_direct, pages);
+    static const enum vm_event event[] = {EV_pgdemote_kswapd, EV_pgdemote_direct, EV_pgdemote_khugepaged};
+    event_add(host, event[who], pages);
     event_add(host, EV_pgmigrate_success, pages);
 }
 

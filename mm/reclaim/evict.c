@@ -150,14 +150,17 @@ static void advance_epoch(struct mm_host *host, uint32_t stored)
 uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old)
 {
     uint32_t epoch = __atomic_load_n(&host->lru.epoch, __ATOMIC_RELAXED);
-    if (age_was_mistake(old->stamp, epoch))
+    if (age_was_mistake(old->stamp, epoch)) {
         __atomic_add_fetch(&host->lru.mistakes, 1, __ATOMIC_RELAXED);
+        counter_add(&host->lru.nr_mistakes, 1);
+    }
     return age_from_store(old->age, old->stamp, epoch);
 }
 
 static void count_stolen(struct mm_host *host, struct mm_node *from, enum reclaimer who, uint32_t pages)
 {
-    event_add(host, who == RECLAIM_KSWAPD ? EV_pgsteal_kswapd : EV_pgsteal_direct, pages);
+    static const enum vm_event event[] = {EV_pgsteal_kswapd, EV_pgsteal_direct, EV_pgsteal_khugepaged};
+    event_add(host, event[who], pages);
     counter_add(&from->nr_stolen, pages);
 }
 
@@ -221,6 +224,7 @@ uint32_t reclaim_round(struct mm_thread *thread, unsigned node, uint32_t pages, 
         take = MAX_OF(take, pages - usable);
     if (take > 0 && (host->zram || swap || demote_target(host, node) >= 0))
         lru_deactivate(thread, node, (uint32_t)take, force, &scanned);
-    event_add(host, who == RECLAIM_KSWAPD ? EV_pgscan_kswapd : EV_pgscan_direct, scanned);
+    static const enum vm_event event[] = {EV_pgscan_kswapd, EV_pgscan_direct, EV_pgscan_khugepaged};
+    event_add(host, event[who], scanned);
     return evict_standby(thread, node, pages, who);
 }

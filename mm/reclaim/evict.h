@@ -11,7 +11,7 @@
 
 #include "mm/reclaim/lru.h"
 
-enum reclaimer { RECLAIM_KSWAPD, RECLAIM_DIRECT };
+enum reclaimer { RECLAIM_KSWAPD, RECLAIM_DIRECT, RECLAIM_KHUGEPAGED };
 
 /*
  * evict_standby - stores pages from the tail of @node's standby until @pages are freed or nothing goes any more.

@@ -5,6 +5,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
+void node_want_block(struct mm_host *host, struct mm_node *node)
+{
+    if (__atomic_exchange_n(&node->compact.wanted, true, __ATOMIC_RELAXED))
+        return;
+    event_add(host, EV_compact_daemon_wake, 1);
+    host->ops->kick(host->ops_ctx, MM_HOUSEKEEPER);
+}
+
 struct block *vm_block(const struct mm_vm *vm, gfn_t gfn)
 {
     for (unsigned i = 0; i < vm->nr_regions; i++) {

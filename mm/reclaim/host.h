@@ -30,6 +30,9 @@
 #define MM_BATCH_MIN 8u
 #define MM_BATCH_MAX 32u
 
+/* lru_mark: a page that was not touched since the oldest mark was out of the guest for so many passes over all blocks. */
+#define NR_STANDBY_MARKS 4u
+
 struct block {
     struct mm_lock lock;
     uint64_t *pmd; /* its level-2 entry; constant */
@@ -53,11 +56,11 @@ struct block {
     struct access_block access;
     /* mm/policy/page_size.h */
     bool was_whole;         /* nearly all in the guest when it was looked at last */
-    bool on_trial;          /* split to see what of it is hot, and not rebuilt since */
+    bool on_trial;          /* split, or taken home, to see what of it is hot; not rebuilt since */
     uint8_t nr_failures;    /* rebuilding failed so often in a row */
     uint8_t passes_to_wait; /* before it is tried again */
     uint8_t nr_takes;       /* whole by reclaim, since it was on trial */
-    uint8_t nr_acquittals;  /* trials after which it was rebuilt: all of it was hot */
+    uint8_t nr_acquittals;  /* times it was rebuilt and known to be hot, all of it */
     /* guarded by lru.lock */
     bool on_lru;
     uint8_t on_nodes; /* bit n: nr_on_node[n] > 0; written under lock; atomic */
@@ -104,6 +107,7 @@ struct mm_lru {
     uint32_t epoch, epoch_pages;         /* age.h; pages stored in this epoch; atomic */
     uint64_t epoch_ns[S2_STAMP_MAX + 1]; /* when each of the last epochs began; atomic */
     uint32_t mistakes;                   /* stored pages that were wanted again soon, in this epoch; atomic */
+    uint64_t nr_mistakes;                /* the same, ever; atomic */
     uint32_t nr_thrashing;               /* epochs in a row in which nearly all was a mistake; atomic */
 };
 
@@ -133,6 +137,21 @@ struct compact_state {
     uint32_t defer_shift, considered; /* of 2^defer_shift faults one compacts; those since */
 };
 
+/* Where room is made for blocks to be rebuilt (mm/policy/collapse_room.c). The scanner's own. */
+struct collapse_room {
+    /* when the last pass ended */
+    uint64_t stolen, mistakes; /* of the node, of the LRU */
+    uint64_t stolen_lately;    /* by reclaim, in the last passes: of an older one half as much */
+    uint32_t spent;            /* pages evicted in this pass */
+    uint32_t made;             /* the same, lately: of an older pass an eighth less */
+    bool dry;                  /* too little is known to be cold, in this pass */
+    uint64_t scanned;          /* pages that looks have passed on this way round the node's memory */
+    uint8_t nr_rounds;         /* ways round that did not find enough, in a row */
+    uint8_t nr_failures;       /* evictions that were wrong, in a row */
+    uint8_t passes_to_wait;    /* before room is made again */
+    uint8_t passes_to_look;    /* before the next look */
+};
+
 /* A node of memory: its part of the budget, what waits there to be evicted, and who reclaims when. */
 struct mm_node {
     struct mm_node_config config;
@@ -145,7 +164,10 @@ struct mm_node {
     struct frame_list standby;       /* head youngest; entries are pages or 2 MiB frames */
     struct frame_list refused;       /* standby pages that zram refused: FRAME_F_INCOMPRESSIBLE; same order */
     uint64_t nr_standby, nr_refused; /* pages, those refused included in both; read racily */
-    uint32_t headroom;               /* pages that kswapd keeps free for what is to come from a slower node; constant */
+    fn_t
+        standby_mark[NR_STANDBY_MARKS]; /* of standby, the youngest entry that stood there at the last lru_mark, the one
+                                            before ...; FN_NONE: none that did is left */
+    uint32_t headroom; /* pages that kswapd keeps free for what is to come from a slower node; constant */
     /* kswapd's own */
     uint64_t kswapd_stalls; /* direct reclaims when it began last */
     /* atomic */
@@ -159,13 +181,15 @@ struct mm_node {
     uint32_t stock_rounds; /* since a block of the stock was used */
     uint32_t stock_seen;   /* blocks that the last round left */
     struct compact_state compact;
+    struct collapse_room room;
 };
 
 /* Where the scanner of mm/policy/page_size.c goes on. The scanner's own but for the atomics. */
 struct collapse_state {
     unsigned vm, region;
     uint64_t block;
-    uint64_t due_ns; /* the next round */
+    uint64_t due_ns;                    /* the next round */
+    uint64_t mark_ns[NR_STANDBY_MARKS]; /* when the last passes over all blocks ended, youngest first */
     /* atomic */
     uint64_t longest_held_ns; /* a block was locked to be rebuilt */
     uint32_t trials_left;     /* until the next round */
@@ -253,6 +277,9 @@ uint64_t host_nr_resident(const struct mm_host *host);
 uint64_t host_nr_standby(const struct mm_host *host);
 /* The node with most free pages: where a store grows, and who asked for no node. */
 unsigned host_roomiest_node(const struct mm_host *host);
+
+/* Somebody did not get a block of 2 MiB of @node: background compaction makes one, if memory is free in pieces. */
+void node_want_block(struct mm_host *host, struct mm_node *node);
 
 /* The block of @gfn, NULL outside the VM's regions. */
 struct block *vm_block(const struct mm_vm *vm, gfn_t gfn);

@@ -83,7 +83,7 @@ static struct block *next_block(struct mm_host *host, unsigned node, uint64_t *l
 {
     lock_acquire(&host->lru.lock);
     struct block *block = host->node[node].hand;
-    for (unsigned i = 0; block && i<PASS_MAX && * left> 1 && passes(block, node); i++, --*left)
+    for (unsigned i = 0; block && i < PASS_MAX && passes(block, node) && *left > 1; i++, --*left)
         block = block->lru_next;
     if (block) {
         host->node[node].hand = block->lru_next;
@@ -110,6 +110,42 @@ uint32_t lru_deactivate(struct mm_thread *thread, unsigned node, uint32_t pages,
     return taken;
 }
 
+uint32_t lru_look_next(struct mm_thread *thread, unsigned node, uint64_t *left, uint64_t *scanned)
+{
+    struct block *block = next_block(thread->host, node, left);
+    if (!block)
+        return 0;
+    uint32_t taken = lru_look_block(thread, block, node, scanned);
+    if (block->nr_resident == 0)
+        lru_del_block(thread->host, block);
+    lock_release(&block->lock);
+    return taken;
+}
+
+void lru_mark(struct mm_host *host, unsigned node)
+{
+    lock_acquire(&host->lru.lock);
+    fn_t *mark = host->node[node].standby_mark;
+    for (unsigned i = NR_STANDBY_MARKS - 1; i > 0; i--)
+        mark[i] = mark[i - 1];
+    mark[0] = host->node[node].standby.head;
+    lock_release(&host->lru.lock);
+}
+
+uint32_t lru_nr_marked(struct mm_host *host, unsigned node, uint32_t most)
+{
+    const struct mm_node *from = &host->node[node];
+    uint32_t pages = 0;
+    lock_acquire(&host->lru.lock);
+    fn_t mark = from->standby_mark[NR_STANDBY_MARKS - 1], fn = mark == FN_NONE ? FN_NONE : from->standby.tail;
+    while (fn != FN_NONE && pages < most) {
+        pages += host->frames[fn].flags & FRAME_F_HUGE ? BLOCK_PAGES : 1;
+        fn = fn == mark ? FN_NONE : host->frames[fn].prev;
+    }
+    lock_release(&host->lru.lock);
+    return MIN_OF(pages, most);
+}
+
 /* The standby frame @fn comes to the head of the list that its flags name, or leaves that list. */
 static void link_frame_locked(struct mm_host *host, fn_t fn)
 {
@@ -121,11 +157,20 @@ static void link_frame_locked(struct mm_host *host, fn_t fn)
     counter_add(&node->nr_refused, refused);
 }
 
+/* Marks at @from are at @to from now on. */
+static void move_marks(struct mm_node *node, fn_t from, fn_t to)
+{
+    for (unsigned i = 0; i < NR_STANDBY_MARKS; i++)
+        if (node->standby_mark[i] == from)
+            node->standby_mark[i] = to;
+}
+
 static void unlink_frame_locked(struct mm_host *host, fn_t fn)
 {
     struct mm_node *node = &host->node[node_of(host, fn)];
     const struct frame *frame = &host->frames[fn];
     bool refused = frame->flags & FRAME_F_INCOMPRESSIBLE;
+    move_marks(node, fn, frame->next); /* the next older one */
     frame_list_remove(refused ? &node->refused : &node->standby, host->frames, fn);
     counter_add(&node->nr_standby, frame->flags & FRAME_F_HUGE ? -(int64_t)BLOCK_PAGES : -1);
     counter_add(&node->nr_refused, -(int64_t)refused);
@@ -168,6 +213,7 @@ bool lru_replace_standby(struct mm_host *host, fn_t fn, fn_t by)
     if (mine) {
         bool refused = old->flags & FRAME_F_INCOMPRESSIBLE;
         *new = *old;
+        move_marks(node, fn, by);
         frame_list_replace(refused ? &node->refused : &node->standby, host->frames, fn, by);
         old->use = FRAME_USED;
         old->flags = 0;

@@ -85,6 +85,13 @@ void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, enum 
 uint32_t lru_deactivate_block(struct mm_thread *thread, struct block *block, unsigned node, bool force,
                               uint64_t *scanned);
 /*
+ * lru_look_block - the same, to learn what is cold while nothing presses: a 2 MiB frame goes home armed, so that it comes
+ * back whole. Caller holds block.lock. Returns pages taken; *scanned grows by pages looked at.
+ */
+uint32_t lru_look_block(struct mm_thread *thread, struct block *block, unsigned node, uint64_t *scanned);
+/* The same for the next block under @node's hand, which goes on; *left goes down by blocks of other nodes passed. */
+uint32_t lru_look_next(struct mm_thread *thread, unsigned node, uint64_t *left, uint64_t *scanned);
+/*
  * lru_arm_block - of the block's pages, those on @nodes go home to show who touches them next, whatever their age; a
  * 2 MiB frame as one. Nothing while it is pinned. Caller holds block.lock. Returns pages taken.
  */
@@ -103,6 +110,11 @@ bool lru_has_room(const struct block *block, enum watermark which, uint32_t page
 must_check int lru_take_block(struct mm_thread *thread, struct block *block);
 /* lru_deactivate - @pages of @node from where its hand is, or as many as one round gives. Returns pages taken. */
 uint32_t lru_deactivate(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, uint64_t *scanned);
+
+/* lru_mark - what is on @node's standby now is told apart from what comes there later. The last NR_STANDBY_MARKS count. */
+void lru_mark(struct mm_host *host, unsigned node);
+/* Pages at the tail of @node's standby that have stood there since the oldest mark; counted until there are @most. */
+uint32_t lru_nr_marked(struct mm_host *host, unsigned node, uint32_t most);
 
 /*
  * lru_isolate - up to @max pages from the tail of @node's standby, or of refused while there are any and @refused says

@@ -64,6 +64,32 @@ START_TEST(test_split_trials_of_a_round_are_few)
 }
 END_TEST
 
+/* Its node is short of pages: only what is known to be hot all over goes back whole. */
+START_TEST(test_split_short_of_pages_leaves_a_block_alone_that_was_rebuilt_hot)
+{
+    for (unsigned hot = 0; hot < 2; hot++) {
+        struct mm_rig *rig = mm_rig_create(&plain, 16 * MIB, 1);
+        struct pool *pool = &rig->host->node[0].pool;
+        make_single(rig, 0, TEXT);
+        for (unsigned i = 0; i < 3 * hot; i++) {
+            /* each time reclaim takes its pages they come back */
+            ck_assert_uint_eq(mm_reclaim(rig->thread[0], rig->vm, BLOCK_PAGES, false), BLOCK_PAGES);
+            verify_pages(rig, 0, BLOCK_PAGES);
+        }
+        scan_twice(rig);
+        ck_assert(is_huge(rig, 0));
+        ck_assert_uint_eq(block_at(rig, 0)->nr_acquittals, hot);
+        uint32_t nr = pool_nr_free(pool) - pool->wmark[WMARK_HIGH] + 1;
+        ck_assert(!pool_charge(pool, nr));
+        take_and_touch(rig, 0);
+        ck_assert_int_eq(is_huge(rig, 0), hot);
+        verify_pages(rig, 0, BLOCK_PAGES);
+        pool_uncharge(pool, nr);
+        mm_rig_destroy(rig);
+    }
+}
+END_TEST
+
 START_TEST(test_split_trial_is_not_where_nothing_is_rebuilt)
 {
     for (unsigned i = 0; i < 2; i++) {
@@ -150,7 +176,8 @@ START_TEST(test_page_size_cold_halves_are_out_and_hot_ones_fault_no_more_then_al
         ck_assert_uint_lt(rounds, 40); /* 53 without trials */
     }
     mm_rig_check(rig);
-    ck_assert_uint_eq(nr_present(rig, 0), HALVED_BLOCKS * HALF);
+    /* blocks of the others wait for a frame, and the scanner has just looked for what is cold */
+    ck_assert_uint_ge(nr_present(rig, 0), HALVED_BLOCKS * HALF / 50 * 49);
     ck_assert_uint_le(nr_present(rig, HALF), HALVED_BLOCKS * HALF / 20);
     ck_assert(!mm_drop(rig->thread[0], rig->vm, gpa_of(HALVED_BLOCKS * BLOCK_PAGES), OTHER_BLOCKS * BLOCK_BYTES,
                        MM_DROP_FREE, 0, &dropped));
@@ -177,6 +204,7 @@ int main(void)
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, test_split_trial_shows_a_block_that_is_hot_all_over_and_it_is_rebuilt);
     tcase_add_test(tests, test_split_trials_of_a_round_are_few);
+    tcase_add_test(tests, test_split_short_of_pages_leaves_a_block_alone_that_was_rebuilt_hot);
     tcase_add_test(tests, test_split_trial_is_not_where_nothing_is_rebuilt);
     tcase_add_test(tests, test_page_size_cold_halves_are_out_and_hot_ones_fault_no_more_then_all_is_huge_again);
     suite_add_tcase(suite, tests);

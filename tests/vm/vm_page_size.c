@@ -38,13 +38,13 @@ static void on_fatal(void *ctx, int err, gpa_t gpa)
     memhost_vm_release_waiters(rig->vm);
 }
 
-static void rig_open(struct rig *rig)
+static void rig_open(struct rig *rig, uint64_t budget_bytes)
 {
     struct diag diag = {0};
     struct mm_region region = {.start = {0}, .bytes = VM_BYTES};
     struct memhost_config config = {
         .transport = TRANSPORT_MOVE,
-        .mm = {.budget_bytes = 2 * VM_BYTES, .zram = {.limit_bytes = VM_BYTES}, .thp = true, .collapse_pct = 100},
+        .mm = {.budget_bytes = budget_bytes, .zram = {.limit_bytes = VM_BYTES}, .thp = true, .collapse_pct = 100},
         .no_workers = true,
     };
     struct memhost_vm_config vm = {
@@ -139,7 +139,7 @@ START_TEST(test_page_size_rebuilt_blocks_are_huge_pages_of_the_kernel)
 {
     struct rig rig;
     struct mm_vm_stat vm;
-    rig_open(&rig);
+    rig_open(&rig, 2 * VM_BYTES);
     bool can = !memhost_mm(rig.mh)->ops->keeps_tables;
     fill_single(&rig, _i);
     uint64_t huge_bytes = kernel_huge_bytes(&rig);
@@ -162,6 +162,61 @@ START_TEST(test_page_size_rebuilt_blocks_are_huge_pages_of_the_kernel)
         printf("%llu blocks rebuilt, locked for %llu us each, %llu at most\n", (unsigned long long)rebuilt,
                (unsigned long long)(event_of(&rig, EV_thp_collapse_held_ns) / rebuilt / 1000),
                (unsigned long long)(memhost_mm(rig.mh)->collapse.longest_held_ns / 1000));
+    rig_close(&rig);
+}
+END_TEST
+
+/* ---- with a full budget ---- */
+
+#define FULL_BYTES (48 * MIB)
+#define HOT_PAGES ((uint32_t)(32 * MIB / PAGE_BYTES))
+
+/* Blocks of the first HOT_PAGES that are one frame. */
+static unsigned nr_hot_huge(const struct rig *rig)
+{
+    struct mm_page_info info;
+    unsigned nr = 0;
+    for (uint32_t page = 0; page < HOT_PAGES; page += BLOCK_PAGES)
+        nr += !mm_page_info(rig->mm, gpa_of(page), &info) && info.huge;
+    return nr;
+}
+
+/* Two thirds of the budget are hot, in single pages; the rest of the VM, which does not fit beside them, is not touched again. */
+START_TEST(test_page_size_hot_blocks_are_rebuilt_in_a_full_budget_of_cold_pages)
+{
+    struct rig rig;
+    uint64_t dropped;
+    rig_open(&rig, FULL_BYTES);
+    bool can = !memhost_mm(rig.mh)->ops->keeps_tables;
+    for (uint32_t page = HOT_PAGES; page < VM_PAGES; page++)
+        write_page(&rig, page, 0);
+    for (uint32_t page = 0; page < HOT_PAGES; page++)
+        write_page(&rig, page, 0);
+    for (uint32_t page = 0; page < HOT_PAGES; page += BLOCK_PAGES) {
+        ck_assert(!mm_drop(rig.thread, rig.mm, gpa_of(page), PAGE_BYTES, MM_DROP_FREE, 0, &dropped));
+        write_page(&rig, page, 0);
+    }
+    ck_assert_uint_gt(event_of(&rig, EV_zswpout), 0);
+    ck_assert_uint_eq(nr_hot_huge(&rig), 0);
+    for (unsigned i = 0; i < 3; i++)
+        for (uint32_t page = 0; page < HOT_PAGES; page++)
+            ck_assert(holds(&rig, page, 0));
+    uint64_t major = event_of(&rig, EV_pgmajfault);
+    for (unsigned i = 0; can && i < 60 && nr_hot_huge(&rig) < HOT_PAGES / BLOCK_PAGES; i++) {
+        mm_kswapd(rig.thread, 0);
+        scan(&rig, 1);
+        for (uint32_t page = 0; page < HOT_PAGES; page++)
+            ck_assert(holds(&rig, page, 0));
+    }
+    if (can) {
+        ck_assert_uint_ge(nr_hot_huge(&rig) * 10, HOT_PAGES / BLOCK_PAGES * 9);
+        ck_assert_uint_gt(event_of(&rig, EV_pgsteal_khugepaged), 0);
+        printf("full budget: %u of %u hot blocks rebuilt, %llu cold pages evicted for it, %llu major faults\n",
+               nr_hot_huge(&rig), HOT_PAGES / BLOCK_PAGES, (unsigned long long)event_of(&rig, EV_pgsteal_khugepaged),
+               (unsigned long long)(event_of(&rig, EV_pgmajfault) - major));
+    }
+    for (uint32_t page = 0; page < VM_PAGES; page++)
+        ck_assert(holds(&rig, page, 0));
     rig_close(&rig);
 }
 END_TEST
@@ -194,7 +249,7 @@ START_TEST(test_page_size_writer_of_blocks_that_are_rebuilt_loses_nothing)
     struct writer writer = {.rig = &rig};
     pthread_t thread;
     uint64_t dropped;
-    rig_open(&rig);
+    rig_open(&rig, 2 * VM_BYTES);
     fill_single(&rig, false);
     ck_assert(!pthread_create(&thread, NULL, writer_main, &writer));
     for (unsigned round = 0; round < 20; round++) {
@@ -225,6 +280,7 @@ int main(void)
     TCase *tests = tcase_create("kernel");
     tcase_set_timeout(tests, 120);
     tcase_add_loop_test(tests, test_page_size_rebuilt_blocks_are_huge_pages_of_the_kernel, 0, 2);
+    tcase_add_test(tests, test_page_size_hot_blocks_are_rebuilt_in_a_full_budget_of_cold_pages);
     tcase_add_test(tests, test_page_size_writer_of_blocks_that_are_rebuilt_loses_nothing);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
