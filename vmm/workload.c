@@ -22,12 +22,25 @@
 #define MAX_THETA_MILLI 2000
 #define MAX_COUNT UINT64_C(1000000000000)
 #define MAX_PASSES 1000000
+#define MAX_WORK 1000000
 #define MAX_IDLE_MS UINT64_C(86400000)
 
-enum key { KEY_PATTERN, KEY_START, KEY_OPS, KEY_WRITE, KEY_THETA, KEY_ORDER, KEY_PASSES, NR_KEYS };
+enum key {
+    KEY_PATTERN,
+    KEY_START,
+    KEY_OPS,
+    KEY_WRITE,
+    KEY_THETA,
+    KEY_ORDER,
+    KEY_PASSES,
+    KEY_TAKE,
+    KEY_SKIP,
+    KEY_WORK,
+    NR_KEYS
+};
 
-static const char *const key_names[NR_KEYS + 1] = {"pattern", "start", "ops",    "write",
-                                                   "theta",   "order", "passes", NULL};
+static const char *const key_names[NR_KEYS + 1] = {"pattern", "start", "ops",  "write", "theta", "order",
+                                                   "passes",  "take",  "skip", "work",  NULL};
 static const char *const pattern_names[] = {"zero", "same", "text", "random", "mixed", NULL};
 static const char *const step_names[] = {"fill", "verify", "zipf", "stream", "idle", "free", "churn", "hostile", NULL};
 
@@ -37,9 +50,11 @@ static const struct {
 } step_kinds[EBB_NR_STEP_KINDS] = {
     [EBB_STEP_FILL] = {1u << KEY_PATTERN | 1u << KEY_START, {.pattern = EBB_PATTERN_MIXED}},
     [EBB_STEP_VERIFY] = {1u << KEY_START, {0}},
-    [EBB_STEP_ZIPF] = {1u << KEY_OPS | 1u << KEY_WRITE | 1u << KEY_THETA | 1u << KEY_ORDER | 1u << KEY_START,
+    [EBB_STEP_ZIPF] = {1u << KEY_OPS | 1u << KEY_WRITE | 1u << KEY_THETA | 1u << KEY_ORDER | 1u << KEY_WORK |
+                           1u << KEY_START,
                        {.ops = 100000, .write_pct = 20, .theta_milli = 990}},
-    [EBB_STEP_STREAM] = {1u << KEY_PASSES | 1u << KEY_WRITE | 1u << KEY_START, {.passes = 1}},
+    [EBB_STEP_STREAM] = {1u << KEY_PASSES | 1u << KEY_WRITE | 1u << KEY_TAKE | 1u << KEY_SKIP | 1u << KEY_START,
+                         {.passes = 1, .take_pages = 1}},
     [EBB_STEP_IDLE] = {0, {0}},
     [EBB_STEP_FREE] = {0, {0}},
     [EBB_STEP_CHURN] = {1u << KEY_OPS | 1u << KEY_START, {.ops = 1000}},
@@ -208,6 +223,19 @@ static int parse_time(const struct parser *p, const char *text, uint64_t *ns)
     return refuse(p, "\"%.40s\" is not a time: write 500ms, 2s or 1m, at most a day", text);
 }
 
+/* take and skip. */
+static int parse_part(const struct parser *p, const char *what, const char *text, uint32_t *out)
+{
+    uint64_t pages;
+
+    if (parse_pages(p, what, text, &pages))
+        return -1;
+    if (pages > p->usable_pages || pages == 0)
+        return refuse(p, "%s=%.40s: give 4K or more, and no more than the guest has", what, text);
+    *out = (uint32_t)pages;
+    return 0;
+}
+
 /* --- one step -------------------------------------------------------------------------------------- */
 
 static int parse_value(struct parser *p, struct ebb_step *step, enum key key, const char *value)
@@ -240,6 +268,15 @@ static int parse_value(struct parser *p, struct ebb_step *step, enum key key, co
         if (word < 0)
             return refuse_word(p, "order", value, orders, UINT32_MAX);
         step->linear = (uint32_t)word;
+        return 0;
+    case KEY_TAKE:
+        return parse_part(p, "take", value, &step->take_pages);
+    case KEY_SKIP:
+        return parse_part(p, "skip", value, &step->skip_pages);
+    case KEY_WORK:
+        if (parse_count(p, "work", value, MAX_WORK, &number))
+            return -1;
+        step->work = (uint32_t)number;
         return 0;
     default:
         if (parse_count(p, "passes", value, MAX_PASSES, &number))
@@ -406,9 +443,10 @@ const char *workload_help(void)
            "  zipf[:SIZE]    skewed accesses: a read checks the header and a sample, a write makes the page new\n"
            "                 ops=N (100000), write=PERCENT (20), theta=0..2 (0.99), order=scattered|linear "
            "(scattered),\n"
-           "                 start=SIZE (0)\n"
+           "                 work=N (0): rounds of computing before each access, some ns each; start=SIZE (0)\n"
            "  stream[:SIZE]  sequential passes over the pages\n"
-           "                 passes=N (1), write=PERCENT (0), start=SIZE (0)\n"
+           "                 passes=N (1), write=PERCENT (0), start=SIZE (0); take=SIZE,skip=SIZE: touches so\n"
+           "                 much, leaves out so much, and so on\n"
            "  churn[:SIZE]   free a random run of up to 64 pages, take other ones and fill them\n"
            "                 ops=N (1000), start=SIZE (0)\n"
            "  free[:SIZE]    give the last pages back to the guest's free lists; fill may take them again\n"

@@ -103,7 +103,11 @@ struct ebb_step {
     uint32_t theta_milli; /* 990 is 0.99; 0 is uniform; at most 2000 */
     uint32_t passes;
     uint32_t linear; /* ZIPF: page 0 is the hottest, page 1 the next; otherwise ranks are scattered */
-    uint64_t ns;     /* IDLE */
+    uint32_t take_pages,
+        skip_pages; /* STREAM: so many pages are touched, so many left out, and so on; take at least 1 */
+    uint32_t work;  /* ZIPF: rounds of computing before each access */
+    uint32_t unused;
+    uint64_t ns; /* IDLE */
     uint64_t seed;
 };
 
@@ -140,7 +144,9 @@ struct ebb_vcpu_shared {
     struct ebb_trap trap;                /* EBB_EXIT_TRAP */
     struct ebb_bad bad[EBB_BAD_RECORDS]; /* the first ones */
     char line[EBB_LINE_BYTES];           /* ends with 0 */
-    uint8_t unused[4096 - 40 - 64 - EBB_BAD_RECORDS * 24 - EBB_LINE_BYTES];
+    uint64_t
+        slots_gpa; /* of vCPU 0, from its first step on: struct page_slot (kernel.h) of each page of the workload */
+    uint8_t unused[4096 - 48 - 64 - EBB_BAD_RECORDS * 24 - EBB_LINE_BYTES];
 };
 _Static_assert(sizeof(struct ebb_vcpu_shared) == 4096, "one page a vCPU");
 _Static_assert(__builtin_offsetof(struct ebb_vcpu_shared, trap) == EBB_TRAP_OFFSET, "entry.S stores there");

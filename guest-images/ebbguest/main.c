@@ -61,6 +61,7 @@ void kernel_main(uint32_t number)
     if (number == 0) {
         say_hello();
         memory_init(k);
+        cpu.shared->slots_gpa = (uintptr_t)k->slots;
     } else {
         gate(GATE_OUT, EBB_PORT_BARRIER, number); /* k is not there yet */
     }

@@ -169,11 +169,21 @@ static void run_verify(struct cpu *cpu, const struct ebb_step *step)
     count(&cpu->shared->nr_verified, share.to - share.from);
 }
 
+/* What a program does between its accesses: @rounds, each of a few ns, that wait for one another. */
+static void compute(uint32_t rounds)
+{
+    for (uint64_t x = rounds; rounds > 0; rounds--) {
+        x = mix64(x);
+        __asm__ volatile("" : "+r"(x)); /* it is not left out */
+    }
+}
+
 static void run_zipf(struct cpu *cpu, const struct ebb_step *step)
 {
     uint64_t ops = op_share(cpu, step->ops);
 
     for (uint64_t i = 0; i < ops; i++) {
+        compute(step->work);
         uint32_t rank = zipf_sample(&cpu->k->zipf, &cpu->rng);
         uint32_t page = step->linear ? rank : scatter(rank, step->size_pages, step->seed);
         struct page_slot *slot = &cpu->k->slots[step->start_pages + page];
@@ -201,21 +211,25 @@ static void read_lines(uint32_t gfn)
 static void run_stream(struct cpu *cpu, const struct ebb_step *step)
 {
     struct range share = page_share(cpu, step);
-    uint64_t done = 0;
+    uint32_t period = step->take_pages + step->skip_pages;
+    uint64_t done = 0, touched = 0;
 
     for (uint32_t pass = 0; pass < step->passes; pass++) {
         for (uint32_t i = share.from; i < share.to; i++) {
             struct page_slot *slot = &cpu->k->slots[i];
 
+            show_progress(cpu, ++done);
+            if ((i - step->start_pages) % period >= step->take_pages)
+                continue;
+            touched++;
             read_lines(slot->gfn);
             if (draw_write(cpu, step))
                 write_slot(cpu, slot);
             else
                 check_slot_quick(cpu, slot);
-            show_progress(cpu, ++done);
         }
     }
-    count(&cpu->shared->nr_pages, done);
+    count(&cpu->shared->nr_pages, touched);
 }
 
 static void run_idle(struct cpu *cpu, const struct ebb_step *step)
@@ -346,6 +360,8 @@ void step_prepare(struct cpu *cpu, const struct ebb_step *step)
         return;
     }
     if (end > k->nr_filled)
+        leave(EBB_EXIT_BAD_WORKLOAD);
+    if (step->kind == EBB_STEP_STREAM && step->take_pages == 0)
         leave(EBB_EXIT_BAD_WORKLOAD);
     if (step->kind == EBB_STEP_HOSTILE && !k->scratch && hostile_prepare(k))
         leave(EBB_EXIT_NO_MEMORY);

@@ -16,12 +16,15 @@
  * without it, a guest whose slow memory is all in use did little else than fault.
  */
 #define QUOTA_PCT 2
+#define FAULT_WEIGHT 16u /* of the mean cost of a fault the last one is so small a part; chosen, unmeasured */
 #define PASS_MIN_MS 1000u
 #define PASS_MAX_MS 16000u
 #define PASS_MAX_TIERS_MS (NUMA_HOT_S * 1000 / 2) /* two touches within NUMA_HOT_S are to be seen */
 /* A block of which so many times its pages moved lately is one that its users quarrel over. */
 #define QUARREL_MOVES 2u
 #define SKIP_MAX 64u
+#define ADAPT_MS 1000u /* a pass may take ten times as long, in which thousands are promoted in vain */
+#define ADAPT_SHARE 4u /* fewer armed pages than that share of the fast nodes say nothing; chosen, unmeasured */
 #define HOT_FIRST 8u
 #define HOT_STEPS ((unsigned)(NUMA_HOT_S * RATE_NS_PER_S >> NOTE_WHEN_SHIFT) + 1)
 /* Of the fast nodes, promoted in a second at most. */
@@ -38,9 +41,12 @@ struct numa_scan {
     unsigned pass_ms;    /* at least so long until the next */
     uint64_t remote;     /* touches from another node when the pass began */
     uint64_t candidates; /* for promotion, when the pass began */
+    uint64_t adapt_ns;   /* when hot was adapted last; and what there was until then: */
+    uint64_t adapt_candidates, adapt_armed;
     uint64_t fast_pages; /* of all nodes that are not slow */
     int64_t credit_ns;   /* of the quota: what may be spent, or is owed; atomic */
     uint64_t round_ns;   /* when the last round was */
+    uint64_t fault_ns;   /* what a fault of an armed page costs, about; atomic */
     unsigned window;     /* two touches within so many steps of the notes' clock; atomic */
     unsigned hot;        /* heat from which on a page is promoted; atomic */
 };
@@ -63,6 +69,7 @@ int numa_create(struct mm_host *host)
     host->numa = malloc(sizeof(*host->numa));
     if (!host->numa)
         return -ENOMEM;
+    numa.pass_ns = numa.adapt_ns = numa.round_ns = host->ops->clock_ns(host->ops_ctx);
     *host->numa = numa;
     return 0;
 }
@@ -94,12 +101,14 @@ static unsigned faster_node(const struct mm_host *host, unsigned node, unsigned 
 }
 
 /*
- * How hot a page is after this touch: the shorter the time from arming it to the touch, the more often it is touched.
- * One such time says little; half of what was known before goes in.
+ * How hot a page is after this touch: the shorter the time from arming it, or from when reclaim took it, to the touch,
+ * the more often it is touched. One such time says little; half of what was known before goes in.
  */
 static uint8_t heat_after(const struct numa_touch *touch)
 {
-    uint32_t waited_ms = (uint32_t)(touch->now_ns / NS_PER_MS) - touch->block->armed_ms;
+    const struct block *block = touch->block;
+    uint32_t since_ms = touch->armed ? block->armed_ms : (uint32_t)(block->access.home_ns / NS_PER_MS);
+    uint32_t waited_ms = (uint32_t)(touch->now_ns / NS_PER_MS) - since_ms;
     if (waited_ms > INT32_MAX)
         waited_ms = 0; /* who touched it while its block was being armed did so before the end of that */
     unsigned log = 32u - (unsigned)__builtin_clz(waited_ms | 1);
@@ -142,7 +151,7 @@ static void count_touch(struct mm_host *host, const struct numa_touch *touch)
 
 unsigned numa_choose(struct mm_host *host, const struct numa_touch *touch, uint8_t *heat)
 {
-    *heat = touch->armed ? heat_after(touch) : touch->note.heat;
+    *heat = heat_after(touch);
     const struct numa_scan *numa = host->numa;
     const struct wish *wish = touch->wish;
     if (touch->armed && wish->knows_toucher)
@@ -203,6 +212,11 @@ static bool skip_block(struct block *block)
     return false;
 }
 
+static void spend(struct numa_scan *numa, uint64_t ns)
+{
+    __atomic_sub_fetch(&numa->credit_ns, (int64_t)ns, __ATOMIC_RELAXED);
+}
+
 static uint32_t arm(struct mm_thread *thread, struct block *block)
 {
     const struct numa_scan *numa = thread->host->numa;
@@ -220,7 +234,7 @@ static uint32_t arm(struct mm_thread *thread, struct block *block)
         lru_del_block(host, block);
     lock_release(&block->lock);
     event_add(host, EV_numa_pte_updates, taken);
-    numa_pay(host, host->ops->clock_ns(host->ops_ctx) - start_ns);
+    spend(host->numa, host->ops->clock_ns(host->ops_ctx) - start_ns);
     return taken;
 }
 
@@ -261,20 +275,30 @@ static uint64_t nr_remote(struct mm_host *host)
 
 /*
  * As many candidates as there is any use in promoting: what the rate allows, and at most a share of the fast nodes in a
- * second, so that what was promoted has time to be of use. More of them: only hotter ones, and the other way round.
+ * second, so that what was promoted has time to be of use. More of them: only hotter ones. Fewer, of pages enough that
+ * were armed for it: the other way round.
  */
-static void adapt_hot(struct mm_host *host, struct numa_scan *numa, uint64_t candidates, uint64_t passed_ns)
+static void adapt_hot(struct mm_host *host, struct numa_scan *numa, uint64_t now_ns)
 {
+    uint64_t candidates = counter_read(&host->event[EV_pgpromote_candidate]);
+    uint64_t armed = counter_read(&host->event[EV_numa_pte_updates]), passed_ns = now_ns - numa->adapt_ns;
+    if (passed_ns < ADAPT_MS * NS_PER_MS)
+        return;
     double rate = (double)numa->fast_pages / HOT_SHARE, limit = (double)host->promote.bytes_per_s / PAGE_BYTES;
     if (host->promote.bytes_per_s && limit < rate)
         rate = limit;
-    double goal = rate * (double)passed_ns / RATE_NS_PER_S;
+    double goal = rate * (double)passed_ns / RATE_NS_PER_S, found = (double)(candidates - numa->adapt_candidates);
     unsigned hot = numa->hot;
-    if ((double)candidates > goal && hot < NOTE_HEAT_MAX)
+    if (found <= goal && armed - numa->adapt_armed < numa->fast_pages / ADAPT_SHARE)
+        return; /* it says little */
+    if (found > goal && hot < NOTE_HEAT_MAX)
         hot++;
-    else if ((double)candidates < goal / 2 && hot > 1)
+    else if (found < goal / 2 && hot > 1)
         hot--;
     __atomic_store_n(&numa->hot, hot, __ATOMIC_RELAXED);
+    numa->adapt_ns = now_ns;
+    numa->adapt_candidates = candidates;
+    numa->adapt_armed = armed;
 }
 
 /* A pass is over: the next one comes soon if this one found something to move. */
@@ -282,7 +306,6 @@ static void end_pass(struct mm_host *host, struct numa_scan *numa, uint64_t now_
 {
     uint64_t remote = nr_remote(host), candidates = counter_read(&host->event[EV_pgpromote_candidate]);
     bool found = remote != numa->remote || candidates != numa->candidates;
-    adapt_hot(host, numa, candidates - numa->candidates, now_ns - numa->pass_ns);
     numa->pass_ms = found ? PASS_MIN_MS : MIN_OF(2 * numa->pass_ms, numa->slow ? PASS_MAX_TIERS_MS : PASS_MAX_MS);
     /* or within two passes, where they take that long */
     uint64_t steps = 2 * (now_ns - numa->pass_ns) >> NOTE_WHEN_SHIFT;
@@ -296,7 +319,9 @@ static void end_pass(struct mm_host *host, struct numa_scan *numa, uint64_t now_
 
 void numa_pay(struct mm_host *host, uint64_t ns)
 {
-    __atomic_sub_fetch(&host->numa->credit_ns, (int64_t)ns, __ATOMIC_RELAXED);
+    uint64_t *mean = &host->numa->fault_ns, was = __atomic_load_n(mean, __ATOMIC_RELAXED);
+    __atomic_store_n(mean, was - was / FAULT_WEIGHT + ns / FAULT_WEIGHT, __ATOMIC_RELAXED); /* one may be lost */
+    spend(host->numa, ns);
 }
 
 /* The quota's share of the time since the last round is added; no more than two rounds' worth is saved. */
@@ -311,9 +336,14 @@ static void earn(struct numa_scan *numa, uint64_t now_ns)
     numa->round_ns = now_ns;
 }
 
-static bool has_credit(const struct numa_scan *numa)
+/*
+ * Whether something is left, once the faults of the @pages that were armed in this round are paid as well. Those come
+ * soon: armed all at once, they would hold the guest up, and a page that waits behind them seems colder than it is.
+ */
+static bool has_credit(const struct numa_scan *numa, uint32_t pages)
 {
-    return __atomic_load_n(&numa->credit_ns, __ATOMIC_RELAXED) > 0;
+    int64_t faults_ns = (int64_t)(pages * __atomic_load_n(&numa->fault_ns, __ATOMIC_RELAXED));
+    return __atomic_load_n(&numa->credit_ns, __ATOMIC_RELAXED) > faults_ns;
 }
 
 unsigned numa_scan(struct mm_thread *thread)
@@ -324,12 +354,13 @@ unsigned numa_scan(struct mm_thread *thread)
         return 0;
     uint64_t now_ns = host->ops->clock_ns(host->ops_ctx);
     earn(numa, now_ns);
+    adapt_hot(host, numa, now_ns);
     if (numa->id == 0) {
         if (now_ns - numa->pass_ns < numa->pass_ms * NS_PER_MS)
             return ROUND_MS;
         go_to(numa, 1);
     }
-    for (uint32_t pages = 0; pages < ROUND_PAGES && has_credit(numa);) {
+    for (uint32_t pages = 0; pages < ROUND_PAGES && has_credit(numa, pages);) {
         struct mm_vm *vm = scanned_vm(host, numa);
         if (!vm) {
             end_pass(host, numa, now_ns);

@@ -26,7 +26,7 @@ describe() {
 describe
 : >$lines
 failed=0
-for program in store block zipf vm scale; do
+for program in store block zipf vm scale tiers; do
     $out/bench_$program --json $lines "$@" || failed=1
 done
 {

@@ -53,11 +53,13 @@ static inline void rig_make_page(uint64_t *page, gfn_t gfn, enum content content
     }
 }
 
-static inline struct mm_rig *mm_rig_create(const struct mm_config *config, uint64_t vm_bytes, unsigned nr_threads)
+/* On @fh, which was made for the slots of @config. */
+static inline struct mm_rig *mm_rig_create_on(struct fake_host *fh, const struct mm_config *config, uint64_t vm_bytes,
+                                              unsigned nr_threads)
 {
     struct mm_rig *rig = calloc(1, sizeof(*rig));
     const struct mm_region region = {.start = {0}, .bytes = vm_bytes};
-    rig->fh = fake_host_create(mm_arena_slots(config));
+    rig->fh = fh;
     rig->nr_pages = (uint32_t)(vm_bytes / PAGE_BYTES);
     rig->content = calloc(rig->nr_pages, 1);
     fake_host_set_budget(rig->fh, (uint32_t)(config->budget_bytes / PAGE_BYTES));
@@ -69,6 +71,11 @@ static inline struct mm_rig *mm_rig_create(const struct mm_config *config, uint6
     ck_assert_int_eq(mm_vm_create(rig->host, &region, 1, &rig->vm), 0);
     fake_host_add_vm(rig->fh, mm_vm_id(rig->vm), rig->nr_pages);
     return rig;
+}
+
+static inline struct mm_rig *mm_rig_create(const struct mm_config *config, uint64_t vm_bytes, unsigned nr_threads)
+{
+    return mm_rig_create_on(fake_host_create(mm_arena_slots(config)), config, vm_bytes, nr_threads);
 }
 
 static inline void mm_rig_check(struct mm_rig *rig)

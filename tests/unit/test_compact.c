@@ -3,6 +3,7 @@
 #include "mm/compact.h"
 #include "mm/reclaim/migrate.h"
 #include "mm/reclaim/note.h"
+#include "tests/unit/compact_runs.h"
 #include "tests/unit/mm_rig.h"
 #include "tests/unit/model_rng.h"
 
@@ -29,36 +30,6 @@ static struct zone *zone_of_rig(struct mm_rig *rig, unsigned z)
 static struct mm_rig *make(bool thp)
 {
     return mm_rig_create(&(struct mm_config){.budget_bytes = BUDGET, .thp = thp, .readahead_pages = 1}, VM_BYTES, 1);
-}
-
-static uint32_t count_runs(struct zone *zone)
-{
-    uint32_t runs = 0;
-    for (fn_t fn = zone->start_fn; fn < zone->start_fn + zone->nr_frames; fn += BLOCK_PAGES) {
-        struct pageblock_use use;
-        zone_pageblock_use(zone, fn, &use);
-        runs += use.nr_free[PLANE_FILLED] == BLOCK_PAGES || use.nr_free[PLANE_EMPTY] == BLOCK_PAGES;
-    }
-    return runs;
-}
-
-/*
- * How many pageblocks can be free as a whole: those without pages that stay, but for as many as the movable pages fill that
- * find no place in the others.
- */
-static uint32_t most_runs(struct zone *zone)
-{
-    uint32_t clean = 0, movable = 0, places = 0;
-    for (fn_t fn = zone->start_fn; fn < zone->start_fn + zone->nr_frames; fn += BLOCK_PAGES) {
-        struct pageblock_use use;
-        zone_pageblock_use(zone, fn, &use);
-        clean += use.nr_other == 0;
-        movable += use.nr_other ? 0 : use.nr_movable;
-        if (use.nr_other && get_pageblock_migratetype(zone, fn) == MIGRATE_MOVABLE)
-            places += use.nr_free[PLANE_FILLED] + use.nr_free[PLANE_EMPTY];
-    }
-    movable -= MIN_OF(movable, places);
-    return clean - (movable + BLOCK_PAGES - 1) / BLOCK_PAGES;
 }
 
 /* Pages [0, nr) are home; then those that @back says come back into the guest, which leaves free filled slots. */

@@ -294,6 +294,46 @@ START_TEST(test_mm_numa_a_round_of_the_scan_is_bounded)
 }
 END_TEST
 
+/* The guest would wait for them all at once, and the quota be overdrawn for long. */
+START_TEST(test_mm_numa_where_faults_are_dear_a_round_arms_few_pages)
+{
+    const struct mm_config config = balancing(false);
+    struct mm_rig *rig = rig_create(&config);
+    fill_from(rig, 0, NODE_PAGES / 2, 0);
+    uint64_t before = 0;
+    for (unsigned fault = 0; fault < 100; fault++)
+        numa_pay(rig->host, MS / 50);
+    for (unsigned round = 0; round < 100; round++) {
+        fake_host_advance_ns(rig->fh, 100 * MS);
+        mm_scan(rig->thread[0]);
+        ck_assert_uint_le(event(rig, EV_numa_pte_updates) - before, BLOCK_PAGES);
+        before = event(rig, EV_numa_pte_updates);
+    }
+    ck_assert_uint_eq(before, NODE_PAGES / 2);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* The time since the host's own start was taken for that of a pass, which made pages hot that were not. */
+START_TEST(test_mm_numa_on_a_host_that_is_up_for_long_the_first_pass_is_like_any)
+{
+    const struct mm_config config = balancing(false);
+    struct fake_host *fh = fake_host_create(mm_arena_slots(&config));
+    fake_host_advance_ns(fh, 10000 * 1000 * MS);
+    struct mm_rig *rig = mm_rig_create_on(fh, &config, VM_BYTES, 1);
+    access_configure(rig->host, 0, NULL);
+    fill_from(rig, 0, SET_PAGES, 0);
+    for (unsigned round = 0; round < 9; round++) {
+        fake_host_advance_ns(rig->fh, 100 * MS);
+        mm_scan(rig->thread[0]);
+        ck_assert_uint_eq(event(rig, EV_numa_pte_updates), 0);
+    }
+    scan_pass(rig);
+    ck_assert_uint_eq(event(rig, EV_numa_pte_updates), SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 /* Node 2 is slow, and so stays out of it: where its CPUs touch pages of fast nodes, those are not pulled down. */
 START_TEST(test_mm_numa_balancing_does_not_move_pages_to_a_slower_node)
 {
@@ -420,6 +460,8 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_numa_a_broken_return_of_two_megabytes_loses_nothing, 0, 4);
     tcase_add_loop_test(cases, test_mm_numa_pages_bound_to_one_node_are_not_armed, 0, 2);
     tcase_add_loop_test(cases, test_mm_numa_a_round_of_the_scan_is_bounded, 0, 2);
+    tcase_add_test(cases, test_mm_numa_where_faults_are_dear_a_round_arms_few_pages);
+    tcase_add_test(cases, test_mm_numa_on_a_host_that_is_up_for_long_the_first_pass_is_like_any);
     tcase_add_loop_test(cases, test_mm_numa_balancing_does_not_move_pages_to_a_slower_node, 0, 2);
     tcase_add_test(cases, test_mm_numa_pages_of_all_vms_and_regions_follow_their_users);
     tcase_add_loop_test(cases, test_mm_numa_pinned_blocks_are_not_armed, 0, 2);

@@ -6,6 +6,7 @@
  */
 #include "guest-images/ebbguest/zipf.c"
 #include "tests/unit/mm_rig.h"
+#include "tests/unit/tier_replay.h"
 
 #include <stdio.h>
 
@@ -19,31 +20,13 @@
 #define SCAN_NS UINT64_C(100000000)
 #define KSWAPD_NS UINT64_C(1000000)
 
-struct fifo {
-    uint32_t queue[FAST_PAGES], next;
-    bool in[SET_PAGES];
-};
-
 struct simulation {
     struct mm_rig *rig;
     struct zipf zipf;
     uint64_t rng, last_scan_ns, last_kswapd_ns;
-    uint32_t count[SET_PAGES];
-    uint64_t nr, nr_fast, nr_fifo;
-    struct fifo fifo;
+    uint64_t nr_fast;
+    struct tier_replay replay;
 };
-
-static bool fifo_access(struct fifo *fifo, uint32_t page)
-{
-    if (fifo->in[page])
-        return true;
-    uint32_t *slot = &fifo->queue[fifo->next];
-    fifo->in[*slot] = false;
-    fifo->in[page] = true;
-    *slot = page;
-    fifo->next = (fifo->next + 1) % FAST_PAGES;
-    return false;
-}
 
 /* Where the page is when it is asked for, before anything is moved for it. */
 static bool is_fast(struct mm_rig *rig, gfn_t gfn)
@@ -76,31 +59,10 @@ static void access_page(struct simulation *s, gfn_t gfn, bool counts)
 {
     struct mm_rig *rig = s->rig;
     pass_time(s);
-    bool fast = is_fast(rig, gfn), fifo = fifo_access(&s->fifo, gfn);
+    tier_replay_access(&s->replay, (uint32_t)gfn, counts);
+    s->nr_fast += counts && is_fast(rig, gfn);
     while (!mm_rig_is_present(rig, gfn))
         ck_assert_int_eq(mm_fault(rig->thread[0], rig->vm, gpa_of(gfn), MM_FAULT_WRITE | MM_FAULT_FROM(0, 0)), 0);
-    if (!counts)
-        return;
-    s->nr++;
-    s->nr_fast += fast;
-    s->nr_fifo += fifo;
-    s->count[gfn]++;
-}
-
-static int more_first(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return x < y ? 1 : x > y ? -1 : 0;
-}
-
-/* Accesses to the pages that have most of them, as many as fit. */
-static uint64_t oracle(struct simulation *s)
-{
-    uint64_t sum = 0;
-    qsort(s->count, SET_PAGES, sizeof(s->count[0]), more_first);
-    for (uint32_t i = 0; i < FAST_PAGES; i++)
-        sum += s->count[i];
-    return sum;
 }
 
 START_TEST(test_mm_tier_zipf_fast_node_serves_nine_tenths_of_what_an_oracle_would)
@@ -111,17 +73,20 @@ START_TEST(test_mm_tier_zipf_fast_node_serves_nine_tenths_of_what_an_oracle_woul
     struct simulation *s = calloc(1, sizeof(*s));
     s->rig = mm_rig_create(&config, SET_PAGES * PAGE_BYTES, 2);
     s->rng = 42;
+    ck_assert_int_eq(tier_replay_init(&s->replay, SET_PAGES, FAST_PAGES), 0);
     zipf_init(&s->zipf, SET_PAGES, 990);
     for (gfn_t gfn = 0; gfn < SET_PAGES; gfn++)
         access_page(s, gfn, false);
     for (uint32_t i = 0; i < ACCESSES; i++)
         access_page(s, scatter(zipf_sample(&s->zipf, &s->rng), SET_PAGES, 7), i >= WARM_UP);
-    double best = (double)oracle(s) / (double)s->nr, fast = (double)s->nr_fast / (double)s->nr;
+    double nr = (double)s->replay.nr, best = (double)tier_replay_oracle(&s->replay) / nr,
+           fast = (double)s->nr_fast / nr;
     printf(
         "zipf 0.99, fast tier a quarter: %.3f of accesses on it; oracle %.3f (%.3f of it), FIFO %.3f, random 0.250\n",
-        fast, best, fast / best, (double)s->nr_fifo / (double)s->nr);
+        fast, best, fast / best, (double)s->replay.nr_fifo / nr);
     ck_assert_double_ge(fast, 0.9 * best);
     mm_rig_destroy(s->rig);
+    tier_replay_fini(&s->replay);
     free(s);
 }
 END_TEST

@@ -289,6 +289,63 @@ START_TEST(test_mm_tiers_what_could_not_be_promoted_does_not_use_up_the_rate)
 }
 END_TEST
 
+/* The first page that has come to the slow node by demotion, and was not touched since. */
+static gfn_t demoted_page(struct mm_rig *rig)
+{
+    for (gfn_t gfn = 0; gfn < NODE_PAGES; gfn++) {
+        struct mm_page_info info;
+        ck_assert_int_eq(mm_page_info(rig->vm, gpa_of(gfn), &info), 0);
+        if (strcmp(info.state, "standby") == 0 && node_of(rig->host, info.fn) == 1)
+            return gfn;
+    }
+    ck_abort_msg("no page was demoted");
+}
+
+/* Reclaim does not know what is hot: it took some of that, which was out until a scan had seen it twice. */
+START_TEST(test_mm_tiers_a_page_wanted_right_after_its_demotion_goes_back)
+{
+    static const struct {
+        unsigned ms;
+        bool back;
+    } waits[] = {{0, true}, {4000, false}, {60000, false}};
+    const struct mm_config config = tiers(false);
+    struct mm_rig *rig = rig_create(&config);
+    fill_fast(rig, 0, NODE_PAGES + NODE_PAGES / 2);
+    mm_kswapd(rig->thread[0], 0);
+    gfn_t gfn = demoted_page(rig);
+    fake_host_advance_ns(rig->fh, waits[_i].ms * MS);
+    touch(rig, gfn, gfn + 1, 0);
+    scan_pass(rig);
+    touch(rig, gfn, gfn + 1, 0);
+    ck_assert_uint_eq(event(rig, EV_pgpromote_success), waits[_i].back);
+    ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), gfn), waits[_i].back ? 0 : 1);
+    mm_rig_check(rig);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* A scan that cannot pay for arming learns nothing: what is hot after it is what was hot before. */
+START_TEST(test_mm_tiers_without_armed_pages_nothing_more_is_called_hot)
+{
+    const struct mm_config config = tiers(false);
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    numa_pay(rig->host, 2000 * MS); /* what 100 s earn */
+    for (unsigned round = 0; round < 900; round++) {
+        fake_host_advance_ns(rig->fh, 100 * MS);
+        mm_scan(rig->thread[0]);
+    }
+    ck_assert_uint_eq(event(rig, EV_numa_pte_updates), 0);
+    for (unsigned pass = 0; pass < 2; pass++) {
+        scan_pass(rig);
+        fake_host_advance_ns(rig->fh, 1000 * MS);
+        touch(rig, 0, SET_PAGES, 0);
+    }
+    ck_assert_uint_eq(event(rig, EV_numa_pte_updates), 2 * SET_PAGES);
+    ck_assert_uint_eq(event(rig, EV_pgpromote_success), 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 /* The fault began before the scan had armed all of the block: the hottest page there is. */
 START_TEST(test_mm_tiers_pages_touched_while_their_block_is_armed_are_hot)
 {
@@ -585,6 +642,8 @@ int main(void)
     tcase_add_test(cases, test_mm_tiers_a_frame_stays_one_where_the_other_nodes_free_memory_is_filled);
     tcase_add_test(cases, test_mm_tiers_a_frame_is_promoted_where_the_fast_nodes_free_memory_is_filled);
     tcase_add_loop_test(cases, test_mm_tiers_what_could_not_be_promoted_does_not_use_up_the_rate, 0, 2);
+    tcase_add_loop_test(cases, test_mm_tiers_a_page_wanted_right_after_its_demotion_goes_back, 0, 3);
+    tcase_add_test(cases, test_mm_tiers_without_armed_pages_nothing_more_is_called_hot);
     tcase_add_test(cases, test_mm_tiers_demotion_goes_on_after_the_rate_was_used_up);
     tcase_add_test(cases, test_mm_tiers_pages_that_zram_refused_are_demoted_later);
     tcase_add_loop_test(cases, test_mm_tiers_of_three_pages_go_one_up_and_one_down, 0, 2);

@@ -24,7 +24,8 @@ START_TEST(test_workload_every_key_is_read)
     struct workload w;
 
     parse("fill:100M,pattern=text; fill:100M,start=100M,pattern=random ;"
-          "zipf:150M,ops=5,write=30,theta=1.25,order=linear,start=50M;verify;stream:1M,passes=3,write=7;"
+          "zipf:150M,ops=5,write=30,theta=1.25,order=linear,work=9,start=50M;verify;"
+          "stream:1M,passes=3,write=7,take=8K,skip=4K;"
           "idle:250ms;free:60M;churn,ops=12,start=4K;verify:8K,start=130M",
           &w);
     ck_assert_uint_eq(w.nr_steps, 9);
@@ -38,11 +39,14 @@ START_TEST(test_workload_every_key_is_read)
     ck_assert_uint_eq(w.steps[2].write_pct, 30);
     ck_assert_uint_eq(w.steps[2].theta_milli, 1250);
     ck_assert_uint_eq(w.steps[2].linear, 1);
+    ck_assert_uint_eq(w.steps[2].work, 9);
     ck_assert_uint_eq(w.steps[2].start_pages, 50 * MIB_PAGES);
     ck_assert_uint_eq(w.steps[2].size_pages, 150 * MIB_PAGES);
     ck_assert_uint_eq(w.steps[3].size_pages, 200 * MIB_PAGES);
     ck_assert_uint_eq(w.steps[4].passes, 3);
     ck_assert_uint_eq(w.steps[4].write_pct, 7);
+    ck_assert_uint_eq(w.steps[4].take_pages, 2);
+    ck_assert_uint_eq(w.steps[4].skip_pages, 1);
     ck_assert_uint_eq(w.steps[5].ns, 250000000);
     ck_assert_uint_eq(w.steps[6].start_pages, 140 * MIB_PAGES);
     ck_assert_uint_eq(w.steps[6].size_pages, 60 * MIB_PAGES);
@@ -63,6 +67,8 @@ START_TEST(test_workload_without_keys_takes_defaults)
     ck_assert_uint_eq(w.steps[1].theta_milli, 990);
     ck_assert_uint_eq(w.steps[1].linear, 0);
     ck_assert_uint_eq(w.steps[2].passes, 1);
+    ck_assert_uint_eq(w.steps[2].take_pages, 1);
+    ck_assert_uint_eq(w.steps[2].skip_pages, 0);
     ck_assert_uint_eq(w.steps[3].ops, 1000);
     ck_assert_uint_eq(w.steps[4].ns, UINT64_C(60000000000));
     ck_assert_uint_eq(w.steps[5].start_pages, 0);
@@ -154,6 +160,12 @@ static const struct {
     {"fill:1M;zipf,theta=1.2.3", {"theta=1.2.3"}},
     {"fill:1M;zipf,theta=99999999999999", {"theta="}},
     {"fill:1M;zipf,order=random", {"\"random\"", "scattered, linear"}},
+    {"fill:1M;zipf,work=1000001", {"work=1000001", "from 0 to 1000000"}},
+    {"fill:1M;zipf,take=4K", {"\"take\"", "work"}},
+    {"fill:1M;stream,take=0", {"step 2 (stream)", "take=0", "4K or more"}},
+    {"fill:1M;stream,skip=0", {"skip=0", "4K or more"}},
+    {"fill:1M;stream,skip=5000", {"multiple of 4K"}},
+    {"fill:1M;stream,take=300M", {"take=300M", "no more than the guest has"}},
     {"idle", {"step 1 (idle)", "needs a time"}},
     {"idle:5", {"\"5\" is not a time"}},
     {"idle:0s", {"not a time"}},

@@ -8,7 +8,8 @@
 
 #include "vmm/kernel_cgroup.h"
 
-static const char *const programs[] = {"bench_store", "bench_block", "bench_zipf", "bench_vm", "bench_scale"};
+static const char *const programs[] = {"bench_store", "bench_block", "bench_zipf",
+                                       "bench_vm",    "bench_scale", "bench_tiers"};
 
 /* Exit code of a command, its output left alone. */
 static int run(char *const argv[])

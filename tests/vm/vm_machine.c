@@ -136,6 +136,25 @@ START_TEST(test_machine_fills_its_memory_to_the_last_page)
 }
 END_TEST
 
+/* _i + 1: vCPUs. The pattern of what is touched begins with the step's first page, whoever has it. */
+START_TEST(test_machine_stream_touches_what_it_is_to_take)
+{
+    struct rig rig;
+
+    rig_init(&rig, 1 + (unsigned)_i,
+             "fill:16M;stream:15M,start=1M,take=4K,skip=8K,passes=2,write=10;stream:16M,take=1M,skip=1M;stream,take=2M;"
+             "zipf,ops=1000,work=100;verify");
+    const struct machine_result *result = machine_join(rig.machine);
+    ck_assert_msg(result->state == MACHINE_DONE, "%s", result->reason);
+    ck_assert_uint_eq(result->steps[1].pages, 2 * 5 * MIB_PAGES);
+    ck_assert_uint_eq(result->steps[2].pages, 8 * MIB_PAGES);
+    ck_assert_uint_eq(result->steps[3].pages, 16 * MIB_PAGES);
+    ck_assert_uint_eq(result->steps[4].ops, 1000);
+    ck_assert_uint_eq(result->pages_bad, 0);
+    rig_fini(&rig);
+}
+END_TEST
+
 START_TEST(test_machine_console_shows_the_zones)
 {
     struct rig rig;
@@ -441,6 +460,7 @@ int main(void)
     tcase_set_timeout(steps, 120);
     tcase_add_loop_test(steps, test_machine_every_step_comes_out_right, 0, 2 * NR_PATTERNS);
     tcase_add_test(steps, test_machine_fills_its_memory_to_the_last_page);
+    tcase_add_loop_test(steps, test_machine_stream_touches_what_it_is_to_take, 0, 2);
     tcase_add_test(steps, test_machine_console_shows_the_zones);
     tcase_add_test(steps, test_machine_done_fd_and_progress_follow_the_run);
     suite_add_tcase(suite, steps);
