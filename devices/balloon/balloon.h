@@ -5,7 +5,7 @@
  *
  *   inflate, report:  collect the pages of all buffers of a notification -> runs -> mm_drop, one call a run -> answer
  *   deflate:          the same with mm_balloon_return
- *   with must_tell_host accepted, pages of a block that is not whole yet wait for the rest of it, 20 ms at most
+ *   with must_tell_host accepted, pages of a block that is not whole yet wait for the rest of it, 50 ms at most
  *
  * What a hostile driver can do: give up or take back its own pages, any of them, in any order, those that hold its queues
  * as well: it hurts itself. Page numbers outside guest memory, and odd sizes, are counted and passed over. One
