@@ -172,9 +172,9 @@ bench-guest: ## Ebb beside QEMU with Linux guests, in the lab; takes a quarter o
 	@tools/install-deps.sh test
 	@JOBS=$(JOBS) tests/lab/run.sh --bench
 
-lab-shell: ## a shell in that machine
+lab-shell: ## a shell in that machine; STEPS=... in that of this step
 	@tools/install-deps.sh test
-	@JOBS=$(JOBS) tests/lab/run.sh --shell
+	@JOBS=$(JOBS) tests/lab/run.sh --shell $(STEPS)
 
 coverage: ## lines of mm/ that the unit tests run, by file
 	@JOBS=$(JOBS) tests/run.sh coverage

@@ -23,6 +23,7 @@
 #define MAX_COUNT UINT64_C(1000000000000)
 #define MAX_PASSES 1000000
 #define MAX_WORK 1000000
+#define MAX_TURN (EBB_MAX_CPUS - 1)
 #define MAX_IDLE_MS UINT64_C(86400000)
 
 enum key {
@@ -36,11 +37,12 @@ enum key {
     KEY_TAKE,
     KEY_SKIP,
     KEY_WORK,
+    KEY_TURN,
     NR_KEYS
 };
 
 static const char *const key_names[NR_KEYS + 1] = {"pattern", "start", "ops",  "write", "theta", "order",
-                                                   "passes",  "take",  "skip", "work",  NULL};
+                                                   "passes",  "take",  "skip", "work",  "turn",  NULL};
 static const char *const pattern_names[] = {"zero", "same", "text", "random", "mixed", NULL};
 static const char *const step_names[] = {"fill", "verify", "zipf", "stream", "idle", "free", "churn", "hostile", NULL};
 
@@ -53,7 +55,8 @@ static const struct {
     [EBB_STEP_ZIPF] = {1u << KEY_OPS | 1u << KEY_WRITE | 1u << KEY_THETA | 1u << KEY_ORDER | 1u << KEY_WORK |
                            1u << KEY_START,
                        {.ops = 100000, .write_pct = 20, .theta_milli = 990}},
-    [EBB_STEP_STREAM] = {1u << KEY_PASSES | 1u << KEY_WRITE | 1u << KEY_TAKE | 1u << KEY_SKIP | 1u << KEY_START,
+    [EBB_STEP_STREAM] = {1u << KEY_PASSES | 1u << KEY_WRITE | 1u << KEY_TAKE | 1u << KEY_SKIP | 1u << KEY_TURN |
+                             1u << KEY_START,
                          {.passes = 1, .take_pages = 1}},
     [EBB_STEP_IDLE] = {0, {0}},
     [EBB_STEP_FREE] = {0, {0}},
@@ -278,6 +281,11 @@ static int parse_value(struct parser *p, struct ebb_step *step, enum key key, co
             return -1;
         step->work = (uint32_t)number;
         return 0;
+    case KEY_TURN:
+        if (parse_count(p, "turn", value, MAX_TURN, &number))
+            return -1;
+        step->turn = (uint32_t)number;
+        return 0;
     default:
         if (parse_count(p, "passes", value, MAX_PASSES, &number))
             return -1;
@@ -446,7 +454,8 @@ const char *workload_help(void)
            "                 work=N (0): rounds of computing before each access, some ns each; start=SIZE (0)\n"
            "  stream[:SIZE]  sequential passes over the pages\n"
            "                 passes=N (1), write=PERCENT (0), start=SIZE (0); take=SIZE,skip=SIZE: touches so\n"
-           "                 much, leaves out so much, and so on\n"
+           "                 much, leaves out so much, and so on; turn=N (0): each vCPU takes the share of the\n"
+           "                 vCPU N after it\n"
            "  churn[:SIZE]   free a random run of up to 64 pages, take other ones and fill them\n"
            "                 ops=N (1000), start=SIZE (0)\n"
            "  free[:SIZE]    give the last pages back to the guest's free lists; fill may take them again\n"

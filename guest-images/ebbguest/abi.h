@@ -102,6 +102,7 @@ struct ebb_step {
     uint32_t write_pct;   /* 0..100 */
     uint32_t theta_milli; /* 990 is 0.99; 0 is uniform; at most 2000 */
     uint32_t passes;
+    uint32_t turn;   /* STREAM: each vCPU works on the share of the vCPU so many after it */
     uint32_t linear; /* ZIPF: page 0 is the hottest, page 1 the next; otherwise ranks are scattered */
     uint32_t take_pages,
         skip_pages; /* STREAM: so many pages are touched, so many left out, and so on; take at least 1 */

@@ -210,7 +210,8 @@ static void read_lines(uint32_t gfn)
 
 static void run_stream(struct cpu *cpu, const struct ebb_step *step)
 {
-    struct range share = page_share(cpu, step);
+    uint32_t of = (uint32_t)(((uint64_t)cpu->number + step->turn) % cpu->k->nr_cpus);
+    struct range share = page_share_of(cpu, of, step);
     uint32_t period = step->take_pages + step->skip_pages;
     uint64_t done = 0, touched = 0;
 

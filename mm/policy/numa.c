@@ -23,6 +23,11 @@
 /* A block of which so many times its pages moved lately is one that its users quarrel over. */
 #define QUARREL_MOVES 2u
 #define SKIP_MAX 64u
+/*
+ * The part of a block's moves that is forgotten at each look. With two users by chance one look of six moves a page: at a
+ * 16th the scan never got beyond every fourth pass, and pages moved at that rate for good.
+ */
+#define FORGIVE_SHARE 64u
 #define ADAPT_MS 1000u /* a pass may take ten times as long, in which thousands are promoted in vain */
 #define ADAPT_SHARE 4u /* fewer armed pages than that share of the fast nodes say nothing; chosen, unmeasured */
 #define HOT_FIRST 8u
@@ -208,7 +213,7 @@ static bool skip_block(struct block *block)
     }
     unsigned quarrel = block->numa_moves / (QUARREL_MOVES * BLOCK_PAGES);
     block->numa_skip = (uint8_t)MIN_OF((1u << MIN_OF(quarrel, 6u)) - 1, SKIP_MAX);
-    block->numa_moves = (uint16_t)(block->numa_moves - block->numa_moves / 16);
+    block->numa_moves = (uint16_t)(block->numa_moves - block->numa_moves / FORGIVE_SHARE);
     return false;
 }
 

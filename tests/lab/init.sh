@@ -48,20 +48,22 @@ value() { # value KEY: of the kernel's command line
     tr ' ' '\n' </proc/cmdline | sed -n "s/^$1=//p"
 }
 
+# Guests never run on CPU 0. Whenever another CPU loads floating point registers, QEMU clears a flag of CPU 0, without a
+# lock: what CPU 0 changes in the same word is lost, nested paging for one, and a guest ends by a triple fault.
+cpus=$(printf %x $(((1 << $(nproc)) - 2)))
+
 cd /lab || die "no /lab"
 echo "LAB: ready"
 if grep -qw lab.shell /proc/cmdline; then
     . /lab/steps/lib.sh
     echo "Steps: sh /lab/steps/NAME.sh    Leave: exit"
-    taskset 2 setsid cttyhack sh
+    taskset $cpus setsid cttyhack sh
 fi
-# Guests never run on CPU 0. Whenever another CPU loads floating point registers, QEMU clears a flag of CPU 0, without a
-# lock: what CPU 0 changes in the same word is lost, nested paging for one, and a guest ends by a triple fault.
 folder=/lab/$(value lab.folder)
 for step in $(value lab.steps | tr ',' ' '); do
     echo "LAB: step $step begin"
     begin=$(cut -d ' ' -f 1 /proc/uptime)
-    if taskset 2 timeout -s KILL "$(sed -n 's/^# limit: //p' "$folder/$step.sh")" sh "$folder/$step.sh" </dev/null; then
+    if taskset $cpus timeout -s KILL "$(sed -n 's/^# limit: //p' "$folder/$step.sh")" sh "$folder/$step.sh" </dev/null; then
         word=ok
     else
         status=$?

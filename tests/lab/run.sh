@@ -1,16 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# run.sh [--shell|--bench] [STEP...]
+# run.sh [--bench] [STEP...]
+# run.sh --shell [STEP]
 #
 # Boots the lab, a machine of software with nested paging (docs/lab.md), and runs steps in it, all of tests/lab/steps by
 # default. A line a step with the lab's own time, all that one printed which failed, and as the last line
 # "N passed, N failed, N skipped". Judged by what the serial line says, never by QEMU's exit code.
 #
-#   build/lab/serial.log   what the lab printed; serial.1.log is the attempt before a retry
-#   build/lab/STEP.log     a step's part of it
+# The lab has 2 CPUs. Steps with a line "# cpus: 3" get another one, after the others: in it guests run on two nodes.
 #
-# --shell: a shell in the lab instead. --bench: steps of tests/lab/bench, with Debian's QEMU on the scratch disk.
+#   build/lab/serial.log, serial-3cpus.log   what each printed; NAME.1.log is the attempt before a retry
+#   build/lab/STEP.log                       a step's part of it
+#
+# --shell: a shell in the lab instead, in that of STEP. --bench: steps of tests/lab/bench, with Debian's QEMU on the
+# scratch disk.
 # LAB_WORDS: more for the lab kernel's command line.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -18,7 +22,6 @@ cd "$(dirname "$0")/../.." || exit 1
 boot_seconds=120  # until the lab is ready
 grace_seconds=30  # that a step may take beyond its limit, when the lab should have killed it
 out=build/lab
-log=$out/serial.log
 passed=0 failed=0 skipped=0
 
 usage() {
@@ -48,29 +51,39 @@ if [ ${#steps[@]} = 0 ]; then
         grep -qx '# by hand' "$file" || steps+=("$step")
     done
 fi
-for step in "${steps[@]}"; do
-    grep -q '^# limit: [1-9][0-9]*$' "tests/lab/$folder/$step.sh" 2>/dev/null ||
-        usage "no step '$step', or one without a line '# limit: SECONDS'; there are:" \
-            "$(cd tests/lab/$folder && ls -- *.sh | grep -v '^lib' | sed 's/\.sh$//' | tr '\n' ' ')"
-done
 
 limit_of() {
     sed -n 's/^# limit: //p' "tests/lab/$folder/$1.sh"
 }
 
-# Sets qemu to the command. Measured: thread=single hangs Linux guests; without idle=poll waking a CPU takes long and
-# KVM's code patching can panic; NUMA balancing takes pages away all the time.
+cpus_of() {
+    sed -n 's/^# cpus: //p; $s/.*/2/p' "tests/lab/$folder/$1.sh" | head -1
+}
+
+for step in "${steps[@]}"; do
+    grep -q '^# limit: [1-9][0-9]*$' "tests/lab/$folder/$step.sh" 2>/dev/null ||
+        usage "no step '$step', or one without a line '# limit: SECONDS'; there are:" \
+            "$(cd tests/lab/$folder && ls -- *.sh | grep -v '^lib' | sed 's/\.sh$//' | tr '\n' ' ')"
+    case $(cpus_of "$step") in 2 | 3) ;; *) usage "step '$step' says '# cpus:', but not 2 or 3" ;; esac
+done
+
+# Sets qemu to the command of a machine with $cpus CPUs, the last of which is node 1's. Measured: thread=single hangs
+# Linux guests; without idle=poll waking a CPU takes long and KVM's code patching can panic, but a third CPU that polls
+# takes too much from the others; NUMA balancing takes pages away all the time.
 lab_command() {
+    local idle=poll
+    [ "$cpus" = 2 ] || idle=halt
     qemu=(qemu-system-x86_64 -accel "tcg,thread=multi" -machine "q35,hmat=off" -cpu "max,la57=off"
-        -smp "2,sockets=2" -m 4G
+        -smp "$cpus,sockets=$cpus" -m 4G
         -object "memory-backend-ram,id=m0,size=2G" -object "memory-backend-ram,id=m1,size=1G"
         -object "memory-backend-ram,id=m2,size=1G"
-        -numa "node,nodeid=0,memdev=m0,cpus=0" -numa "node,nodeid=1,memdev=m1,cpus=1" -numa "node,nodeid=2,memdev=m2"
+        -numa "node,nodeid=0,memdev=m0,cpus=0-$((cpus - 2))" -numa "node,nodeid=1,memdev=m1,cpus=$((cpus - 1))"
+        -numa "node,nodeid=2,memdev=m2"
         -numa "dist,src=0,dst=1,val=20" -numa "dist,src=0,dst=2,val=40" -numa "dist,src=1,dst=2,val=40"
         -nodefaults -no-user-config -nographic -no-reboot
         -drive "if=none,id=scratch,file=$out/scratch.img,format=raw,cache=unsafe,discard=unmap"
         -device "virtio-blk-pci,drive=scratch" -kernel build/linux/vmlinuz -initrd $out/lab.cpio
-        -append "console=ttyS0 panic=-1 quiet tsc=reliable numa_balancing=disable mitigations=off idle=poll lab.folder=$folder ${LAB_WORDS-} $1")
+        -append "console=ttyS0 panic=-1 quiet tsc=reliable numa_balancing=disable mitigations=off idle=$idle lab.folder=$folder ${LAB_WORDS-} $1")
 }
 
 fresh_disk() {
@@ -154,6 +167,40 @@ run_lab() {
     return $status
 }
 
+# Runs all of steps in a machine with $cpus CPUs.
+run_steps() {
+    local attempt status why
+    log=$out/serial.log
+    [ "$cpus" = 2 ] || log=$out/serial-${cpus}cpus.log
+    for attempt in 1 2; do
+        run_lab
+        status=$?
+        [ $status != 0 ] || break
+        # KVM patches the kernel's code; under the software CPU this can go wrong, see tests/lab/keepvm.c.
+        if [ $attempt = 1 ] && [ $status = 1 ] && grep -q 'Kernel panic' $log &&
+            grep -q int3 $log && grep -q __schedule $log; then
+            cp $log "${log%.log}.1.log"
+            printf '\n\n*** THE LAB KERNEL PANICKED, in the way that is known (docs/lab.md). ONE RETRY. See %s ***\n\n' \
+                "${log%.log}.1.log"
+            continue
+        fi
+        why="the lab ended"
+        [ $status != 2 ] || why="the lab hung"
+        if [ -n "$step" ]; then
+            finish "$step" FAILED $((SECONDS - since)) "$why"
+            steps=("${steps[@]:1}")
+        else
+            tail -n 40 $log | sed 's/^/    /'
+            echo "    $why before the first step or between two"
+        fi
+        for step in "${steps[@]}"; do
+            echo "lab/$step was not reached: FAILED"
+            failed=$((failed + 1))
+        done
+        break
+    done
+}
+
 mkdir -p $out
 exec 9>$out/lock
 flock -n 9 || usage "a lab runs already in $PWD/$out"
@@ -169,38 +216,20 @@ env -u MAKEFLAGS make -s -j"${JOBS:-1}" build/lab/lab.cpio || exit 1
 
 if [ $shell = yes ]; then
     fresh_disk || exit 1
+    cpus=$(cpus_of "${steps[0]}")
     lab_command lab.shell
     exec "${qemu[@]}" -serial mon:stdio
 fi
 
 machine=""
 trap '[ -z "$machine" ] || kill -9 "$machine" 2>/dev/null; exit 130' INT TERM
-for attempt in 1 2; do
-    run_lab
-    status=$?
-    [ $status != 0 ] || break
-    # KVM patches the kernel's code; under the software CPU this can go wrong, see tests/lab/keepvm.c.
-    if [ $attempt = 1 ] && [ $status = 1 ] && grep -q 'Kernel panic' $log &&
-        grep -q int3 $log && grep -q __schedule $log; then
-        cp $log $out/serial.1.log
-        printf '\n\n*** THE LAB KERNEL PANICKED, in the way that is known (docs/lab.md). ONE RETRY. See %s ***\n\n' \
-            "$out/serial.1.log"
-        continue
-    fi
-    why="the lab ended"
-    [ $status != 2 ] || why="the lab hung"
-    if [ -n "$step" ]; then
-        finish "$step" FAILED $((SECONDS - since)) "$why"
-        steps=("${steps[@]:1}")
-    else
-        tail -n 40 $log | sed 's/^/    /'
-        echo "    $why before the first step or between two"
-    fi
-    for step in "${steps[@]}"; do
-        echo "lab/$step was not reached: FAILED"
-        failed=$((failed + 1))
+asked=("${steps[@]}")
+for cpus in 2 3; do
+    steps=()
+    for step in "${asked[@]}"; do
+        [ "$(cpus_of "$step")" != $cpus ] || steps+=("$step")
     done
-    break
+    [ ${#steps[@]} = 0 ] || run_steps
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pages that follow their user. */
+#include "tests/unit/model_rng.h"
 #include "tests/unit/numa_rig.h"
 
 START_TEST(test_mm_numa_working_set_on_the_wrong_node_follows_its_user)
@@ -80,6 +81,49 @@ START_TEST(test_mm_numa_pages_that_bounce_are_left_alone_longer_and_longer)
     }
     ck_assert_uint_gt(first, 0);
     ck_assert_uint_lt(event(rig, EV_numa_pages_migrated) - second, first);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* Two vCPUs on two nodes use all pages until @end_s; who of them is the first at a page that is armed is chance. */
+static uint64_t moved_by(struct mm_rig *rig, struct rng *rng, uint64_t end_s)
+{
+    while (now_ns(rig) < end_s * 1000 * MS) {
+        scan_pass(rig);
+        for (gfn_t gfn = 0; gfn < SET_PAGES; gfn += 16)
+            touch(rig, gfn, gfn + 16, (unsigned)rng_below(rng, 2));
+    }
+    return event(rig, EV_numa_pages_migrated);
+}
+
+START_TEST(test_mm_numa_pages_that_two_always_use_move_less_and_less)
+{
+    const struct mm_config config = balancing(_i);
+    struct mm_rig *rig = rig_create(&config);
+    struct rng rng = {1};
+    fill_from(rig, 0, SET_PAGES, 0);
+    uint64_t first = moved_by(rig, &rng, 500), second = moved_by(rig, &rng, 3000);
+    uint64_t last = moved_by(rig, &rng, 3500) - second;
+    ck_assert_uint_ge(first, 8 * SET_PAGES / 2);
+    ck_assert_uint_lt(8 * last, first);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* A node all of whose free budget is in 2 MiB frames, for they came and went: it refused each one that was to move there. */
+START_TEST(test_mm_numa_two_megabytes_move_into_frames_that_were_used_before)
+{
+    const struct mm_config config = balancing(true);
+    struct mm_rig *rig = rig_create(&config);
+    fill_from(rig, 0, SET_PAGES, 0);
+    for (unsigned pass = 0; pass < 100; pass++) {
+        scan_pass(rig);
+        touch(rig, 0, SET_PAGES, pass / 2 % 2);
+    }
+    ck_assert_uint_ge(event(rig, EV_numa_pages_migrated), 2 * NODE_PAGES);
+    ck_assert_uint_eq(event(rig, EV_pgmigrate_fail), 0);
     verify(rig, 0, SET_PAGES);
     mm_rig_destroy(rig);
 }
@@ -450,6 +494,8 @@ int main(void)
     tcase_add_test(cases, test_mm_numa_two_megabytes_move_as_one);
     tcase_add_loop_test(cases, test_mm_numa_one_touch_from_afar_moves_nothing, 0, 2);
     tcase_add_loop_test(cases, test_mm_numa_pages_that_bounce_are_left_alone_longer_and_longer, 0, 2);
+    tcase_add_loop_test(cases, test_mm_numa_pages_that_two_always_use_move_less_and_less, 0, 2);
+    tcase_add_test(cases, test_mm_numa_two_megabytes_move_into_frames_that_were_used_before);
     tcase_add_loop_test(cases, test_mm_numa_strict_and_interleaved_pages_stay_where_they_belong, 0, 3);
     tcase_add_loop_test(cases, test_mm_numa_a_full_node_takes_nothing_and_nothing_is_lost, 0, 2);
     tcase_add_test(cases, test_mm_numa_a_refused_migration_leaves_the_page_where_it_was);

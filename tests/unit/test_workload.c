@@ -25,7 +25,7 @@ START_TEST(test_workload_every_key_is_read)
 
     parse("fill:100M,pattern=text; fill:100M,start=100M,pattern=random ;"
           "zipf:150M,ops=5,write=30,theta=1.25,order=linear,work=9,start=50M;verify;"
-          "stream:1M,passes=3,write=7,take=8K,skip=4K;"
+          "stream:1M,passes=3,write=7,take=8K,skip=4K,turn=63;"
           "idle:250ms;free:60M;churn,ops=12,start=4K;verify:8K,start=130M",
           &w);
     ck_assert_uint_eq(w.nr_steps, 9);
@@ -47,6 +47,7 @@ START_TEST(test_workload_every_key_is_read)
     ck_assert_uint_eq(w.steps[4].write_pct, 7);
     ck_assert_uint_eq(w.steps[4].take_pages, 2);
     ck_assert_uint_eq(w.steps[4].skip_pages, 1);
+    ck_assert_uint_eq(w.steps[4].turn, 63);
     ck_assert_uint_eq(w.steps[5].ns, 250000000);
     ck_assert_uint_eq(w.steps[6].start_pages, 140 * MIB_PAGES);
     ck_assert_uint_eq(w.steps[6].size_pages, 60 * MIB_PAGES);
@@ -69,6 +70,7 @@ START_TEST(test_workload_without_keys_takes_defaults)
     ck_assert_uint_eq(w.steps[2].passes, 1);
     ck_assert_uint_eq(w.steps[2].take_pages, 1);
     ck_assert_uint_eq(w.steps[2].skip_pages, 0);
+    ck_assert_uint_eq(w.steps[2].turn, 0);
     ck_assert_uint_eq(w.steps[3].ops, 1000);
     ck_assert_uint_eq(w.steps[4].ns, UINT64_C(60000000000));
     ck_assert_uint_eq(w.steps[5].start_pages, 0);
@@ -153,6 +155,8 @@ static const struct {
     {"fill:1M;zipf,write=-1", {"write=-1"}},
     {"fill:1M;zipf,write=5x", {"write=5x"}},
     {"fill:1M;zipf,ops=99999999999999999999999", {"ops=", "from 0 to"}},
+    {"fill:1M;stream,turn=64", {"turn=64", "from 0 to 63"}},
+    {"fill:1M;zipf,turn=1", {"\"turn\"", "ops, write"}},
     {"fill:1M;zipf,theta=2.001", {"theta=2.001", "from 0 (uniform) to 2"}},
     {"fill:1M;zipf,theta=0.9999", {"theta=0.9999", "three digits"}},
     {"fill:1M;zipf,theta=1.", {"theta=1."}},

@@ -115,6 +115,22 @@ show() {
     json "$work/show.json" "$2"
 }
 
+# look_numa: what `ebb show numa` says of the running ebb: the counters, each in the variable of its name, and pages by
+# node in $on0 $on1 $on2.
+look_numa() {
+    kill -0 $ebb_pid 2>/dev/null || { cat $work/ebb.log; fail "ebb has ended"; }
+    ebb show numa --json --api $work/ebb.sock >$work/numa.json || fail "ebb show numa"
+    for counter in numa_pte_updates numa_hint_faults numa_hint_faults_local numa_pages_migrated pgmigrate_fail; do
+        eval "$counter=$(json $work/numa.json $counter)"
+    done
+    read -r on0 on1 on2 <<END
+$(awk '/"pages_by_node"/ { here = 1 }
+       here && /"node":/ { gsub(/[^0-9]/, ""); node = $0 }
+       here && /"pages":/ { gsub(/[^0-9]/, ""); pages[node] += $0 }
+       END { print pages[0] + 0, pages[1] + 0, pages[2] + 0 }' $work/numa.json)
+END
+}
+
 # resident_kib PID: what the process has in memory.
 resident_kib() {
     awk '/^VmRSS:/ { print $2 }' "/proc/$1/status"

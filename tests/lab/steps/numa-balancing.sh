@@ -6,26 +6,12 @@
 
 filled=8192 # pages
 
-# look: what `ebb show numa` says, into $on0 $on1 and the counters
-look() {
-    ebb show numa --json --api $work/ebb.sock >$work/numa.json || fail "ebb show numa"
-    for counter in numa_pte_updates numa_hint_faults numa_hint_faults_local numa_pages_migrated pgmigrate_fail; do
-        eval "$counter=$(json $work/numa.json $counter)"
-    done
-    read -r on0 on1 <<END
-$(awk '/"pages_by_node"/ { here = 1 }
-       here && /"node":/ { gsub(/[^0-9]/, ""); node = $0 }
-       here && /"pages":/ { gsub(/[^0-9]/, ""); pages[node] += $0 }
-       END { print pages[0] + 0, pages[1] + 0 }' $work/numa.json)
-END
-}
-
 for thp in "" --no-thp; do
     start_ebb --memory 64M --budget 160M --node-budget 0=80M --node-budget 1=80M $thp --json $work/out.json \
         --numa policy=preferred,node=0 --numa-balancing on --workload 'fill:32M;stream:32M,passes=100000,write=10'
     wait_line '^ebbguest' 20
     tries=0
-    while look && [ $((on0 + on1)) -lt $filled ]; do
+    while look_numa && [ $((on0 + on1)) -lt $filled ]; do
         kill -0 $ebb_pid 2>/dev/null || { cat $work/ebb.log; fail "ebb has ended"; }
         sleep 0.2
     done
@@ -34,18 +20,18 @@ for thp in "" --no-thp; do
         tries=$((tries + 1))
         [ $tries -lt 300 ] || fail "$on1 of $((on0 + on1)) pages on node 1 after $tries looks"
         sleep 0.2
-        look
+        look_numa
     done
     echo "${thp:-with 2 MiB}: $on0 pages on node 0, $on1 on node 1 after $numa_pte_updates pages were armed," \
         "$numa_hint_faults touches seen, $numa_pages_migrated pages moved, $pgmigrate_fail not"
     at_most "pages armed: ten scans of all there is" $numa_pte_updates $((10 * (on0 + on1)))
     # what was under way comes to its end; then there is nothing more to move
     sleep 6
-    look
+    look_numa
     before=$numa_pages_migrated local=$numa_hint_faults_local
     # where nothing is to be moved, a pass begins up to 16 s after the last one
     sleep 24
-    look
+    look_numa
     same "pages moved once all is local" $numa_pages_migrated $before
     at_least "touches seen since" $((numa_hint_faults_local - local)) 1
     kill $ebb_pid
