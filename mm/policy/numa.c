@@ -222,7 +222,13 @@ static void spend(struct numa_scan *numa, uint64_t ns)
     __atomic_sub_fetch(&numa->credit_ns, (int64_t)ns, __ATOMIC_RELAXED);
 }
 
-static uint32_t arm(struct mm_thread *thread, struct block *block)
+/* In a round of the scan. */
+struct armed {
+    uint32_t pages;
+    uint32_t faults; /* that are to come of them: one for a 2 MiB frame */
+};
+
+static void arm(struct mm_thread *thread, struct block *block, struct armed *armed)
 {
     const struct numa_scan *numa = thread->host->numa;
     nodemask_t nodes = numa->balancing ? (nodemask_t)~0u : numa->slow;
@@ -231,16 +237,17 @@ static uint32_t arm(struct mm_thread *thread, struct block *block)
     nodemask_t allowed = place_allowed(block->vm, block->start);
     uint32_t taken = 0;
     if (!(allowed & (allowed - 1)))
-        return 0; /* they can go nowhere else, whoever touches them */
+        return; /* they can go nowhere else, whoever touches them */
     lock_acquire(&block->lock);
     if (block->nr_resident && !skip_block(block))
         taken = lru_arm_block(thread, block, nodes);
+    armed->pages += taken;
+    armed->faults += taken && pmd_read(block).state == S2_STANDBY ? 1 : taken;
     if (block->nr_resident == 0)
         lru_del_block(host, block);
     lock_release(&block->lock);
     event_add(host, EV_numa_pte_updates, taken);
     spend(host->numa, host->ops->clock_ns(host->ops_ctx) - start_ns);
-    return taken;
 }
 
 /* The cursor stands before the first block of VM @id. */
@@ -342,12 +349,12 @@ static void earn(struct numa_scan *numa, uint64_t now_ns)
 }
 
 /*
- * Whether something is left, once the faults of the @pages that were armed in this round are paid as well. Those come
- * soon: armed all at once, they would hold the guest up, and a page that waits behind them seems colder than it is.
+ * Whether something is left, once the @faults of what was armed in this round are paid as well. Those come soon: armed
+ * all at once, they would hold the guest up, and a page that waits behind them seems colder than it is.
  */
-static bool has_credit(const struct numa_scan *numa, uint32_t pages)
+static bool has_credit(const struct numa_scan *numa, uint32_t faults)
 {
-    int64_t faults_ns = (int64_t)(pages * __atomic_load_n(&numa->fault_ns, __ATOMIC_RELAXED));
+    int64_t faults_ns = (int64_t)(faults * __atomic_load_n(&numa->fault_ns, __ATOMIC_RELAXED));
     return __atomic_load_n(&numa->credit_ns, __ATOMIC_RELAXED) > faults_ns;
 }
 
@@ -365,7 +372,7 @@ unsigned numa_scan(struct mm_thread *thread)
             return ROUND_MS;
         go_to(numa, 1);
     }
-    for (uint32_t pages = 0; pages < ROUND_PAGES && has_credit(numa, pages);) {
+    for (struct armed armed = {0}; armed.pages < ROUND_PAGES && has_credit(numa, armed.faults);) {
         struct mm_vm *vm = scanned_vm(host, numa);
         if (!vm) {
             end_pass(host, numa, now_ns);
@@ -373,7 +380,7 @@ unsigned numa_scan(struct mm_thread *thread)
         }
         struct block *block = next_block(vm, numa);
         if (block)
-            pages += arm(thread, block);
+            arm(thread, block, &armed);
         else
             go_to(numa, numa->id + 1u);
         vm_put(vm);

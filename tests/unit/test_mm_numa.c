@@ -358,6 +358,23 @@ START_TEST(test_mm_numa_where_faults_are_dear_a_round_arms_few_pages)
 }
 END_TEST
 
+/* A frame of 2 MiB was taken for as many faults as it has pages: one was armed a round. */
+START_TEST(test_mm_numa_frames_of_2m_are_armed_together_for_each_is_one_fault)
+{
+    const struct mm_config config = balancing(true);
+    struct mm_rig *rig = rig_create(&config);
+    fill_from(rig, 0, NODE_PAGES / 2, 0);
+    for (unsigned fault = 0; fault < 100; fault++)
+        numa_pay(rig->host, MS / 50);
+    for (unsigned round = 0; round < 100 && event(rig, EV_numa_pte_updates) == 0; round++) {
+        fake_host_advance_ns(rig->fh, 100 * MS);
+        mm_scan(rig->thread[0]);
+    }
+    ck_assert_uint_eq(event(rig, EV_numa_pte_updates), NODE_PAGES / 2);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 /* The time since the host's own start was taken for that of a pass, which made pages hot that were not. */
 START_TEST(test_mm_numa_on_a_host_that_is_up_for_long_the_first_pass_is_like_any)
 {
@@ -507,6 +524,7 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_numa_pages_bound_to_one_node_are_not_armed, 0, 2);
     tcase_add_loop_test(cases, test_mm_numa_a_round_of_the_scan_is_bounded, 0, 2);
     tcase_add_test(cases, test_mm_numa_where_faults_are_dear_a_round_arms_few_pages);
+    tcase_add_test(cases, test_mm_numa_frames_of_2m_are_armed_together_for_each_is_one_fault);
     tcase_add_test(cases, test_mm_numa_on_a_host_that_is_up_for_long_the_first_pass_is_like_any);
     tcase_add_loop_test(cases, test_mm_numa_balancing_does_not_move_pages_to_a_slower_node, 0, 2);
     tcase_add_test(cases, test_mm_numa_pages_of_all_vms_and_regions_follow_their_users);
