@@ -36,14 +36,19 @@ static int open_direct(const char *path)
     return fd >= 0 ? fd : -errno;
 }
 
-/* A name beside @path that no other file has, not of this process either: it may write to @path twice at once. */
+/*
+ * A name beside @path that no other file has, not of this process either: it may write to @path twice at once. Nothing
+ * of @path's own name is in it, which may be as long as a name can be.
+ */
 static char *temporary_name(const char *path)
 {
+    const char *slash = strrchr(path, '/');
+    int directory = slash ? (int)(slash - path) + 1 : 0;
     uint64_t random;
     char *name;
 
     if (getrandom(&random, sizeof(random), 0) != sizeof(random) ||
-        asprintf(&name, "%s.%016" PRIx64 ".tmp", path, random) < 0)
+        asprintf(&name, "%.*sebb-%016" PRIx64 ".tmp", directory, path, random) < 0)
         return NULL;
     return name;
 }
@@ -70,6 +75,8 @@ int outfile_open(const char *what, const char *path, struct outfile *out, struct
     if (strcmp(path, "-") == 0)
         return 0;
     bool exists = stat(path, &st) == 0;
+    if (!exists && errno == ENAMETOOLONG)
+        return diag_set(diag, EXIT_USAGE, "%s %.80s...: the name is too long; take a shorter one", what, path);
     if ((exists && S_ISDIR(st.st_mode)) || path[strlen(path) - 1] == '/')
         return cannot(diag, what, path, "is a directory");
     if (exists && access(path, W_OK))

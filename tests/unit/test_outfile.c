@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -214,6 +215,28 @@ START_TEST(test_outfile_through_a_link_writes_its_target)
 }
 END_TEST
 
+/* The temporary name was longer than the file's own: the results of a long run were lost at its end. */
+START_TEST(test_outfile_with_the_longest_name_is_written_and_a_longer_one_refused_at_once)
+{
+    struct place p;
+    char path[sizeof(p.directory) + NAME_MAX + 3];
+    set_up(&p);
+    if (_i == 1)
+        forbid_files_without_name();
+    int end = snprintf(path, sizeof(path), "%s/", p.directory);
+    memset(path + end, 'n', NAME_MAX + 1);
+    path[end + NAME_MAX + 1] = '\0';
+    ck_assert_int_eq(outfile_open("--json", path, &p.file, &p.diag), -1);
+    ck_assert_int_eq(p.diag.code, EXIT_USAGE);
+    ck_assert_msg(strstr(p.diag.text, "shorter") != NULL, "%s", p.diag.text);
+    path[end + NAME_MAX] = '\0';
+    ck_assert_msg(outfile_open("--json", path, &p.file, &p.diag) == 0, "%s", p.diag.text);
+    ck_assert_msg(commit(&p, 5) == 0, "%s", p.diag.text);
+    ck_assert_int_eq(unlink(path), 0);
+    tear_down(&p);
+}
+END_TEST
+
 START_TEST(test_outfile_device_stays_a_device)
 {
     struct place p;
@@ -282,6 +305,7 @@ int main(void)
     tcase_add_test(tc, test_outfile_threads_that_write_to_one_path_do_not_disturb_each_other);
     tcase_add_test(tc, test_outfile_cancel_leaves_what_was_there);
     tcase_add_test(tc, test_outfile_through_a_link_writes_its_target);
+    tcase_add_loop_test(tc, test_outfile_with_the_longest_name_is_written_and_a_longer_one_refused_at_once, 0, 2);
     tcase_add_test(tc, test_outfile_device_stays_a_device);
     tcase_add_test(tc, test_outfile_full_device_is_told);
     tcase_add_test(tc, test_outfile_full_standard_output_is_called_by_its_name);
