@@ -171,8 +171,8 @@ static void check_halved(struct memhost *mh, struct guest *guest)
            (unsigned long long)event_of(mh, EV_thp_split_page));
     fflush(stdout);
     ck_assert_uint_le(nr.cold_in, HALVED_BLOCKS * HALF / 10);
-    ck_assert_uint_eq(nr.hot_in, HALVED_BLOCKS * HALF);
-    /* none, unless blocks of the other guest wait for room: then now and then a page goes home to be seen */
+    /* all and none, unless blocks of the other guest wait for room: then now and then a page goes home to be seen */
+    ck_assert_uint_ge(nr.hot_in * 100, HALVED_BLOCKS * HALF * 99);
     ck_assert_uint_le(faults, nr.hot_in / 10);
     ck_assert_uint_ge(event_of(mh, EV_thp_split_page), HALVED_BLOCKS);
 }
