@@ -111,29 +111,94 @@ static void tell(const struct access_damon *damon, uint64_t start, uint64_t end,
     }
 }
 
-/* The kernel answers when the half second is over that it counts over. */
-static int poll_regions(void *ctx, access_report_fn *report, void *report_ctx)
-{
-    const struct access_damon *damon = ctx;
-    char path[300];
-    int err = write_file(damon, "0/state", "update_schemes_tried_regions");
+struct region {
+    uint64_t start, end;
+    bool touched;
+};
 
-    if (err)
-        return err;
+struct regions {
+    struct region *region; /* heap */
+    size_t nr, room;
+};
+
+static int add_region(struct regions *regions, struct region region)
+{
+    if (regions->nr == regions->room) {
+        size_t room = MAX_OF(2 * regions->room, (size_t)256);
+        struct region *more = realloc(regions->region, room * sizeof(*more));
+        if (!more)
+            return -ENOMEM;
+        regions->region = more;
+        regions->room = room;
+    }
+    regions->region[regions->nr++] = region;
+    return 0;
+}
+
+static int by_start(const void *a, const void *b)
+{
+    const struct region *left = a, *right = b;
+
+    return left->start < right->start ? -1 : left->start > right->start;
+}
+
+/* In the order of the directory, which is none. */
+static int read_regions(const struct access_damon *damon, struct regions *regions)
+{
+    char path[300];
+
     snprintf(path, sizeof(path), "%s/kdamonds/0/contexts/0/schemes/0/tried_regions", damon->root);
     DIR *directory = opendir(path);
     if (!directory)
         return -errno;
-    for (struct dirent *entry; (entry = readdir(directory));) {
+    int err = 0;
+    for (struct dirent *entry; !err && (entry = readdir(directory));) {
         if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
             continue;
-        uint64_t start = sysfile_number("%s/%.20s/start", path, entry->d_name);
-        uint64_t end = sysfile_number("%s/%.20s/end", path, entry->d_name);
-        bool touched = sysfile_number("%s/%.20s/nr_accesses", path, entry->d_name) > 0;
-        tell(damon, start, end, touched, report, report_ctx);
+        struct region region = {
+            .start = sysfile_number("%s/%.20s/start", path, entry->d_name),
+            .end = sysfile_number("%s/%.20s/end", path, entry->d_name),
+            .touched = sysfile_number("%s/%.20s/nr_accesses", path, entry->d_name) > 0,
+        };
+        err = add_region(regions, region);
     }
     closedir(directory);
-    return write_file(damon, "0/state", "clear_schemes_tried_regions");
+    return err;
+}
+
+/*
+ * The kernel divides its regions anywhere. What it says the same of is told as one, so that a 2 MiB frame with a
+ * boundary in it is of one region as a whole.
+ */
+static void tell_regions(const struct access_damon *damon, struct regions *regions, access_report_fn *report,
+                         void *report_ctx)
+{
+    struct region *region = regions->region;
+
+    if (regions->nr)
+        qsort(region, regions->nr, sizeof(*region), by_start);
+    for (size_t i = 0, next; i < regions->nr; i = next) {
+        uint64_t end = region[i].end;
+        for (next = i + 1; next < regions->nr && region[next].start == end && region[next].touched == region[i].touched;
+             next++)
+            end = region[next].end;
+        tell(damon, region[i].start, end, region[i].touched, report, report_ctx);
+    }
+}
+
+/* The kernel answers when the half second is over that it counts over. */
+static int poll_regions(void *ctx, access_report_fn *report, void *report_ctx)
+{
+    const struct access_damon *damon = ctx;
+    struct regions regions = {0};
+    int err = write_file(damon, "0/state", "update_schemes_tried_regions");
+
+    if (!err)
+        err = read_regions(damon, &regions);
+    if (!err)
+        tell_regions(damon, &regions, report, report_ctx);
+    free(regions.region);
+    return err ? err : write_file(damon, "0/state", "clear_schemes_tried_regions");
 }
 
 /* ---- whether it is there ---- */

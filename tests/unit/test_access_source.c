@@ -200,6 +200,48 @@ START_TEST(test_access_damon_regions_are_told_as_guest_pages)
 }
 END_TEST
 
+/* A 2 MiB frame with a boundary in it was of no region as a whole, and never looked at. */
+START_TEST(test_access_damon_regions_side_by_side_that_are_the_same_are_told_as_one)
+{
+    struct diag diag = {0};
+    struct access_damon *damon;
+    static struct heard heard;
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    ck_assert_int_eq(access_damon_open(root, ranges, 2, &damon, &diag), 0);
+    const struct access_source *source = access_damon_source(damon);
+    for (unsigned i = 0; i < 21; i++) /* each between the middles of two blocks */
+        put_region(i, ranges[0].start + (2 * i + 1) * MIB, ranges[0].start + (2 * i + 3) * MIB, i == 20);
+    put_region(21, ranges[0].start + 50 * MIB, ranges[0].start + 51 * MIB, 1);
+    put_region(22, ranges[0].start + 51 * MIB, ranges[0].start + 52 * MIB, 7);
+    put_region(23, ranges[0].start + 53 * MIB, ranges[0].start + 54 * MIB, 7); /* behind a gap */
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    ck_assert_uint_eq(heard.nr, 4);
+    check_row(&heard, 1, 256, 40 * 256, false);
+    check_row(&heard, 1, 41 * 256, 2 * 256, true);
+    check_row(&heard, 1, 50 * 256, 2 * 256, true);
+    check_row(&heard, 1, 53 * 256, 256, true);
+    access_damon_close(damon);
+}
+END_TEST
+
+START_TEST(test_access_damon_without_memory_is_an_error)
+{
+    struct diag diag = {0};
+    struct access_damon *damon;
+    static struct heard heard;
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    ck_assert_int_eq(access_damon_open(root, ranges, 2, &damon, &diag), 0);
+    const struct access_source *source = access_damon_source(damon);
+    put_region(0, ranges[0].start, ranges[0].start + MIB, 0);
+    fail_alloc_at(1);
+    int err = source->poll(source->ctx, hear, &heard);
+    fail_alloc_at(-1);
+    ck_assert_int_eq(err, -ENOMEM);
+    ck_assert_uint_eq(heard.nr, 0);
+    access_damon_close(damon);
+}
+END_TEST
+
 START_TEST(test_access_damon_that_stops_answering_is_an_error)
 {
     struct diag diag = {0};
@@ -565,6 +607,8 @@ int main(void)
     tcase_add_checked_fixture(tc, make_root, remove_root);
     tcase_add_loop_test(tc, test_access_damon_watches_this_process_over_the_guests, 0, 3);
     tcase_add_test(tc, test_access_damon_regions_are_told_as_guest_pages);
+    tcase_add_test(tc, test_access_damon_regions_side_by_side_that_are_the_same_are_told_as_one);
+    tcase_add_test(tc, test_access_damon_without_memory_is_an_error);
     tcase_add_test(tc, test_access_damon_that_stops_answering_is_an_error);
     tcase_add_test(tc, test_access_damon_missing_is_said);
     tcase_add_test(tc, test_access_damon_of_physical_addresses_alone_is_said_and_left_as_it_was);
