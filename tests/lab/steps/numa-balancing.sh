@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# limit: 300
+# limit: 600
 #
 # Pages that start on the wrong node follow the vCPU that uses them, and then stay. The vCPU runs on CPU 1, on node 1.
 . "${LAB:-/lab}/steps/lib.sh"
