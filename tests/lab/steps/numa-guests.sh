@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# limit: 700
+# limit: 1200
 # cpus: 3
 #
 # Two vCPUs on two nodes. Each fills a half of the pages and then works on the other one's half, so all that it
@@ -25,7 +25,7 @@ stop() {
     same "the exit code" $code 0
 }
 
-# exchange MIB TOUCHES WORD...: each vCPU works on what the other has filled; of TOUCHES after that, 95% are local
+# exchange MIB TOUCHES WORD...: each vCPU works on what the other has filled; of TOUCHES after that, 95% are local, less one
 exchange() {
     mib=$1 touches=$2
     shift 2
@@ -50,7 +50,7 @@ exchange() {
     done
     touched=$((numa_hint_faults - touched)) local=$((numa_hint_faults_local - local))
     echo "${*:-with 2 MiB}: $local of the next $touched touches were local, $((numa_pages_migrated - moved)) pages moved"
-    at_least "local touches of $touched, in percent" $((local * 100 / touched)) 95
+    at_most "touches of $touched that were not local: 5%, and one where they are few" $((touched - local)) $((touched / 20 + 1))
     at_most "pages moved once all is local" $((numa_pages_migrated - moved)) $((filled / 10))
     stop
 }

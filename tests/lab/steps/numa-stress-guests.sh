@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# limit: 900
+# limit: 1500
 # cpus: 3
 #
 # A guest with vCPUs on two nodes writes to all its memory and verifies it while pages move between three nodes, up and
