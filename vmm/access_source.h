@@ -55,7 +55,7 @@ const struct access_source *access_page_idle_source(const struct access_page_idl
 struct access_thread;
 /*
  * access_thread_start - a source that is told by what a thread of its own hears from @inner, which may wait as long as it
- * likes and outlives it: the scanner, which has other work, does not. Of several answers the last one counts.
+ * likes and outlives it: the scanner, which has other work, does not. Several answers are told one after the other.
  * 0, or -1 with @diag (EXIT_HOST). access_thread_stop: waits for @inner's answer.
  */
 must_check int access_thread_start(const struct access_source *inner, struct access_thread **out, struct diag *diag);

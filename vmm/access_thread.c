@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The thread asks, and what it hears waits for the scanner: the last answer, whole, or none. */
+/* The thread asks, and what it hears waits for the scanner: whole answers, in their order. */
 #include "vmm/access_source.h"
 
 #include <errno.h>
@@ -77,12 +77,16 @@ static bool ask(struct access_thread *self)
     if (!err)
         err = hearing.err;
     pthread_mutex_lock(&self->lock);
-    if (!err)
-        swap(&self->ready, &self->heard);
+    hearing = (struct hearing){.answer = &self->ready};
+    if (!self->is_new)
+        self->ready.nr = 0;
+    for (size_t i = 0; !err && !hearing.err && i < self->heard.nr; i++)
+        hear(&hearing, self->heard.said[i].vm, self->heard.said[i].gfn, self->heard.said[i].nr,
+             self->heard.said[i].touched);
     self->is_new = true;
-    self->err = err;
+    self->err = err ? err : hearing.err;
     pthread_mutex_unlock(&self->lock);
-    return !err;
+    return !err && !hearing.err;
 }
 
 static void *run(void *arg)
