@@ -232,12 +232,17 @@ void lru_enter_standby_huge(struct mm_host *host, fn_t fn)
     lock_release(&host->lru.lock);
 }
 
-/* Who took the frame home has noted no time, but in its watch when it was to be seen who touches it. */
-static void note_home(const struct mm_host *host, struct block *block)
+/*
+ * Who took the frame home has noted no time, but in its watch when it was to be seen who touches it. Pages that are armed
+ * though the frame was not have been at home since it was taken.
+ */
+static void note_home(const struct mm_host *host, struct block *block, enum standby_end end)
 {
     const struct access_watch *whole = &block->access.whole;
     uint64_t last_ns = whole->armed_ns ? whole->last_ns : host->ops->clock_ns(host->ops_ctx);
     block->access.home_ns = MAX_OF(block->access.home_ns, last_ns);
+    if (end == STANDBY_ARMED && !block->armed)
+        block->armed_ms = (uint32_t)(block->access.home_ns / NS_PER_MS);
 }
 
 void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, enum standby_end end)
@@ -249,7 +254,7 @@ void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, enum 
     assert(mine);
     (void)mine;
     zone_split(&pool_of(host, fn)->zones[POOL_HUGE], fn, BLOCK_ORDER);
-    note_home(host, block);
+    note_home(host, block, end);
     block_split(block);
     lru_enter_standby(host, block, &all, 0, fn, BLOCK_PAGES, end);
     event_add(host, EV_thp_split_page, 1);

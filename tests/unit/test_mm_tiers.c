@@ -162,6 +162,37 @@ START_TEST(test_mm_tiers_a_pass_that_takes_nothing_of_a_block_does_not_make_its_
 }
 END_TEST
 
+/*
+ * Reclaim took a frame that goes to the fast node page by page: the second page that was touched seemed to have waited since
+ * a scan armed the block, long before.
+ */
+START_TEST(test_mm_tiers_pages_of_a_frame_that_reclaim_took_are_as_hot_as_the_first_one)
+{
+    const struct mm_config config = tiers(true);
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    const struct mm_policy fast = {.mode = MM_POLICY_BIND, .nodes = 1};
+    const struct pool *pool = &rig->host->node[0].pool;
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(2 * NODE_PAGES), 2 * NODE_BYTES, &fast), 0);
+    for (gfn_t gfn = 2 * NODE_PAGES; pool_nr_free(pool) >= pool->wmark[WMARK_LOW] + BLOCK_PAGES; gfn++)
+        touch(rig, gfn, gfn + 1, 0);
+    scan_pass(rig);
+    touch(rig, 0, 1, 0);
+    ck_assert_uint_eq(pmd_read(vm_block(rig->vm, 0)).state, S2_RESIDENT);
+    fake_host_advance_ns(rig->fh, 8000 * MS);
+    uint64_t scanned = 0;
+    struct block *block = vm_block(rig->vm, 0);
+    lock_acquire(&block->lock);
+    ck_assert_uint_eq(lru_deactivate_block(rig->thread[0], block, 1, true, &scanned), BLOCK_PAGES);
+    lock_release(&block->lock);
+    touch(rig, 0, 32, 0);
+    ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), 0), 0);
+    ck_assert_uint_eq(heat_of(rig, 31), heat_of(rig, 0));
+    ck_assert_uint_eq(event(rig, EV_pgpromote_success), 32);
+    mm_rig_check(rig);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_tiers_promotion_keeps_to_its_rate)
 {
     struct mm_config config = tiers(false);
@@ -635,6 +666,7 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_tiers_pages_touched_now_and_then_stay, 0, 2);
     tcase_add_test(cases, test_mm_tiers_a_sample_of_a_block_does_not_make_its_other_pages_hot);
     tcase_add_test(cases, test_mm_tiers_a_pass_that_takes_nothing_of_a_block_does_not_make_its_pages_hot);
+    tcase_add_test(cases, test_mm_tiers_pages_of_a_frame_that_reclaim_took_are_as_hot_as_the_first_one);
     tcase_add_test(cases, test_mm_tiers_promotion_keeps_to_its_rate);
     tcase_add_loop_test(cases, test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored, 0, 2);
     tcase_add_loop_test(cases, test_mm_tiers_pages_touched_while_their_block_is_armed_are_hot, 0, 2);
