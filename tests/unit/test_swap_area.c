@@ -1,56 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Swap areas over a backend in memory, case by case; random operations and threads are in test_swap_model.c. */
-#include "mm/swap/area.h"
 #include "tests/fake/fail_alloc.h"
-#include "tests/fake/fake_swap.h"
+#include "tests/unit/swap_rig.h"
 
-#include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define PAGE_WORDS (PAGE_BYTES / sizeof(uint64_t))
-
-typedef struct {
-    _Alignas(4096) uint64_t word[PAGE_WORDS];
-} page_t;
-
-static void page_fill(page_t *page, uint64_t stamp)
-{
-    for (unsigned i = 0; i < PAGE_WORDS; i++)
-        page->word[i] = stamp * (i | 1);
-}
-
-static bool page_is(const page_t *page, uint64_t stamp)
-{
-    for (unsigned i = 0; i < PAGE_WORDS; i++)
-        if (page->word[i] != stamp * (i | 1))
-            return false;
-    return true;
-}
-
-static struct swap_set *set_create(void)
-{
-    struct swap_set *set;
-    ck_assert_int_eq(swap_set_create(&set), 0);
-    return set;
-}
-
-static struct fake_swap *add_area(struct swap_set *set, const char *name, uint64_t nr_slots, int priority, int *area)
-{
-    struct fake_swap *disk = fake_swap_create(nr_slots);
-    ck_assert_ptr_nonnull(disk);
-    *area = swap_area_add(set, name, "file", nr_slots, priority, &fake_swap_backend, disk);
-    ck_assert_int_ge(*area, 0);
-    return disk;
-}
-
-static void assert_check(struct swap_set *set)
-{
-    const char *why = "";
-    ck_assert_msg(swap_check(set, &why), "%s", why);
-}
 
 static int write_one(struct swap_set *set, struct swap_ref ref, const page_t *page)
 {

@@ -1,35 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Swap areas of which what is free is being discarded: it is room, and is waited for when there is no other. */
-#include "mm/swap/area.h"
-#include "tests/fake/fake_swap.h"
+#include "tests/unit/swap_rig.h"
 
-#include <check.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
-
-static struct swap_set *set_create(void)
-{
-    struct swap_set *set;
-    ck_assert_int_eq(swap_set_create(&set), 0);
-    return set;
-}
-
-static struct fake_swap *add_area(struct swap_set *set, const char *name, uint64_t nr_slots, int priority, int *area)
-{
-    struct fake_swap *disk = fake_swap_create(nr_slots);
-    ck_assert_ptr_nonnull(disk);
-    *area = swap_area_add(set, name, "file", nr_slots, priority, &fake_swap_backend, disk);
-    ck_assert_int_ge(*area, 0);
-    return disk;
-}
-
-static void assert_check(struct swap_set *set)
-{
-    const char *why = "";
-    ck_assert_msg(swap_check(set, &why), "%s", why);
-}
 
 /* One cluster, all of it in use: who frees it, and who wants slots while it is discarded. */
 struct discarding {
