@@ -288,7 +288,8 @@ START_TEST(test_guest_pages_hot_blocks_are_huge_again_after_reclaim_broke_all_fr
     fflush(stdout);
     ck_assert_uint_ge(event_of(mh, EV_thp_split_page), HOT_BLOCKS);
     ck_assert_uint_ge(nr * 10, HOT_BLOCKS * 9);
-    ck_assert_uint_le(major * 100, HOT_PAGES);
+    /* none, unless reclaim is still at it when this begins */
+    ck_assert_uint_le(major * 10, HOT_PAGES);
     machine_stop(guest.machine);
     guest_finish(&guest, MACHINE_STOPPED);
     memhost_destroy(mh);
