@@ -157,17 +157,18 @@ static int populate(struct pool *pool, struct zone *zone, unsigned order, enum m
 
 int pool_alloc_filled(struct pool *pool, unsigned order, enum migratetype type, bool may_populate, fn_t *out)
 {
-    struct zone *normal = &pool->zones[POOL_NORMAL];
+    struct zone *normal = &pool->zones[POOL_NORMAL], *huge = &pool->zones[POOL_HUGE];
     count(pool, EV_pgalloc_normal, UINT64_C(1) << order);
-    /* of a huge page that is broken already the smallest piece: no pageblock of zone Huge becomes another type's */
     if (!zone_alloc_type(normal, order, PLANE_FILLED, type, out) ||
-        (may_populate && !populate(pool, normal, order, type, out)) ||
-        !zone_alloc(&pool->zones[POOL_HUGE], order, PLANE_FILLED, out))
+        (may_populate && !populate(pool, normal, order, type, out)))
         return 0;
-    /* free pages there may be, but no run of them: as many are given up for one */
-    if (!may_populate || pool_charge(pool, 1u << order))
-        return -ENOMEM;
-    return populate_charged(pool, normal, order, type, out);
+    /* of a huge page that is broken already the smallest piece, for what can be moved out of the way of the next one */
+    if (type == MIGRATE_MOVABLE && !zone_alloc(huge, order, PLANE_FILLED, out))
+        return 0;
+    /* free pages there may be, but no run of them, or in zone Huge only: as many are given up for one */
+    if (may_populate && !pool_charge(pool, 1u << order) && !populate_charged(pool, normal, order, type, out))
+        return 0;
+    return zone_alloc(huge, order, PLANE_FILLED, out);
 }
 
 int pool_alloc_run(struct pool *pool, unsigned order, fn_t *out)

@@ -3,7 +3,8 @@
  * The pool: Ebb's physical memory on one node. Its slots of the arena in two zones, and its budget.
  *
  *   zone Huge    whole 2 MiB frames. Their slots are filled and emptied only together, so the kernel keeps them as one
- *                huge page; a block that drains page by page stays filled until all of it is free.
+ *                huge page; a block that drains page by page stays filled until all of it is free. It has slots for the
+ *                budget in frames, and what is left of a broken one can be moved: there is always a place for the next.
  *   zone Normal  single pages and runs: where pages taken from a guest come home, and pages of the stores.
  *
  * The budget counts physical pages wherever they are:
@@ -69,15 +70,17 @@ void pool_uncharge(struct pool *pool, uint32_t nr);
 
 /*
  * pool_alloc_filled - a run of 2^order filled pages of any content, for pages of @type. Order <= 3 can be had while so many pages are free,
- * neighbours or not, and the kernel plays along.
- * Without @may_populate only what is filled already is looked at and no host_ops is called: for callers with locks.
+ * neighbours or not, and the kernel plays along. Only what is MOVABLE is put in zone Huge: for all else free pages there
+ * are given up for pages in zone Normal, unless the kernel refuses these (docs/decisions/007).
+ * Without @may_populate only what is filled already is looked at, zone Huge last, and no host_ops is called: for callers
+ * with locks.
  */
 must_check int pool_alloc_filled(struct pool *pool, unsigned order, enum migratetype type, bool may_populate,
                                  fn_t *out);
 /* A run of 2^order filled pages that may be moved out singly, from what is free now; never part of a huge page. -ENOMEM. */
 must_check int pool_alloc_run(struct pool *pool, unsigned order, fn_t *out);
-/* At least @nr single filled pages stand ready afterwards, or -ENOMEM: what a store needs is made before its locks are
- * taken. */
+/* At least @nr single filled pages stand ready afterwards, in whichever zone, or -ENOMEM: what a store needs is made before
+ * its locks are taken. */
 must_check int pool_prefill(struct pool *pool, uint32_t nr);
 /* A run of empty slots, as long as can be had but at most @nr (1..512); *got says how long. -ENOMEM. */
 must_check int pool_alloc_empty(struct pool *pool, uint32_t nr, fn_t *out, uint32_t *got);

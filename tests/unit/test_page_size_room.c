@@ -59,12 +59,17 @@ static void pass(struct load *l)
     mm_rig_check(l->rig);
 }
 
-static unsigned nr_huge(const struct mm_rig *rig)
+static unsigned nr_huge_of(const struct mm_rig *rig, unsigned nr_blocks)
 {
     unsigned nr = 0;
-    for (unsigned block = 0; block < HOT_BLOCKS; block++)
+    for (unsigned block = 0; block < nr_blocks; block++)
         nr += is_huge(rig, block);
     return nr;
+}
+
+static unsigned nr_huge(const struct mm_rig *rig)
+{
+    return nr_huge_of(rig, HOT_BLOCKS);
 }
 
 /* ---- with something cold ---- */
@@ -86,6 +91,35 @@ START_TEST(test_collapse_in_a_full_budget_cold_pages_make_room_for_hot_blocks)
     uint64_t faults = event_of(l.rig, EV_pgfault);
     verify_pages(l.rig, 0, HOT_PAGES);
     ck_assert_uint_eq(event_of(l.rig, EV_pgfault), faults);
+    verify_pages(l.rig, 0, l.rig->nr_pages);
+    mm_rig_destroy(l.rig);
+}
+END_TEST
+
+/*
+ * All memory was in 2 MiB frames, which reclaim broke. What the store does not take of them stays in zone Huge and can be
+ * moved; the store's own pages cannot.
+ */
+START_TEST(test_collapse_after_all_frames_broke_finds_runs_beside_the_store)
+{
+    enum { FEW_BLOCKS = 12, ALL_BLOCKS = 38 };
+    struct load l = {.rig = mm_rig_create(&small, ALL_BLOCKS * BLOCK_BYTES, 2)};
+    for (gfn_t gfn = 0; gfn < l.rig->nr_pages; gfn++) {
+        ck_assert(!mm_rig_write(l.rig, 0, gfn, gfn % 4 ? TEXT : RANDOM));
+        run_kswapd(&l);
+    }
+    touch_all(&l, 0, FEW_BLOCKS * BLOCK_PAGES);
+    ck_assert_uint_ge(event_of(l.rig, EV_thp_split_page), FEW_BLOCKS);
+    ck_assert_uint_eq(nr_huge_of(l.rig, FEW_BLOCKS), 0);
+    uint64_t major = event_of(l.rig, EV_pgmajfault);
+    for (unsigned i = 0; i < 40; i++) {
+        touch_all(&l, 0, FEW_BLOCKS * BLOCK_PAGES);
+        pass(&l);
+        mm_housekeep(l.rig->thread[0]);
+        mm_rig_check(l.rig);
+    }
+    ck_assert_uint_eq(nr_huge_of(l.rig, FEW_BLOCKS), FEW_BLOCKS);
+    ck_assert_uint_eq(event_of(l.rig, EV_pgmajfault), major);
     verify_pages(l.rig, 0, l.rig->nr_pages);
     mm_rig_destroy(l.rig);
 }
@@ -366,6 +400,7 @@ int main(void)
     TCase *tests = tcase_create("page_size_room");
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, test_collapse_in_a_full_budget_cold_pages_make_room_for_hot_blocks);
+    tcase_add_test(tests, test_collapse_after_all_frames_broke_finds_runs_beside_the_store);
     tcase_add_test(tests, test_collapse_beside_a_stream_of_cold_pages_costs_no_major_faults);
     tcase_add_test(tests, test_collapse_on_a_tier_sends_cold_pages_to_the_slower_one);
     tcase_add_test(tests, test_collapse_with_nothing_cold_evicts_nothing_and_looks_ever_more_rarely);

@@ -113,14 +113,25 @@ static int charge(struct rig *rig, uint32_t nr)
     return err;
 }
 
-static int alloc_filled(struct rig *rig, unsigned order, bool may_populate)
+static int alloc_type(struct rig *rig, unsigned order, enum migratetype type, bool may_populate)
 {
     fn_t fn;
-    int err = pool_alloc_filled(&rig->pool, order, MIGRATE_MOVABLE, may_populate, &fn);
+    int err = pool_alloc_filled(&rig->pool, order, type, may_populate, &fn);
     if (!err)
         hold(rig, true, fn, 1u << order);
     check(rig);
     return err;
+}
+
+static int alloc_filled(struct rig *rig, unsigned order, bool may_populate)
+{
+    return alloc_type(rig, order, MIGRATE_MOVABLE, may_populate);
+}
+
+/* Is the run that was taken last in zone Huge? */
+static bool last_is_in_huge(const struct rig *rig)
+{
+    return rig->filled[rig->nr_filled - 1].fn < rig->pool.zones[POOL_NORMAL].start_fn;
 }
 
 static int alloc_block(struct rig *rig, bool may_populate)
@@ -351,6 +362,56 @@ START_TEST(test_pool_types_do_not_share_pageblocks)
 }
 END_TEST
 
+/* The budget is in 2 MiB frames, but for one that is broken: a half of it and two pages more are free. */
+static struct rig *rig_of_huge_pages(void)
+{
+    struct rig *rig = rig_create();
+    while (!alloc_block(rig, true))
+        continue;
+    struct run last = rig->filled[rig->nr_filled - 1];
+    zone_split(&rig->pool.zones[POOL_HUGE], last.fn, BLOCK_ORDER);
+    give_back(rig, true, rig->nr_filled - 1, BLOCK_PAGES / 2);
+    rig->filled[rig->nr_filled - 1] = (struct run){last.fn + BLOCK_PAGES / 2 + 2, BLOCK_PAGES / 2 - 2};
+    pool_free_filled(&rig->pool, last.fn + BLOCK_PAGES / 2, 2);
+    check(rig);
+    ck_assert_uint_eq(pool_nr_free(&rig->pool), BLOCK_PAGES / 2 + 2);
+    return rig;
+}
+
+START_TEST(test_pool_page_that_cannot_be_moved_stays_out_of_zone_huge)
+{
+    struct rig *rig = rig_of_huge_pages();
+    ck_assert_int_eq(alloc_type(rig, 2, MIGRATE_RECLAIMABLE, true), 0);
+    ck_assert(!last_is_in_huge(rig));
+    ck_assert_int_eq(alloc_type(rig, 0, MIGRATE_UNMOVABLE, true), 0);
+    ck_assert(!last_is_in_huge(rig));
+    /* down to the last two, which are free in zone Huge as the others were */
+    while (pool_nr_free(&rig->pool) > 2) {
+        ck_assert_int_eq(alloc_type(rig, pool_nr_free(&rig->pool) > 5 ? 2 : 0, MIGRATE_RECLAIMABLE, true), 0);
+        ck_assert(!last_is_in_huge(rig));
+    }
+    ck_assert_int_eq(alloc_type(rig, 0, MIGRATE_MOVABLE, true), 0);
+    ck_assert(last_is_in_huge(rig));
+    ck_assert_int_eq(alloc_type(rig, 0, MIGRATE_RECLAIMABLE, true), 0);
+    ck_assert(!last_is_in_huge(rig));
+    ck_assert_int_eq(alloc_type(rig, 0, MIGRATE_RECLAIMABLE, true), -ENOMEM);
+    rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_pool_page_that_cannot_be_moved_is_in_zone_huge_rather_than_nowhere)
+{
+    struct rig *rig = rig_of_huge_pages();
+    ck_assert_int_eq(alloc_type(rig, 0, MIGRATE_RECLAIMABLE, false), 0);
+    ck_assert(last_is_in_huge(rig));
+    give_back(rig, true, rig->nr_filled - 1, 1);
+    fake_host_fail(rig->fh, &(struct fake_failure){.op = FAKE_POPULATE, .nth = 1, .err = ENOMEM});
+    ck_assert_int_eq(alloc_type(rig, 0, MIGRATE_RECLAIMABLE, true), 0);
+    ck_assert(last_is_in_huge(rig));
+    rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_pool_prefill_makes_pages_ready)
 {
     struct rig *rig = rig_create();
@@ -510,7 +571,7 @@ static void random_alloc(struct rig *rig, struct rng *rng)
     default: {
         /* small runs can always be had while so many pages are free in all */
         uint32_t free_pages = pool_nr_free(&rig->pool) - rig->pool.nr_stock * BLOCK_PAGES;
-        int err = alloc_filled(rig, order, true);
+        int err = alloc_type(rig, order, (enum migratetype)rng_below(rng, MIGRATE_PCPTYPES), true);
         ck_assert(!err || err == -ENOMEM);
         if (order <= 3 && free_pages >= 1u << order)
             ck_assert_msg(!err || fake_host_failed(rig->fh), "order %u, %u pages free", order, free_pages);
@@ -605,6 +666,8 @@ int main(void)
     tcase_add_test(cases, test_pool_run_in_fragments_costs_as_many_single_pages);
     tcase_add_test(cases, test_pool_run_never_from_a_huge_page);
     tcase_add_test(cases, test_pool_types_do_not_share_pageblocks);
+    tcase_add_test(cases, test_pool_page_that_cannot_be_moved_stays_out_of_zone_huge);
+    tcase_add_test(cases, test_pool_page_that_cannot_be_moved_is_in_zone_huge_rather_than_nowhere);
     tcase_add_test(cases, test_pool_prefill_makes_pages_ready);
     tcase_add_test(cases, test_pool_prefill_to_the_last_page_and_no_more);
     tcase_add_test(cases, test_pool_prefill_from_the_stock_when_nothing_else_is_free);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What becomes of the embedded guest's pages on /dev/kvm: of 2 MiB blocks half of which goes cold, and which are hot all
- * over again; of free memory in single pages between pages that stay.
+ * over again; of a full budget's, all of which reclaim broke; of free memory in single pages between pages that stay.
  */
 #include <check.h>
 #include <poll.h>
@@ -152,6 +152,19 @@ static uint64_t nr_faults(const struct guest *guest)
     return stat.nr_minor + stat.nr_major;
 }
 
+/* True: nothing is ever rebuilt here; it is said why, and @mh is gone. */
+static bool skip_without_collapse(struct memhost *mh)
+{
+    const char *why_not = collapse_why_not(memhost_mm(mh));
+
+    if (!why_not)
+        return false;
+    printf("SKIP: 2 MiB frames of a guest: %s\n", why_not);
+    fflush(stdout);
+    memhost_destroy(mh);
+    return true;
+}
+
 /* The hot halves, the other guest and both kernels take nearly as much: of the cold halves hardly anything fits. */
 #define HALVES_BUDGET (47 * MIB)
 /* Things settle within some hundred passes. The last step goes on until the machine is stopped. */
@@ -200,13 +213,8 @@ START_TEST(test_guest_pages_cold_halves_leave_and_hot_ones_stay_then_all_is_huge
     struct guest guest, other;
 
     ck_assert_msg(memhost_create(&config, &mh, &diag) == 0, "%s", diag.text);
-    const char *why_not = collapse_why_not(memhost_mm(mh));
-    if (why_not) {
-        printf("SKIP: 2 MiB frames of a guest: %s\n", why_not);
-        fflush(stdout);
-        memhost_destroy(mh);
+    if (skip_without_collapse(mh))
         return;
-    }
     access_configure(memhost_mm(mh), 0, NULL); /* it takes pages for a moment to see whether they are in use */
     guest_start(&guest, mh, 64 * MIB, HALVES_WORKLOAD);
     guest_wait(&guest, 1, 1);
@@ -215,6 +223,73 @@ START_TEST(test_guest_pages_cold_halves_leave_and_hot_ones_stay_then_all_is_huge
     check_halved(mh, &guest);
     machine_destroy(other.machine);
     check_whole(mh, &guest);
+    machine_stop(guest.machine);
+    guest_finish(&guest, MACHINE_STOPPED);
+    memhost_destroy(mh);
+}
+END_TEST
+
+/* --- frames that reclaim broke --------------------------------------------------------------------- */
+
+#define HOT_PAGES (60 * MIB_PAGES)
+#define HOT_BLOCKS (HOT_PAGES / BLOCK_PAGES)
+/* Passes after which it is not going to happen any more; it takes about a dozen. */
+#define MOST_PASSES 60u
+
+/* Blocks of the hot part that are in the guest as 2 MiB frames. */
+static unsigned count_hot_huge(const struct guest *guest)
+{
+    unsigned nr = 0;
+
+    for (uint32_t page = 0; page < HOT_PAGES; page += BLOCK_PAGES) {
+        bool huge, in = guest_state(guest, page, &huge) == S2_RESIDENT;
+        nr += in && huge;
+    }
+    return nr;
+}
+
+/* What is hot has been read through once. */
+static bool is_hot(struct guest *guest)
+{
+    unsigned step;
+    uint64_t now, total;
+
+    guest_wait(guest, 1, 0);
+    machine_progress(guest->machine, &step, &now, &total);
+    return now > HOT_PAGES;
+}
+
+/*
+ * A guest fills in 2 MiB frames much more than the budget has, and is hot in a part of it then. Of the broken frames the
+ * store refuses a quarter, which stays where it was and can be moved. The store's own pages must not stand beside it.
+ */
+START_TEST(test_guest_pages_hot_blocks_are_huge_again_after_reclaim_broke_all_frames)
+{
+    struct memhost_config config = {
+        .mm = {.budget_bytes = 128 * MIB, .zram = {.limit_bytes = 64 * MIB}, .thp = true, .collapse_pct = 100}};
+    struct diag diag = {0};
+    struct memhost *mh;
+    struct guest guest;
+
+    ck_assert_msg(memhost_create(&config, &mh, &diag) == 0, "%s", diag.text);
+    if (skip_without_collapse(mh))
+        return;
+    guest_start(&guest, mh, 256 * MIB, "fill:200M,pattern=mixed;stream:60M,passes=1000000");
+    while (!is_hot(&guest))
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    guest_read_gfns(&guest);
+    uint64_t until = event_of(mh, EV_khugepaged_full_scans) + MOST_PASSES, major = event_of(mh, EV_pgmajfault);
+    while (count_hot_huge(&guest) < HOT_BLOCKS && event_of(mh, EV_khugepaged_full_scans) < until)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    major = event_of(mh, EV_pgmajfault) - major;
+    unsigned nr = count_hot_huge(&guest);
+    printf("all frames broken: %u of %u hot blocks are 2 MiB frames again, %llu major faults meanwhile\n", nr,
+           HOT_BLOCKS, (unsigned long long)major);
+    fflush(stdout);
+    ck_assert_uint_ge(event_of(mh, EV_thp_split_page), HOT_BLOCKS);
+    ck_assert_uint_ge(nr * 10, HOT_BLOCKS * 9);
+    /* none, unless reclaim is still at it when this begins */
+    ck_assert_uint_le(major * 10, HOT_PAGES);
     machine_stop(guest.machine);
     guest_finish(&guest, MACHINE_STOPPED);
     memhost_destroy(mh);
@@ -290,6 +365,7 @@ int main(void)
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, test_guest_pages_checkerboard_is_compacted_to_the_theoretical_number_of_blocks);
     tcase_add_test(tests, test_guest_pages_cold_halves_leave_and_hot_ones_stay_then_all_is_huge_again);
+    tcase_add_test(tests, test_guest_pages_hot_blocks_are_huge_again_after_reclaim_broke_all_frames);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
