@@ -56,7 +56,8 @@ struct memhost_vm_config {
     const int *fault_cpus;     /* CPU for each fault thread, or NULL: not bound */
     /* Called once, from a fault thread, when a page cannot be had (err: -ENOMEM, -EIO, -EFAULT). The vCPU that needs
      * the page stays blocked until memhost_vm_release_waiters, which may be called from here; must not block.
-     * -ENOMEM with @gpa 0, from a fault thread of another VM: nothing is left for that one, and this one holds most.
+     * -ENOMEM with @gpa 0, from a fault thread of another VM: nothing is left for that one, and this one holds most of
+     * what it may use.
      * Other VMs wait for this one's memory: remove it soon. */
     void (*on_fatal)(void *ctx, int err, gpa_t gpa);
     void *ctx;
