@@ -220,16 +220,21 @@ void memhost_unlock_thread(struct memhost *mh)
 
 /* --- VMs --- */
 
+/* There is none for the page at @gpa. True: try again. */
+static bool wait_for_memory(struct memhost_vm *vm, gpa_t gpa, uint64_t *seen)
+{
+    uint8_t nodes = mm_vm_allowed_nodes(vm->mm, gpa);
+    return !atomic_load(&vm->loading) && oom_wait(&vm->mh->oom, &vm->oom, nodes, seen);
+}
+
 static int handle_fault(void *ctx, unsigned thread, gpa_t gpa, unsigned flags)
 {
     struct memhost_vm *vm = ctx;
-    uint64_t epoch;
+    uint64_t seen = 0;
     int err;
-    do {
-        epoch = oom_epoch(&vm->mh->oom);
+    do
         err = mm_fault(vm->threads[thread], vm->mm, gpa, flags);
-    } while (err == -ENOMEM && !atomic_load(&vm->loading) &&
-             oom_wait(&vm->mh->oom, &vm->oom, mm_vm_allowed_nodes(vm->mm, gpa), epoch));
+    while (err == -ENOMEM && wait_for_memory(vm, gpa, &seen));
     return err;
 }
 
@@ -242,6 +247,14 @@ static void report_fatal(void *ctx, int err, gpa_t gpa)
         mm_note_oom_kill(vm->mh->mm);
     if (vm->config.on_fatal)
         vm->config.on_fatal(vm->config.ctx, err, gpa);
+}
+
+bool memhost_vm_no_page(struct memhost_vm *vm, int err, gpa_t gpa, uint64_t *seen)
+{
+    if (err == -ENOMEM && wait_for_memory(vm, gpa, seen))
+        return true;
+    report_fatal(vm, err, gpa);
+    return false;
 }
 
 /* It holds most of what another VM may use, which finds no memory. */

@@ -45,13 +45,11 @@ bool oom_is_victim(struct oom *oom, const struct oom_vm *vm);
 void oom_leave(struct oom *oom, struct oom_vm *vm);
 void oom_freed(struct oom *oom, struct oom_vm *vm);
 
-/* To be asked before a thread looks for memory. */
-uint64_t oom_epoch(struct oom *oom);
 /*
- * oom_wait - a thread of @vm found no memory of @nodes since it asked for @epoch. Waits while another VM's memory is coming
- * free.
- * True: try again. False: @vm is the victim, or has ended.
+ * oom_wait - a thread of @vm found no memory of @nodes since *seen VMs' memory came free: 0 before its first try, written
+ * here for the next one. Waits while another VM's memory is coming free. True: try again. False: @vm is the victim, or has
+ * ended.
  */
-bool oom_wait(struct oom *oom, struct oom_vm *vm, uint8_t nodes, uint64_t epoch);
+bool oom_wait(struct oom *oom, struct oom_vm *vm, uint8_t nodes, uint64_t *seen);
 
 #endif

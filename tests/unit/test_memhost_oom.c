@@ -71,10 +71,10 @@ static void *touch_run(void *arg)
     return NULL;
 }
 
-static void start_touching(struct guest *guest, uint64_t bytes)
+static void start(struct guest *guest, void *(*run)(void *guest), uint64_t bytes)
 {
     guest->wants_bytes = bytes;
-    ck_assert_int_eq(pthread_create(&guest->thread, NULL, touch_run, guest), 0);
+    ck_assert_int_eq(pthread_create(&guest->thread, NULL, run, guest), 0);
 }
 
 /* Until one of them is stopped. */
@@ -95,7 +95,7 @@ START_TEST(test_memhost_oom_vm_on_a_node_with_room_is_not_stopped)
     add(away, 1, 24 * MIB);
     add(large, 0, 18 * MIB);
     add(asks, 0, 0);
-    start_touching(asks, 20 * MIB);
+    start(asks, touch_run, 20 * MIB);
     ck_assert_ptr_eq(wait_for_victim(), large);
     ck_assert_int_eq(large->err, -ENOMEM);
     memhost_vm_remove(large->mem);
@@ -108,11 +108,72 @@ START_TEST(test_memhost_oom_vm_on_a_node_with_room_is_not_stopped)
 }
 END_TEST
 
+/* As a disk does for each request. */
+static void *pin_run(void *arg)
+{
+    struct guest *guest = arg;
+    struct mm_thread *thread;
+    bool again = true;
+    ck_assert_int_eq(mm_thread_create(memhost_mm(host), &thread), 0);
+    for (uint64_t at = 0; at < guest->wants_bytes && again; at += PAGE_BYTES) {
+        struct mm_vm *vm = memhost_vm_mm(guest->mem);
+        uint64_t seen = 0;
+        int err;
+        do
+            err = mm_pin(thread, vm, (gpa_t){at}, PAGE_BYTES);
+        while (err && (again = memhost_vm_no_page(guest->mem, err, (gpa_t){at}, &seen)));
+        if (!err)
+            mm_unpin(vm, (gpa_t){at}, PAGE_BYTES);
+    }
+    mm_thread_destroy(thread);
+    return NULL;
+}
+
+START_TEST(test_memhost_oom_device_without_memory_stops_the_vm_that_holds_most)
+{
+    struct guest *large = &guests[0], *other = &guests[1], *asks = &guests[2];
+    setup();
+    add(large, 0, 18 * MIB);
+    add(other, 0, 0);
+    add(asks, 0, 0);
+    start(asks, pin_run, 20 * MIB);
+    ck_assert_ptr_eq(wait_for_victim(), large);
+    memhost_vm_remove(large->mem);
+    pthread_join(asks->thread, NULL);
+    ck_assert_int_eq(asks->err, 0);
+    ck_assert_int_eq(other->err, 0);
+    memhost_vm_remove(asks->mem);
+    memhost_vm_remove(other->mem);
+    memhost_destroy(host);
+}
+END_TEST
+
+/* Alone it is the one, and hears so once; another error is no matter of choice. */
+START_TEST(test_memhost_oom_device_of_the_vm_that_holds_most_stops_it)
+{
+    static const int errors[] = {-ENOMEM, -EIO};
+    struct guest *asks = &guests[0];
+    struct mm_host_stat stat;
+    uint64_t seen = 0;
+    setup();
+    add(asks, 0, 8 * MIB);
+    ck_assert(!memhost_vm_no_page(asks->mem, errors[_i], (gpa_t){0}, &seen));
+    ck_assert_int_eq(asks->err, errors[_i]);
+    ck_assert(!memhost_vm_no_page(asks->mem, errors[_i], (gpa_t){0}, &seen));
+    mm_host_stat(memhost_mm(host), &stat);
+    ck_assert_uint_eq(stat.event[EV_oom_kill], errors[_i] == -ENOMEM);
+    memhost_vm_remove(asks->mem);
+    memhost_destroy(host);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("memhost_oom");
     TCase *tcase = tcase_create("memhost_oom");
     tcase_add_test(tcase, test_memhost_oom_vm_on_a_node_with_room_is_not_stopped);
+    tcase_add_test(tcase, test_memhost_oom_device_without_memory_stops_the_vm_that_holds_most);
+    tcase_add_loop_test(tcase, test_memhost_oom_device_of_the_vm_that_holds_most_stops_it, 0, 2);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
