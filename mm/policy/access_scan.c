@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The scanner: looks at blocks in turn, arms what is in the guest, as far as the quota goes. */
 #include "mm/policy/access_note.h"
-#include "mm/reclaim/lru.h"
+#include "mm/reclaim/evict.h"
 
 #include <stdlib.h>
 
@@ -9,8 +9,6 @@
 #define ROUND_MS 100u
 #define PASS_NS UINT64_C(1000000000)
 #define LOOKS_PER_ROUND 4096u
-/* Of the pages in guests, what may come back in a second too soon after it was stored. Chosen, unmeasured. */
-#define CALM_SHARE 1024u
 /* The purse holds what comes in so much time. */
 #define PURSE_NS 200000000
 /* What sample_cpu_pct looks at: one to two of these. */
@@ -390,26 +388,6 @@ static void ask_source(struct scan *scan, const struct access_source *source)
 
 /* ---- a round ---- */
 
-/*
- * Epochs end when pages are stored. Where the last one was nothing but mistakes and nothing is stored any more, nobody
- * would ever say that it is over: so it is, after a second in which hardly a page came back.
- */
-static bool is_thrashing(const struct scan *scan)
-{
-    struct access *access = scan->access;
-    const struct mm_lru *lru = &scan->host->lru;
-    if (scan->begin_ns - access->calm_ns >= PASS_NS) {
-        uint32_t epoch = __atomic_load_n(&lru->epoch, __ATOMIC_RELAXED);
-        uint32_t mistakes = __atomic_load_n(&lru->mistakes, __ATOMIC_RELAXED);
-        access->calm = epoch == access->calm_epoch &&
-                       mistakes - access->calm_mistakes <= host_nr_resident(scan->host) / CALM_SHARE;
-        access->calm_ns = scan->begin_ns;
-        access->calm_epoch = epoch;
-        access->calm_mistakes = mistakes;
-    }
-    return __atomic_load_n(&lru->nr_thrashing, __ATOMIC_RELAXED) && !access->calm;
-}
-
 static void note_stretch(struct access *access, uint64_t now_ns)
 {
     if (now_ns - access->stretch.start_ns < STRETCH_NS)
@@ -435,7 +413,7 @@ unsigned access_scan(struct mm_thread *thread)
     const struct access_source *source = __atomic_load_n(&access->source, __ATOMIC_ACQUIRE);
     if (source)
         ask_source(&scan, source);
-    else if (!is_thrashing(&scan) && __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED))
+    else if (!evict_nr_thrashing(host) && __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED))
         scan_blocks(&scan);
     uint64_t end_ns = clock_ns(&scan), spent_ns = end_ns - scan.begin_ns;
     __atomic_sub_fetch(&access->purse_ns, (int64_t)spent_ns, __ATOMIC_RELAXED);
