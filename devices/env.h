@@ -17,8 +17,11 @@ struct device_env {
     struct mm_vm *vm; /* NULL: mm does not manage this memory (--backend kernel, tests): nothing to pin or drop */
     struct mm_thread *thread; /* the device thread's, for it alone; NULL with vm */
     struct loop *loop;
-    /* A page that a device needs cannot be had (err of mm_pin): stops the VM. Does not wait. */
-    void (*fatal)(void *ctx, int err, gpa_t gpa);
+    /*
+     * A page that a device needs cannot be had (@err of mm_pin). True: it may be there now, try again. False: the VM stops.
+     * Waits while memory of another VM is coming free. *seen: 0 before the first try, then for this function alone.
+     */
+    bool (*no_page)(void *ctx, int err, gpa_t gpa, uint64_t *seen);
     void *ctx;
 };
 

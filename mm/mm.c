@@ -5,6 +5,7 @@
 #include "mm/policy/access_note.h"
 #include "mm/policy/numa.h"
 #include "mm/reclaim/evict.h"
+#include "mm/reclaim/place.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -409,6 +410,11 @@ int mm_vm_place(struct mm_vm *vm, gpa_t gpa, uint64_t bytes, const struct mm_pol
     vm->places[vm->nr_places++] =
         (struct place){.start = start, .end = start + (gfn_t)(bytes >> PAGE_SHIFT), .policy = *policy};
     return 0;
+}
+
+uint8_t mm_vm_allowed_nodes(const struct mm_vm *vm, gpa_t gpa)
+{
+    return place_allowed(vm, gfn_of(gpa));
 }
 
 /*

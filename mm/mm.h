@@ -95,6 +95,8 @@ struct mm_policy {
 };
 #define MM_MAX_PLACES 16
 must_check int mm_vm_place(struct mm_vm *vm, gpa_t gpa, uint64_t bytes, const struct mm_policy *policy);
+/* The nodes that the page at @gpa may be on: bit i for node i of the configuration. */
+uint8_t mm_vm_allowed_nodes(const struct mm_vm *vm, gpa_t gpa);
 
 #define MM_FAULT_WRITE 1u
 #define MM_FAULT_WP 2u /* write-protect event of the copying transport */

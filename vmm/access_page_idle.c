@@ -5,7 +5,7 @@
  * last one set, and sets them again.
  *
  *   pagemap      8 bytes a page of this process: bit 63 present, bits 0-54 the frame
- *   kpageflags   8 bytes a frame: bit 22 is set in a huge page, of which the first frame alone has an idle bit
+ *   kpageflags   8 bytes a frame: which are in one folio, of which the first frame alone has an idle bit, for all of them
  */
 #include "vmm/access_source.h"
 
@@ -18,9 +18,12 @@
 
 #define PRESENT (UINT64_C(1) << 63)
 #define FRAME_MASK ((UINT64_C(1) << 55) - 1)
-#define KPF_THP (UINT64_C(1) << 22)
+#define NO_FRAME UINT64_MAX
+/* Linux include/uapi/linux/kernel-page-flags.h */
+#define KPF_COMPOUND_HEAD (UINT64_C(1) << 15)
+#define KPF_COMPOUND_TAIL (UINT64_C(1) << 16)
 
-/* A poll costs about two system calls a page: it is made so seldom that it takes at most a hundredth of a CPU. */
+/* A poll costs up to three system calls a page: it is made so seldom that it takes at most a hundredth of a CPU. */
 #define MIN_PERIOD_MS 1000u
 #define SHARE 100u
 
@@ -30,6 +33,19 @@ struct access_page_idle {
     unsigned nr;
     struct access_range *ranges;
     uint64_t *set; /* bit a page of all ranges, in their order: the last poll set its idle bit */
+};
+
+/* Where a poll is. */
+struct poll {
+    struct access_page_idle *idle;
+    access_report_fn *report;
+    void *report_ctx;
+    vmid_t vm;
+    gfn_t gfn;     /* of the block */
+    uint64_t page; /* the block's first one, for was_set */
+    /* of the folio that was looked at last */
+    uint64_t head;
+    bool is_idle;
 };
 
 static int read_words(int fd, uint64_t word, uint64_t *out, uint32_t nr)
@@ -66,44 +82,76 @@ static int look_at_frame(const struct access_page_idle *idle, uint64_t frame, bo
     return 0;
 }
 
-/* [first, first + nr) of a block, by its first frame; @page: its number for was_set. */
-static int look_at_run(struct access_page_idle *idle, const struct access_range *range, gfn_t gfn, uint64_t page,
-                       uint32_t nr, uint64_t frame, access_report_fn *report, void *report_ctx)
+/* A folio that was looked at a moment ago, for pages of it that do not stand beside the others, is not asked again. */
+static int look_at_folio(struct poll *poll, uint64_t head)
 {
-    bool known = was_set(idle, page), is_idle = false;
-    int err = look_at_frame(idle, frame, &is_idle);
-    if (err == -ENODATA || err == -ENXIO) {
-        note_set(idle, page, false); /* beyond the bitmap: no memory of the page allocator */
+    if (poll->head == head)
         return 0;
+    int err = look_at_frame(poll->idle, head, &poll->is_idle);
+    poll->head = err ? NO_FRAME : head;
+    return err;
+}
+
+/* @nr pages from number @page of the block on, of the folio that begins at frame @head. */
+static int look_at_pages(struct poll *poll, unsigned page, unsigned nr, uint64_t head)
+{
+    int err = look_at_folio(poll, head);
+    bool known = true, tracked = !err;
+    for (unsigned i = page; i < page + nr; i++) {
+        known = known && was_set(poll->idle, poll->page + i);
+        note_set(poll->idle, poll->page + i, tracked);
     }
-    if (err)
-        return err;
-    note_set(idle, page, true);
-    if (known)
-        report(report_ctx, range->vm, gfn, nr, !is_idle);
+    if (err == -ENODATA || err == -ENXIO)
+        return 0; /* beyond the bitmap: no memory of the page allocator */
+    if (!err && known)
+        poll->report(poll->report_ctx, poll->vm, poll->gfn + page, nr, !poll->is_idle);
+    return err;
+}
+
+/* Where the folio of the tail page @frame begins: folios are aligned to their size, and anonymous ones at most a block. */
+static int find_head(const struct access_page_idle *idle, uint64_t frame, uint64_t *out)
+{
+    uint64_t flags = 0;
+    for (unsigned order = 1; order <= BLOCK_ORDER && !(flags & KPF_COMPOUND_HEAD); order++) {
+        *out = frame >> order << order;
+        int err = read_words(idle->kpageflags, *out, &flags, 1);
+        if (err)
+            return err;
+    }
     return 0;
 }
 
-static int poll_block(struct access_page_idle *idle, const struct access_range *range, uint64_t offset, uint64_t page,
-                      access_report_fn *report, void *report_ctx)
+/* Pages whose frames are neighbours, the first of them @frame: folio by folio. */
+static int look_at_run(struct poll *poll, unsigned page, unsigned nr, uint64_t frame)
 {
-    uint64_t map[BLOCK_PAGES], flags = 0;
-    gfn_t gfn = gfn_of((gpa_t){range->gpa.v + offset});
-    int err = read_words(idle->pagemap, (range->start + offset) >> PAGE_SHIFT, map, BLOCK_PAGES);
-    if (err)
-        return err;
-    uint64_t first = map[0] & FRAME_MASK;
-    if (map[0] & PRESENT && first == 0)
-        return -EPERM;
-    if (map[0] & PRESENT && first % BLOCK_PAGES == 0)
-        err = read_words(idle->kpageflags, first, &flags, 1);
-    if (!err && flags & KPF_THP)
-        return look_at_run(idle, range, gfn, page, BLOCK_PAGES, first, report, report_ctx);
-    for (uint32_t i = 0; i < BLOCK_PAGES && !err; i++) {
-        if (map[i] & PRESENT)
-            err = look_at_run(idle, range, gfn + i, page + i, 1, map[i] & FRAME_MASK, report, report_ctx);
-        else
-            note_set(idle, page + i, false);
+    uint64_t flags[BLOCK_PAGES] = {0}, head = frame;
+    int err = frame ? read_words(poll->idle->kpageflags, frame, flags, nr) : -EPERM;
+    if (err == -ENODATA)
+        err = 0; /* the rest has no flags */
+    if (!err && flags[0] & KPF_COMPOUND_TAIL)
+        err = find_head(poll->idle, frame, &head);
+    for (unsigned i = 0, end; i < nr && !err; i = end, head = frame + i) {
+        for (end = i + 1; end < nr && flags[end] & KPF_COMPOUND_TAIL;)
+            end++;
+        err = look_at_pages(poll, page + i, end - i, head);
+    }
+    return err;
+}
+
+static int poll_block(struct poll *poll, uint64_t address)
+{
+    uint64_t map[BLOCK_PAGES];
+    int err = read_words(poll->idle->pagemap, address >> PAGE_SHIFT, map, BLOCK_PAGES);
+    for (unsigned i = 0, end; i < BLOCK_PAGES && !err; i = end) {
+        uint64_t first = map[i] & FRAME_MASK;
+        end = i + 1;
+        if (!(map[i] & PRESENT)) {
+            note_set(poll->idle, poll->page + i, false);
+            continue;
+        }
+        while (end < BLOCK_PAGES && map[end] & PRESENT && (map[end] & FRAME_MASK) == first + (end - i))
+            end++;
+        err = look_at_run(poll, i, end - i, first);
     }
     return err;
 }
@@ -118,13 +166,18 @@ static uint64_t cpu_ms(void)
 static int poll_pages(void *ctx, access_report_fn *report, void *report_ctx)
 {
     struct access_page_idle *idle = ctx;
-    uint64_t start_ms = cpu_ms(), page = 0;
-    for (unsigned i = 0; i < idle->nr; i++)
-        for (uint64_t at = 0; at < idle->ranges[i].bytes; at += BLOCK_BYTES, page += BLOCK_PAGES) {
-            int err = poll_block(idle, &idle->ranges[i], at, page, report, report_ctx);
+    struct poll poll = {.idle = idle, .report = report, .report_ctx = report_ctx, .head = NO_FRAME};
+    uint64_t start_ms = cpu_ms();
+    for (unsigned i = 0; i < idle->nr; i++) {
+        const struct access_range *range = &idle->ranges[i];
+        poll.vm = range->vm;
+        for (uint64_t at = 0; at < range->bytes; at += BLOCK_BYTES, poll.page += BLOCK_PAGES) {
+            poll.gfn = gfn_of((gpa_t){range->gpa.v + at});
+            int err = poll_block(&poll, range->start + at);
             if (err)
                 return err;
         }
+    }
     uint64_t period_ms = (cpu_ms() - start_ms) * SHARE;
     idle->source.period_ms = (unsigned)MIN_OF(MAX_OF(period_ms, (uint64_t)MIN_PERIOD_MS), UINT64_C(3600000));
     return 0;

@@ -94,7 +94,7 @@ static void on_vcpu_leave(void *ctx)
     leave(ctx, 1);
 }
 
-/* From a fault thread, or the device thread. */
+/* From a fault thread, or a device thread. */
 static void on_fatal_fault(void *ctx, int err, gpa_t gpa)
 {
     struct machine *m = ctx;
@@ -108,6 +108,14 @@ static void on_fatal_fault(void *ctx, int err, gpa_t gpa)
     snprintf(reason, sizeof(reason), "page gpa 0x%" PRIx64 ": %s", gpa.v & ~(PAGE_BYTES - 1), what);
     machine_end(m, MACHINE_FAILED, ENDING_NONE, err, reason);
     memhost_vm_release_waiters(m->memory);
+}
+
+/* From the device thread. */
+static bool on_no_page(void *ctx, int err, gpa_t gpa, uint64_t *seen)
+{
+    const struct machine *m = ctx;
+
+    return memhost_vm_no_page(m->memory, err, gpa, seen);
 }
 
 /* --- making ---------------------------------------------------------------------------------------- */
@@ -220,7 +228,7 @@ static int add_devices(struct machine *m, struct memhost *mh, const struct machi
         .vm = memhost_vm_mm(m->memory),
         .bus = &m->bus,
         .kvm = &m->kvm,
-        .fatal = on_fatal_fault,
+        .no_page = on_no_page,
         .ctx = m,
         .console_line = m->linux ? linux_console_line : NULL,
         .console_ctx = m,

@@ -84,7 +84,7 @@ static int create(struct machine_devices *devices, const struct machine_devices_
         .vm = config->vm,
         .thread = devices->mm_thread,
         .loop = devices->loop,
-        .fatal = config->fatal,
+        .no_page = config->no_page,
         .ctx = config->ctx,
     };
     for (size_t i = 0; i < machine_nr_kinds; i++)

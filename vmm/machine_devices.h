@@ -29,8 +29,8 @@ struct machine_devices_config {
     struct mm_host *mm;              /* NULL with vm: --backend kernel */
     struct mm_vm *vm;
     struct bus *bus;
-    const struct kvm *kvm; /* for doorbells and interrupts */
-    void (*fatal)(void *ctx, int err, gpa_t gpa);
+    const struct kvm *kvm;                                          /* for doorbells and interrupts */
+    bool (*no_page)(void *ctx, int err, gpa_t gpa, uint64_t *seen); /* as in devices/env.h */
     void *ctx;
     /* A line of the virtio console, under its lock; NULL: nobody listens. */
     void (*console_line)(void *console_ctx, const char *line);

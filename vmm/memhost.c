@@ -220,15 +220,21 @@ void memhost_unlock_thread(struct memhost *mh)
 
 /* --- VMs --- */
 
+/* There is none for the page at @gpa. True: try again. */
+static bool wait_for_memory(struct memhost_vm *vm, gpa_t gpa, uint64_t *seen)
+{
+    uint8_t nodes = mm_vm_allowed_nodes(vm->mm, gpa);
+    return !atomic_load(&vm->loading) && oom_wait(&vm->mh->oom, &vm->oom, nodes, seen);
+}
+
 static int handle_fault(void *ctx, unsigned thread, gpa_t gpa, unsigned flags)
 {
     struct memhost_vm *vm = ctx;
-    uint64_t epoch;
+    uint64_t seen = 0;
     int err;
-    do {
-        epoch = oom_epoch(&vm->mh->oom);
+    do
         err = mm_fault(vm->threads[thread], vm->mm, gpa, flags);
-    } while (err == -ENOMEM && !atomic_load(&vm->loading) && oom_wait(&vm->mh->oom, &vm->oom, epoch));
+    while (err == -ENOMEM && wait_for_memory(vm, gpa, &seen));
     return err;
 }
 
@@ -243,18 +249,33 @@ static void report_fatal(void *ctx, int err, gpa_t gpa)
         vm->config.on_fatal(vm->config.ctx, err, gpa);
 }
 
-/* It holds most when another VM finds no memory. */
+bool memhost_vm_no_page(struct memhost_vm *vm, int err, gpa_t gpa, uint64_t *seen)
+{
+    if (err == -ENOMEM && wait_for_memory(vm, gpa, seen))
+        return true;
+    report_fatal(vm, err, gpa);
+    return false;
+}
+
+/* It holds most of what another VM may use, which finds no memory. */
 static void stop_victim(void *ctx)
 {
     report_fatal(ctx, -ENOMEM, (gpa_t){0});
 }
 
-static uint64_t held_bytes(void *ctx)
+/* What is in zram and swap counts for every node: pages of any may go there instead. */
+static uint64_t held_bytes(void *ctx, uint8_t nodes)
 {
     const struct memhost_vm *vm = ctx;
+    uint64_t resident[MM_MAX_NODES], standby[MM_MAX_NODES], pages = 0;
     struct mm_vm_stat stat;
     mm_vm_stat(vm->mm, &stat);
-    return stat.resident_bytes + stat.standby_bytes + stat.zram_compressed_bytes + stat.swap_bytes;
+    mm_vm_nodes(vm->mm, resident);
+    mm_vm_standby_nodes(vm->mm, standby);
+    for (unsigned n = 0; n < MM_MAX_NODES; n++)
+        if (nodes >> n & 1)
+            pages += resident[n] + standby[n];
+    return pages * PAGE_BYTES + stat.zram_compressed_bytes + stat.swap_bytes;
 }
 
 static int create_vm_mm(struct memhost_vm *vm, struct diag *diag)

@@ -54,9 +54,10 @@ struct memhost_vm_config {
     unsigned nr_regions;
     unsigned nr_fault_threads; /* min(nr_vcpus, cpus of the host) */
     const int *fault_cpus;     /* CPU for each fault thread, or NULL: not bound */
-    /* Called once, from a fault thread, when a page cannot be had (err: -ENOMEM, -EIO, -EFAULT). The vCPU that needs
+    /* Called once, from a fault thread or memhost_vm_no_page, when a page cannot be had (err: -ENOMEM, -EIO, -EFAULT). The vCPU that needs
      * the page stays blocked until memhost_vm_release_waiters, which may be called from here; must not block.
-     * -ENOMEM with @gpa 0, from a fault thread of another VM: nothing is left for that one, and this one holds most.
+     * -ENOMEM with @gpa 0, from a thread of another VM: nothing is left for that one, and this one holds most of
+     * what it may use.
      * Other VMs wait for this one's memory: remove it soon. */
     void (*on_fatal)(void *ctx, int err, gpa_t gpa);
     void *ctx;
@@ -80,6 +81,12 @@ struct mm_vm *memhost_vm_mm(struct memhost_vm *vm);
 /* Bytes of guest memory that are resident as the kernel counts them (mincore / pagemap), for BACKEND_KERNEL's report.
  */
 uint64_t memhost_vm_resident_bytes(struct memhost_vm *vm);
+/*
+ * memhost_vm_no_page - a thread that is none of the VM's fault threads got @err for the page at @gpa from mm/. Where
+ * memory has run out it gets the choice that a fault gets: true when it is to try again, after a wait for another VM's
+ * memory. False: on_fatal was called. *seen: 0 before the first try, then for this function alone. BACKEND_EBB only.
+ */
+bool memhost_vm_no_page(struct memhost_vm *vm, int err, gpa_t gpa, uint64_t *seen);
 /*
  * memhost_vm_load - while @loading the caller touches the VM's pages itself, and is the one who would take other VMs down
  * for their memory: a page that cannot be had stops this VM (on_fatal), and waits for none of them.

@@ -68,21 +68,13 @@ void oom_freed(struct oom *oom, struct oom_vm *vm)
     pthread_mutex_unlock(&oom->lock);
 }
 
-uint64_t oom_epoch(struct oom *oom)
-{
-    pthread_mutex_lock(&oom->lock);
-    uint64_t epoch = oom->nr_freed;
-    pthread_mutex_unlock(&oom->lock);
-    return epoch;
-}
-
 /* One that has ended before one that runs, the larger before the smaller. @vm, which asks, where none is larger. */
-static struct oom_vm *choose_locked(const struct oom *oom, struct oom_vm *vm)
+static struct oom_vm *choose_locked(const struct oom *oom, struct oom_vm *vm, uint8_t nodes)
 {
     struct oom_vm *best = vm;
-    uint64_t best_bytes = vm->bytes(vm->ctx);
+    uint64_t best_bytes = vm->bytes(vm->ctx, nodes);
     for (struct oom_vm *other = oom->vms; other; other = other->next) {
-        uint64_t bytes = other->bytes(other->ctx);
+        uint64_t bytes = other->bytes(other->ctx, nodes);
         bool better = other->ended == best->ended ? bytes > best_bytes : other->ended && bytes > 0;
         if (better) {
             best = other;
@@ -92,16 +84,17 @@ static struct oom_vm *choose_locked(const struct oom *oom, struct oom_vm *vm)
     return best;
 }
 
-bool oom_wait(struct oom *oom, struct oom_vm *vm, uint64_t epoch)
+bool oom_wait(struct oom *oom, struct oom_vm *vm, uint8_t nodes, uint64_t *seen)
 {
     pthread_mutex_lock(&oom->lock);
-    if (!oom->victim && oom->nr_freed == epoch && !vm->ended) {
-        oom->victim = choose_locked(oom, vm);
+    if (!oom->victim && oom->nr_freed == *seen && !vm->ended) {
+        oom->victim = choose_locked(oom, vm, nodes);
         if (oom->victim != vm && !oom->victim->ended)
             oom->victim->stop(oom->victim->ctx);
     }
-    while (oom->victim && oom->victim != vm && oom->nr_freed == epoch && !vm->ended)
+    while (oom->victim && oom->victim != vm && oom->nr_freed == *seen && !vm->ended)
         pthread_cond_wait(&oom->change, &oom->lock);
+    *seen = oom->nr_freed;
     bool again = oom->victim != vm && !vm->ended;
     pthread_mutex_unlock(&oom->lock);
     return again;

@@ -4,7 +4,8 @@
  *
  * One at a time: the first thread that finds no memory names a victim, and every other one waits until the victim's
  * memory is free, then tries again. So one VM that wants too much costs one VM, not each that happened to fault then.
- * The victim is one that has ended and only keeps its memory for the closing table, else the one that holds most.
+ * The victim is one that has ended and only keeps its memory for the closing table, else the one that holds most: of what
+ * the thread that found nothing may use, for memory on another node would not help it.
  */
 #ifndef VMM_OOM_H
 #define VMM_OOM_H
@@ -15,8 +16,8 @@
 
 struct oom_vm {
     /* set by the owner before oom_add */
-    uint64_t (*bytes)(void *ctx); /* what it holds in memory, zram and swap */
-    void (*stop)(void *ctx);      /* it is the victim and runs: it has to end; must not block nor call oom */
+    uint64_t (*bytes)(void *ctx, uint8_t nodes); /* what it holds in memory of @nodes (bit i: node i), zram and swap */
+    void (*stop)(void *ctx); /* it is the victim and runs: it has to end; must not block nor call oom */
     void *ctx;
     /* guarded by oom.lock */
     struct oom_vm *next;
@@ -44,12 +45,11 @@ bool oom_is_victim(struct oom *oom, const struct oom_vm *vm);
 void oom_leave(struct oom *oom, struct oom_vm *vm);
 void oom_freed(struct oom *oom, struct oom_vm *vm);
 
-/* To be asked before a thread looks for memory. */
-uint64_t oom_epoch(struct oom *oom);
 /*
- * oom_wait - a thread of @vm found no memory since it asked for @epoch. Waits while another VM's memory is coming free.
- * True: try again. False: @vm is the victim, or has ended.
+ * oom_wait - a thread of @vm found no memory of @nodes since *seen VMs' memory came free: 0 before its first try, written
+ * here for the next one. Waits while another VM's memory is coming free. True: try again. False: @vm is the victim, or has
+ * ended.
  */
-bool oom_wait(struct oom *oom, struct oom_vm *vm, uint64_t epoch);
+bool oom_wait(struct oom *oom, struct oom_vm *vm, uint8_t nodes, uint64_t *seen);
 
 #endif

@@ -15,9 +15,10 @@
  * sent until it has ended, so the kernel never waits for a fault thread in the middle of an I/O. Two limits keep pins
  * from eating the budget: a window has at most 4 MiB, and all windows together hold at most pin_limit_bytes. When a page
  * cannot be had, the request waits until others have ended; alone, it goes on in ever smaller windows; and only when
- * one page is too much, env->fatal is called.
+ * one page is too much, env->no_page is asked.
  *
- * Nothing waits in a circle. The device thread waits for fault threads (mm_pin, the status byte, the rings); fault
+ * Nothing waits in a circle. The device thread waits for fault threads (mm_pin, the status byte, the rings), and in
+ * env->no_page, with nothing pinned for what it is to send, for the end of another VM; fault
  * threads, kswapd and swap I/O take no device lock, wait for no completion of a disk, and skip what is pinned. Whoever
  * resets the device waits for the kernel's I/O alone, which needs pinned memory only. The kernel hands completions to
  * the thread that sent them; where that sleeps meanwhile, for the lock or for guest memory, it is woken to take them.

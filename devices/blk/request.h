@@ -94,7 +94,7 @@ void blk_request_drop(struct blk *b, struct blk_request *r);
 /*
  * blk_window_make - the next window of @r's data: pinned, or in the bounce buffer, and its vector made. 0; -EBUSY: others
  * must end first, nothing is held; -EFAULT: the guest has unplugged the data's memory; else the error of mm_pin, and
- * env->fatal was called.
+ * env->no_page saw no way.
  */
 must_check int blk_window_make(struct blk *b, struct blk_request *r);
 /* It ended; @good: all of it was transferred. Unpins; data that was read leaves the buffer, which @r keeps. */

@@ -160,7 +160,7 @@ static int make_bounced(struct blk *b, struct blk_request *r)
 int blk_window_make(struct blk *b, struct blk_request *r)
 {
     struct blk_window *w = &r->window;
-    uint64_t max_bytes = BLK_WINDOW_BYTES;
+    uint64_t max_bytes = BLK_WINDOW_BYTES, seen = 0;
     w->pinned = false;
     for (;;) {
         gpa_t at = {0};
@@ -183,11 +183,13 @@ int blk_window_make(struct blk *b, struct blk_request *r)
         /* What others hold comes back when they end; alone, less may fit. */
         if (err == -ENOMEM && b->pinned_blocks > 0)
             return -EBUSY;
-        if (err != -ENOMEM || w->bytes <= MIN_WINDOW_BYTES) {
-            b->device.env->fatal(b->device.env->ctx, err, at);
-            return err;
+        if (err == -ENOMEM && w->bytes > MIN_WINDOW_BYTES) {
+            max_bytes = MAX_OF(w->bytes / 2 / MIN_WINDOW_BYTES * MIN_WINDOW_BYTES, MIN_WINDOW_BYTES);
+            continue;
         }
-        max_bytes = MAX_OF(w->bytes / 2 / MIN_WINDOW_BYTES * MIN_WINDOW_BYTES, MIN_WINDOW_BYTES);
+        if (!b->device.env->no_page(b->device.env->ctx, err, at, &seen))
+            return err;
+        max_bytes = BLK_WINDOW_BYTES;
     }
 }
 

@@ -19,6 +19,9 @@
  *
  *   time spent on samples <= quota * (time + 0.2 s) + the faults of memory that was idle and is not any more
  *
+ * What a round costs whatever it finds is no more than an eighth of the quota: where that is so small that a round each
+ * 0.1 s would cost more, rounds are rarer, up to a minute apart, and the purse holds what comes in between two.
+ *
  * A sampled page that comes back has the age that it had: it did not survive anything. One that is never touched again is
  * a standby page like others. Nothing is sampled while stored pages come back as soon as they are stored, nor where
  * what is taken could not be given back as it was; blocks with pins are passed over.

@@ -31,11 +31,9 @@ struct access {
     struct access_cost cost[ACCESS_NR_KINDS];
     struct access_stretch stretch, last_stretch; /* written by the scanner */
     /* scanner's own */
-    uint64_t start_ns, filled_ns, pass_ns;
+    uint64_t start_ns, pass_ns;
+    uint64_t filled_ns, wait_ns; /* when the last round was; how long it is to the next */
     uint64_t polled_ns;
-    uint64_t calm_ns; /* when the second began that is_thrashing looks at; what mm_lru said then */
-    uint32_t calm_epoch, calm_mistakes;
-    bool calm; /* hardly a page came back soon after it was stored, in the second before */
     vmid_t vm; /* where the pass is; 0: at its begin */
     uint64_t block;
     uint64_t random;

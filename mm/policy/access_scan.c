@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The scanner: looks at blocks in turn, arms what is in the guest, as far as the quota goes. */
 #include "mm/policy/access_note.h"
-#include "mm/reclaim/lru.h"
+#include "mm/reclaim/evict.h"
 
 #include <stdlib.h>
 
 /* Chosen, unmeasured: a round is short, and hot memory is looked at once a second. */
 #define ROUND_MS 100u
-#define PASS_NS UINT64_C(1000000000)
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S UINT64_C(1000000000)
+#define PASS_NS NS_PER_S
 #define LOOKS_PER_ROUND 4096u
-/* Of the pages in guests, what may come back in a second too soon after it was stored. Chosen, unmeasured. */
-#define CALM_SHARE 1024u
-/* The purse holds what comes in so much time. */
-#define PURSE_NS 200000000
+/* The purse holds what comes in so much time, and in that between two rounds. */
+#define PURSE_NS UINT64_C(200000000)
+/*
+ * What a round takes beside its samples is at most such a part of the quota: else the next one comes later. But not for
+ * ever, for one measurement may be bad.
+ */
+#define ROUND_SHARE 8u
+#define LONGEST_WAIT_NS (60 * NS_PER_S)
 /* What sample_cpu_pct looks at: one to two of these. */
 #define STRETCH_NS UINT64_C(5000000000)
 /* Looks after which one page of a panel gives way to another, so that the panel is a fair one in the long run. */
@@ -23,6 +29,7 @@ struct scan {
     struct mm_host *host;
     struct access *access;
     uint64_t begin_ns;
+    uint64_t arm_ns; /* for samples, in this round */
     unsigned nr_looks;
 };
 
@@ -43,15 +50,21 @@ static uint32_t random_below(struct access *access, uint32_t below)
 
 /* ---- the quota ---- */
 
+static uint64_t purse_time_ns(const struct access *access)
+{
+    return MAX_OF(PURSE_NS, access->wait_ns);
+}
+
 static int64_t purse_most(const struct access *access)
 {
-    return (int64_t)PURSE_NS * __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED) / ACCESS_QUOTA_MAX_MPCT;
+    uint32_t quota_mpct = __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED);
+    return (int64_t)(purse_time_ns(access) * quota_mpct / ACCESS_QUOTA_MAX_MPCT);
 }
 
 static void fill_purse(struct access *access, uint64_t now_ns)
 {
     uint32_t quota_mpct = __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED);
-    uint64_t passed_ns = MIN_OF(now_ns - access->filled_ns, (uint64_t)PURSE_NS);
+    uint64_t passed_ns = MIN_OF(now_ns - access->filled_ns, purse_time_ns(access));
     int64_t in = (int64_t)(passed_ns * quota_mpct / ACCESS_QUOTA_MAX_MPCT);
     int64_t most = purse_most(access);
     int64_t purse = __atomic_add_fetch(&access->purse_ns, in, __ATOMIC_RELAXED);
@@ -74,9 +87,10 @@ static bool can_pay(const struct scan *scan, enum access_kind kind, unsigned nr)
     return purse >= MIN_OF(one * (int64_t)nr, purse_most(scan->access) / 8 * 7);
 }
 
-static void note_arming(const struct scan *scan, enum access_kind kind, unsigned nr, uint64_t ns)
+static void note_arming(struct scan *scan, enum access_kind kind, unsigned nr, uint64_t ns)
 {
     uint32_t *mean_ns = &scan->access->cost[kind].arm_ns;
+    scan->arm_ns += ns;
     int64_t mean = *mean_ns, one = (int64_t)(ns / nr);
     __atomic_store_n(mean_ns, (uint32_t)(mean + (one - mean) / 8), __ATOMIC_RELAXED);
     counter_add(&scan->access->nr_samples, nr);
@@ -390,26 +404,6 @@ static void ask_source(struct scan *scan, const struct access_source *source)
 
 /* ---- a round ---- */
 
-/*
- * Epochs end when pages are stored. Where the last one was nothing but mistakes and nothing is stored any more, nobody
- * would ever say that it is over: so it is, after a second in which hardly a page came back.
- */
-static bool is_thrashing(const struct scan *scan)
-{
-    struct access *access = scan->access;
-    const struct mm_lru *lru = &scan->host->lru;
-    if (scan->begin_ns - access->calm_ns >= PASS_NS) {
-        uint32_t epoch = __atomic_load_n(&lru->epoch, __ATOMIC_RELAXED);
-        uint32_t mistakes = __atomic_load_n(&lru->mistakes, __ATOMIC_RELAXED);
-        access->calm = epoch == access->calm_epoch &&
-                       mistakes - access->calm_mistakes <= host_nr_resident(scan->host) / CALM_SHARE;
-        access->calm_ns = scan->begin_ns;
-        access->calm_epoch = epoch;
-        access->calm_mistakes = mistakes;
-    }
-    return __atomic_load_n(&lru->nr_thrashing, __ATOMIC_RELAXED) && !access->calm;
-}
-
 static void note_stretch(struct access *access, uint64_t now_ns)
 {
     if (now_ns - access->stretch.start_ns < STRETCH_NS)
@@ -418,6 +412,29 @@ static void note_stretch(struct access *access, uint64_t now_ns)
     __atomic_store_n(&access->last_stretch.sample_ns, access->stretch.sample_ns, __ATOMIC_RELAXED);
     __atomic_store_n(&access->last_stretch.start_ns, access->stretch.start_ns, __ATOMIC_RELAXED);
     access->stretch = (struct access_stretch){.start_ns = now_ns, .sample_ns = sample_ns};
+}
+
+/* From the begin of a round that took @ns beside its samples to the next one. */
+static uint64_t wait_ns(const struct access *access, uint64_t ns)
+{
+    uint32_t quota_mpct = __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED);
+    uint64_t paid_ns = quota_mpct ? ns * ROUND_SHARE * ACCESS_QUOTA_MAX_MPCT / quota_mpct : 0;
+    return MIN_OF(MAX_OF(paid_ns, ROUND_MS * NS_PER_MS), LONGEST_WAIT_NS);
+}
+
+static void do_round(struct scan *scan, const struct access_source *source)
+{
+    struct access *access = scan->access;
+    fill_purse(access, scan->begin_ns);
+    if (source)
+        ask_source(scan, source);
+    else if (!evict_nr_thrashing(scan->host) && __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED))
+        scan_blocks(scan);
+    uint64_t end_ns = clock_ns(scan), spent_ns = end_ns - scan->begin_ns;
+    __atomic_sub_fetch(&access->purse_ns, (int64_t)spent_ns, __ATOMIC_RELAXED);
+    counter_add(&access->sample_ns, (int64_t)spent_ns);
+    note_stretch(access, end_ns);
+    access->wait_ns = wait_ns(access, spent_ns - scan->arm_ns);
 }
 
 unsigned access_scan(struct mm_thread *thread)
@@ -431,16 +448,11 @@ unsigned access_scan(struct mm_thread *thread)
         access->stretch.start_ns = scan.begin_ns;
         __atomic_store_n(&access->last_stretch.start_ns, scan.begin_ns, __ATOMIC_RELAXED);
     }
-    fill_purse(access, scan.begin_ns);
     const struct access_source *source = __atomic_load_n(&access->source, __ATOMIC_ACQUIRE);
-    if (source)
-        ask_source(&scan, source);
-    else if (!is_thrashing(&scan) && __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED))
-        scan_blocks(&scan);
-    uint64_t end_ns = clock_ns(&scan), spent_ns = end_ns - scan.begin_ns;
-    __atomic_sub_fetch(&access->purse_ns, (int64_t)spent_ns, __ATOMIC_RELAXED);
-    counter_add(&access->sample_ns, (int64_t)spent_ns);
-    note_stretch(access, end_ns);
+    if (source || scan.begin_ns - access->filled_ns >= access->wait_ns)
+        do_round(&scan, source);
     note_histories(&scan);
-    return ROUND_MS;
+    uint64_t left_ns = access->filled_ns + access->wait_ns - scan.begin_ns;
+    /* not later: a column of a heat map may be due */
+    return (unsigned)MIN_OF(left_ns / NS_PER_MS + 1, (uint64_t)ROUND_MS);
 }

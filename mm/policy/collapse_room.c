@@ -23,6 +23,8 @@
 #define MADE_LEAST 64u
 /* So much more has to be cold than is missing, for a store grows by what goes there. Chosen, unmeasured. */
 #define STORE_SHARE 4u
+/* A look ends after so many blocks: some 2 us each where nothing is taken. */
+#define LOOK_MAX_BLOCKS UINT64_C(64)
 /* After the n-th failure in a row, or n ways round the node's memory that found too little, every 2^n-th pass looks or makes room. */
 #define MAX_BACKOFF 7u
 
@@ -72,29 +74,30 @@ static bool is_quiet(const struct mm_node *node)
 }
 
 /*
- * Of the node's pages, as many as the trials of this round pay for go home, block by block. False: there was no trial left.
- * When all of its memory has been passed, it is time to see what stays at home.
+ * Of the node's pages, as many as the trials of this round pay for go home, block by block. When all blocks have been
+ * passed, it is time to see what stays at home. False: the next look is to go on, because no trial was left, or there was
+ * little to take.
  */
 static bool look(struct mm_thread *thread, unsigned which)
 {
     struct mm_node *node = &thread->host->node[which];
     struct collapse_room *room = &node->room;
-    uint64_t scanned = 0, resident = counter_read(&node->nr_resident);
+    uint64_t all = counter_read(&thread->host->lru.nr_active), most = MIN_OF(all, LOOK_MAX_BLOCKS), left, scanned = 0;
     uint32_t taken = 0, paid = 0;
-    for (uint64_t left = counter_read(&thread->host->lru.nr_active); left > 0; left--) {
+    for (left = most; left > 0; left--) {
         if (taken >= paid && !collapse_take_trial(thread->host))
             break;
         paid = taken / BLOCK_PAGES * BLOCK_PAGES + BLOCK_PAGES;
         taken += lru_look_next(thread, which, &left, &scanned);
     }
     event_add(thread->host, EV_pgscan_khugepaged, scanned);
-    room->scanned += scanned;
-    if (room->scanned >= resident) {
-        room->scanned = 0;
+    room->passed += most - left;
+    if (room->passed >= all) {
+        room->passed = 0;
         room->nr_rounds = (uint8_t)MIN_OF(room->nr_rounds + 1u, MAX_BACKOFF);
         room->passes_to_look = (uint8_t)(NR_STANDBY_MARKS + (1u << room->nr_rounds));
     }
-    return paid > 0;
+    return paid > 0 && (left > 0 || room->passes_to_look);
 }
 
 /* Its pages came back when they were taken, on average, and one of them not long ago. */
@@ -153,7 +156,7 @@ bool collapse_make_room(struct mm_thread *thread, struct block *block, unsigned 
         room->dry = room->passes_to_look || !is_quiet(node) || look(thread, which); /* else in the next round */
         return false;
     }
-    room->scanned = room->nr_rounds = room->passes_to_look = 0;
+    room->passed = room->nr_rounds = room->passes_to_look = 0;
     if (!is_proved_hot(thread, block))
         return false;
     while ((need = shortfall(node)) > 0 && known_cold(host, which, need) >= need) {

@@ -9,6 +9,9 @@
 #define EVICT_BATCH 32u
 /* An epoch is thrashing when all but an eighth of what was stored was wanted again soon. Chosen, unmeasured. */
 #define THRASHING_SHARE 8u
+/* It is over when mistakes are rarer by this, over the time of an epoch or so many ns. Chosen, unmeasured. */
+#define CALM_SHARE 8u
+#define CALM_NS UINT64_C(1000000000)
 /* Standby as a share of resident pages. docs/decisions/002. */
 #define STANDBY_PCT_DEFAULT 5u
 /* Filled pages that a store may need for one batch: 32 incompressible-but-stored pages and one zspage. */
@@ -115,21 +118,24 @@ static uint32_t store_swap(struct mm_thread *thread, fn_t fn[], uint8_t flags[],
 }
 
 /*
- * Epochs end when pages are stored: when nothing is stored any more, nobody says that the last one is over. So one that
- * lasts longer than the fifteen before it together is taken to be calm.
+ * Epochs end when pages are stored: when nothing is stored any more, nobody says that the last one is over. So this one is
+ * calm when mistakes are far rarer in it than they were in the last one, which was nothing else.
  */
-static bool is_calm(const struct mm_lru *lru, uint64_t now_ns)
+static bool is_calm(const struct mm_host *host)
 {
+    const struct mm_lru *lru = &host->lru;
     uint32_t epoch = __atomic_load_n(&lru->epoch, __ATOMIC_RELAXED);
     uint64_t began_ns = counter_read(&lru->epoch_ns[epoch & S2_STAMP_MAX]);
-    uint64_t first_ns = counter_read(&lru->epoch_ns[(epoch + 1) & S2_STAMP_MAX]);
-    return now_ns > began_ns && began_ns >= first_ns && now_ns - began_ns > began_ns - first_ns;
+    uint64_t last_ns = began_ns - counter_read(&lru->epoch_ns[(epoch - 1) & S2_STAMP_MAX]);
+    uint64_t now_ns = host->ops->clock_ns(host->ops_ctx), passed_ns = now_ns - MIN_OF(now_ns, began_ns);
+    double mistakes = __atomic_load_n(&lru->mistakes, __ATOMIC_RELAXED), last = (double)(host_nr_resident(host) / 2);
+    return passed_ns > MIN_OF(last_ns, CALM_NS) && mistakes * CALM_SHARE * (double)last_ns <= last * (double)passed_ns;
 }
 
 uint32_t evict_nr_thrashing(const struct mm_host *host)
 {
     uint32_t nr = __atomic_load_n(&host->lru.nr_thrashing, __ATOMIC_RELAXED);
-    return nr && is_calm(&host->lru, host->ops->clock_ns(host->ops_ctx)) ? 0 : nr;
+    return nr && is_calm(host) ? 0 : nr;
 }
 
 static void advance_epoch(struct mm_host *host, uint32_t stored)

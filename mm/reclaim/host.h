@@ -145,7 +145,7 @@ struct collapse_room {
     uint32_t spent;            /* pages evicted in this pass */
     uint32_t made;             /* the same, lately: of an older pass an eighth less */
     bool dry;                  /* too little is known to be cold, in this pass */
-    uint64_t scanned;          /* pages that looks have passed on this way round the node's memory */
+    uint64_t passed;           /* blocks that looks have passed on this way round the active ring */
     uint8_t nr_rounds;         /* ways round that did not find enough, in a row */
     uint8_t nr_failures;       /* evictions that were wrong, in a row */
     uint8_t passes_to_wait;    /* before room is made again */

@@ -91,13 +91,15 @@ static char *guarded(uint64_t bytes)
     return base + PAGE_BYTES;
 }
 
-static void count_fatal(void *ctx, int err, gpa_t gpa)
+static bool count_fatal(void *ctx, int err, gpa_t gpa, uint64_t *seen)
 {
     struct fuzz_rig *rig = ctx;
 
     (void)err;
     (void)gpa;
+    (void)seen;
     rig->nr_fatal++;
+    return false;
 }
 
 void fuzz_prepare(struct fuzz_rig *rig)
@@ -110,7 +112,7 @@ void fuzz_prepare(struct fuzz_rig *rig)
         };
         if (loop_create(&rig->loop) != 0)
             fuzz_fail("no loop");
-        rig->env = (struct device_env){.mem = &rig->mem, .loop = rig->loop, .fatal = count_fatal, .ctx = rig};
+        rig->env = (struct device_env){.mem = &rig->mem, .loop = rig->loop, .no_page = count_fatal, .ctx = rig};
     }
     for (unsigned i = 0; i < rig->mem.nr; i++)
         memset(rig->mem.region[i].hva, 0, rig->mem.region[i].bytes);

@@ -47,7 +47,7 @@ uint64_t fuzz_gpa(struct fuzz_input *in);
 struct fuzz_rig {
     struct guest_mem mem;
     struct loop *loop;
-    struct device_env env; /* the target may set more; fatal counts nr_fatal */
+    struct device_env env; /* the target may set more; no_page counts nr_fatal */
     struct virtio_mmio mmio;
     uint64_t nr_fatal;
     /* The ring positions of the well-formed part. */

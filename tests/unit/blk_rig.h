@@ -42,14 +42,20 @@ struct blk_rig {
     unsigned nr_told, nr_fatal;
     int fatal_err;
     gpa_t fatal_gpa;
+    void (*make_room)(void); /* when a page cannot be had for the first time; NULL: that is fatal */
 };
 
-static inline void rig_fatal(void *ctx, int err, gpa_t gpa)
+static inline bool rig_no_page(void *ctx, int err, gpa_t gpa, uint64_t *seen)
 {
     struct blk_rig *rig = ctx;
+    if (rig->make_room && (*seen)++ == 0) {
+        rig->make_room();
+        return true;
+    }
     rig->nr_fatal++;
     rig->fatal_err = err;
     rig->fatal_gpa = gpa;
+    return false;
 }
 
 static inline void rig_tell(void *ctx, const char *line)
@@ -86,7 +92,7 @@ static inline void blk_rig_init(struct blk_rig *rig, const char *parent, uint64_
     if (memory_bytes)
         fake_memory_init(&rig->memory, 0x100000, memory_bytes);
     ck_assert_int_eq(loop_create(&rig->loop), 0);
-    rig->env = (struct device_env){.mem = &rig->memory.mem, .loop = rig->loop, .fatal = rig_fatal, .ctx = rig};
+    rig->env = (struct device_env){.mem = &rig->memory.mem, .loop = rig->loop, .no_page = rig_no_page, .ctx = rig};
     rig->config = (struct blk_config){
         .path = rig->path, .id = "serial", .nr_queues = 1, .tell = rig_tell, .tell_ctx = rig, .name = "disk0"};
 }

@@ -168,4 +168,15 @@ static inline uint32_t mm_rig_free_pages(struct mm_rig *rig)
     return (uint32_t)host_nr_free(rig->host);
 }
 
+/* As after @nr epochs in a row of nothing but mistakes, the last of which took @last_ns and ended now. */
+static inline void mm_rig_has_thrashed(struct mm_rig *rig, uint32_t nr, uint64_t last_ns)
+{
+    struct mm_lru *lru = &rig->host->lru;
+    uint64_t now_ns = rig->host->ops->clock_ns(rig->fh);
+    lru->epoch_ns[lru->epoch & S2_STAMP_MAX] = now_ns - last_ns;
+    lru->epoch_ns[++lru->epoch & S2_STAMP_MAX] = now_ns;
+    lru->epoch_pages = lru->mistakes = 0;
+    lru->nr_thrashing = nr;
+}
+
 #endif

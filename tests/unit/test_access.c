@@ -192,7 +192,7 @@ START_TEST(test_access_nothing_is_sampled_while_the_host_thrashes)
 {
     struct access_rig *a = access_rig_create(&huge, 16 * MIB);
     mm_rig_fill(a->rig, 0, 2 * BLOCK_PAGES, TEXT);
-    a->rig->host->lru.nr_thrashing = 1;
+    mm_rig_has_thrashed(a->rig, 1, SECOND);
     for (unsigned i = 0; i < 3; i++) {
         a->rig->host->lru.mistakes += 100;
         pass_seconds(a, 1);
@@ -210,7 +210,7 @@ START_TEST(test_access_sampling_goes_on_when_thrashing_is_over_though_no_epoch_e
 {
     struct access_rig *a = access_rig_create(&huge, 16 * MIB);
     mm_rig_fill(a->rig, 0, 2 * BLOCK_PAGES, TEXT);
-    a->rig->host->lru.nr_thrashing = 1;
+    mm_rig_has_thrashed(a->rig, 1, SECOND);
     a->rig->host->lru.mistakes = 100;
     pass_seconds(a, 4);
     ck_assert_uint_eq(stat_of(a).nr_samples, 2);

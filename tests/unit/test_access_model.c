@@ -247,6 +247,38 @@ START_TEST(test_access_samples_stay_within_their_quota)
 }
 END_TEST
 
+static uint64_t slow_clock(void *ctx)
+{
+    fake_host_advance_ns(ctx, 700);
+    return real.clock_ns(ctx);
+}
+
+/* A round takes some us: of a CPU at 1% nothing, of the quota all. */
+START_TEST(test_access_quota_of_a_few_us_a_second_is_not_used_up_by_rounds_without_samples)
+{
+    static const uint32_t quotas_mpct[] = {1, 4};
+    struct access_rig *a = access_rig_create(_i & 1 ? &huge : &small, 16 * MIB);
+    const double share = quotas_mpct[_i / 2] / 100000.0;
+    struct access_stat stat;
+    a->unchecked = true;
+    access_touch_pages(a, 0, a->rig->nr_pages);
+    make_slow(a, 2000, 8000);
+    fake_host_ops(a->rig->fh)->clock_ns = slow_clock;
+    access_configure(a->rig->host, quotas_mpct[_i / 2], NULL);
+    uint64_t start_ns = access_now(a);
+    for (unsigned t = 0; t < 10000; t++) {
+        access_pass(a, 100 * MS);
+        if (t % 10 == 9)
+            access_touch_pages(a, 0, 2 * BLOCK_PAGES);
+    }
+    access_stat(a->rig->host, &stat);
+    double most_ns = share * (double)(access_now(a) - start_ns);
+    ck_assert_double_le((double)stat.sample_ns, most_ns * 1.02 + 400000);
+    ck_assert_double_ge((double)(stat.nr_samples * (take_ns + place_ns)), most_ns * 0.3);
+    access_rig_destroy(a);
+}
+END_TEST
+
 /* All of it was idle and is touched at once: more than the quota, which is paid back afterwards. */
 START_TEST(test_access_samples_pay_back_what_waking_memory_cost)
 {
@@ -343,6 +375,7 @@ int main(void)
     tcase_add_test(tc, test_access_working_set_under_reclaim_stays_below_what_is_resident);
     tcase_add_loop_test(tc, test_access_samples_stay_within_their_quota, 0, (int)ARRAY_LEN(costs));
     tcase_add_test(tc, test_access_samples_pay_back_what_waking_memory_cost);
+    tcase_add_loop_test(tc, test_access_quota_of_a_few_us_a_second_is_not_used_up_by_rounds_without_samples, 0, 4);
     tcase_add_test(tc, test_access_quota_of_nothing_takes_nothing);
     tcase_add_loop_test(tc, test_access_memory_that_was_never_looked_at_is_not_called_idle, 0, 2);
     tcase_add_loop_test(tc, test_access_memory_is_looked_at_within_a_pass, 0, 2);

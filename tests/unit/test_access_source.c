@@ -314,7 +314,8 @@ END_TEST
 /* ---- page_idle ---- */
 
 #define PRESENT (UINT64_C(1) << 63)
-#define THP (UINT64_C(1) << 22)
+#define COMPOUND_HEAD (UINT64_C(1) << 15)
+#define COMPOUND_TAIL (UINT64_C(1) << 16)
 
 static struct access_paths paths;
 static char path_text[3][100];
@@ -348,6 +349,14 @@ static uint64_t frame_of(unsigned i)
     return 2048 + (i * 7) % 512;
 }
 
+/* @nr neighbouring frames are one folio. */
+static void put_folio(uint64_t *flags, unsigned frame, unsigned nr)
+{
+    flags[frame] = COMPOUND_HEAD;
+    for (unsigned i = 1; i < nr; i++)
+        flags[frame + i] = COMPOUND_TAIL;
+}
+
 static void put_page_idle(void)
 {
     uint64_t map[1024], zeros[64] = {0}, flags[3072] = {0};
@@ -355,7 +364,7 @@ static void put_page_idle(void)
         map[i] = PRESENT | (1024 + i);
         map[512 + i] = i % 3 ? PRESENT | frame_of(i) : 0;
     }
-    flags[1024] = THP;
+    put_folio(flags, 1024, 512);
     put_words("pagemap", 1024, map, 1024);
     put_words("kpageflags", 0, flags, 3072);
     put_words("bitmap", 0, zeros, 64);
@@ -419,6 +428,51 @@ START_TEST(test_access_page_idle_page_that_is_new_is_left_out)
     for (unsigned i = 0; i < heard.nr; i++)
         ck_assert(heard.row[i].gfn != 1024 + 3 && heard.row[i].gfn != 1024 + 4);
     check_row(&heard, 3, 1024 + 5, 1, heard.row[2].touched);
+    access_page_idle_close(idle);
+}
+END_TEST
+
+/* The second block in frames [2048, 2560), folios of 64: a word of the bitmap each, of which one bit is tracked. */
+static void put_small_folios(void)
+{
+    uint64_t map[512], flags[512] = {0};
+    put_page_idle();
+    for (unsigned i = 0; i < 512; i++)
+        map[i] = i < 80 || i >= 85 ? PRESENT | (2048 + i) : 0; /* of folio 1 some pages are missing */
+    map[128] = PRESENT | 3000;                                 /* of folio 2 the first one is */
+    for (unsigned i = 0; i < 512; i += 64)
+        put_folio(flags, i, 64);
+    put_words("pagemap", 1024 + 512, map, 512);
+    put_words("kpageflags", 2048, flags, 512);
+}
+
+START_TEST(test_access_page_idle_pages_of_small_folios_are_as_idle_as_their_head)
+{
+    struct diag diag = {0};
+    struct access_page_idle *idle;
+    static struct heard heard;
+    uint64_t touched = 0, here = PRESENT | (2048 + 80);
+    put_small_folios();
+    ck_assert_int_eq(access_page_idle_open(&paths, &small_range, 1, &idle, &diag), 0);
+    const struct access_source *source = access_page_idle_source(idle);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    ck_assert_uint_eq(heard.nr, 0);
+    for (unsigned word = 2048 / 64; word < 2560 / 64; word++)
+        ck_assert_uint_eq(get_word("bitmap", word), 1);
+    put_words("bitmap", 2048 / 64 + 1, &touched, 1);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    check_row(&heard, 3, 1024, 64, false);
+    check_row(&heard, 3, 1024 + 64, 16, true);
+    check_row(&heard, 3, 1024 + 85, 43, true);
+    check_row(&heard, 3, 1024 + 128, 1, false);
+    check_row(&heard, 3, 1024 + 129, 63, false);
+    ck_assert_uint_eq(heard.nr, 1 + 10);
+    /* what is new in a folio was not watched so far */
+    put_words("pagemap", 1024 + 512 + 80, &here, 1);
+    heard.nr = 0;
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    check_row(&heard, 3, 1024 + 85, 43, false);
+    ck_assert_uint_eq(heard.nr, 1 + 9);
     access_page_idle_close(idle);
 }
 END_TEST
@@ -617,6 +671,7 @@ int main(void)
     tcase_add_loop_test(tc, test_access_damon_half_set_up_is_taken_down, 0, 4);
     tcase_add_test(tc, test_access_page_idle_tells_touched_from_idle_pages);
     tcase_add_test(tc, test_access_page_idle_page_that_is_new_is_left_out);
+    tcase_add_test(tc, test_access_page_idle_pages_of_small_folios_are_as_idle_as_their_head);
     tcase_add_test(tc, test_access_page_idle_without_frame_numbers_is_an_error);
     tcase_add_loop_test(tc, test_access_page_idle_missing_is_said, 0, 3);
     tcase_add_test(tc, test_access_auto_takes_the_first_that_there_is);

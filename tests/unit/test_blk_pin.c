@@ -378,6 +378,27 @@ START_TEST(test_blk_pin_without_memory_is_fatal)
 }
 END_TEST
 
+static void give_up_the_rest(void)
+{
+    uint64_t dropped;
+    ck_assert_int_eq(mm_drop(mm->thread[0], mm->vm, gpa_of(0), VM_PAGES / 2 * PAGE_BYTES, MM_DROP_FREE, 0, &dropped),
+                     0);
+}
+
+/* Another VM was stopped for it: the request goes on, in windows as large as ever. */
+START_TEST(test_blk_pin_without_memory_goes_on_when_other_memory_came_free)
+{
+    struct fake_buffer data = pages(VM_PAGES - 64, 64);
+    start(&without_store);
+    rig.make_room = give_up_the_rest;
+    for (gfn_t gfn = 0; !mm_rig_write(mm, 0, gfn, RANDOM); gfn++)
+        ck_assert_uint_lt(gfn, VM_PAGES / 2);
+    ck_assert_uint_eq(blk_rig_request(&rig, VIRTIO_BLK_T_IN, 0, &data, 1), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(rig.nr_fatal, 0);
+    ck_assert_uint_eq(blk_rig_stat(&rig).nr_windows, 1);
+}
+END_TEST
+
 /* Two segments, the second of which is memory no more; the first is not left pinned. */
 START_TEST(test_blk_pin_unplugged_memory_is_fatal)
 {
@@ -451,6 +472,7 @@ int main(void)
     tcase_add_loop_test(tcase, test_blk_pin_scattered_io_over_four_times_the_budget, 0, 3);
     tcase_add_test(tcase, test_blk_pin_request_larger_than_the_budget);
     tcase_add_test(tcase, test_blk_pin_without_memory_is_fatal);
+    tcase_add_test(tcase, test_blk_pin_without_memory_goes_on_when_other_memory_came_free);
     tcase_add_test(tcase, test_blk_pin_unplugged_memory_is_fatal);
     tcase_add_test(tcase, test_blk_pin_memory_unplugged_while_a_request_waits_is_an_io_error);
     tcase_add_test(tcase, test_blk_pin_reset_gives_pins_back);

@@ -91,6 +91,20 @@ START_TEST(test_mm_nodes_bind_reclaims_from_itself_and_never_spills)
 END_TEST
 
 /* Of an idle guest all may be standby, which is on its node as before. */
+/* A preference is not a limit. */
+START_TEST(test_mm_nodes_allowed_are_those_that_the_last_policy_binds_to)
+{
+    const struct mm_config config = line_config(4, false);
+    struct mm_rig *rig = rig_with(&config, MM_POLICY_PREFERRED, 1u << 1);
+    const struct mm_policy bind = {.mode = MM_POLICY_BIND, .nodes = 0x6};
+    ck_assert_uint_eq(mm_vm_allowed_nodes(rig->vm, (gpa_t){0}), 0xf);
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){BLOCK_BYTES}, BLOCK_BYTES, &bind), 0);
+    ck_assert_uint_eq(mm_vm_allowed_nodes(rig->vm, (gpa_t){BLOCK_BYTES}), 0x6);
+    ck_assert_uint_eq(mm_vm_allowed_nodes(rig->vm, (gpa_t){2 * BLOCK_BYTES}), 0xf);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_nodes_standby_pages_of_a_vm_are_counted_where_they_are)
 {
     const struct mm_config config = line_config(4, _i);
@@ -489,6 +503,7 @@ int main(void)
     TCase *cases = tcase_create("placement");
     tcase_add_loop_test(cases, test_mm_nodes_bind_puts_all_pages_on_its_nodes, 0, 2);
     tcase_add_loop_test(cases, test_mm_nodes_bind_reclaims_from_itself_and_never_spills, 0, 2);
+    tcase_add_test(cases, test_mm_nodes_allowed_are_those_that_the_last_policy_binds_to);
     tcase_add_loop_test(cases, test_mm_nodes_standby_pages_of_a_vm_are_counted_where_they_are, 0, 2);
     tcase_add_test(cases, test_mm_nodes_bind_without_a_store_is_out_of_memory_while_others_are_free);
     tcase_add_test(cases, test_mm_nodes_preferred_goes_on_at_the_nearest);

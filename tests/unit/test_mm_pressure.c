@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The edges of memory: what goes on, and for how long, when little or nothing is free. */
+#include "mm/reclaim/evict.h"
 #include "tests/unit/mm_rig.h"
 #include "tests/unit/model_rng.h"
 
@@ -263,7 +264,8 @@ START_TEST(test_mm_swapoff_leaves_the_reserve)
 }
 END_TEST
 
-#define HOUR_NS (3600 * UINT64_C(1000000000))
+#define SECOND_NS UINT64_C(1000000000)
+#define HOUR_NS (3600 * SECOND_NS)
 #define NR_REFUSED 1500u
 #define NR_WRITTEN 4300u
 
@@ -277,7 +279,8 @@ static struct mm_rig *rig_after_thrashing(void)
     mm_rig_fill(rig, 0, NR_REFUSED, RANDOM);
     mm_reclaim(rig->thread[0], rig->vm, NR_REFUSED, true);
     mm_rig_fill(rig, NR_REFUSED, NR_WRITTEN, TEXT);
-    rig->host->lru.nr_thrashing = 1000;
+    fake_host_advance_ns(rig->fh, HOUR_NS);
+    mm_rig_has_thrashed(rig, 1000, SECOND_NS);
     return rig;
 }
 
@@ -316,6 +319,38 @@ START_TEST(test_mm_thrashing_after_an_hour_of_calm_is_counted_anew)
 }
 END_TEST
 
+/* Epochs that took an hour each: it is not for the scanner, nor for reclaim, to wait for fifteen hours. */
+START_TEST(test_mm_thrashing_in_long_epochs_is_over_when_mistakes_end)
+{
+    struct mm_rig *rig = rig_after_thrashing();
+    for (unsigned i = 0; i < 16; i++) {
+        fake_host_advance_ns(rig->fh, HOUR_NS);
+        mm_rig_has_thrashed(rig, 1000, HOUR_NS);
+    }
+    ck_assert_uint_eq(evict_nr_thrashing(rig->host), 1000);
+    fake_host_advance_ns(rig->fh, 2 * SECOND_NS);
+    ck_assert_uint_eq(evict_nr_thrashing(rig->host), 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* It goes on at a quarter of the speed, and then hardly at all. */
+START_TEST(test_mm_thrashing_that_slows_down_goes_on)
+{
+    struct mm_rig *rig = rig_after_thrashing();
+    uint32_t pages = (uint32_t)host_nr_resident(rig->host) / 2;
+    mm_rig_has_thrashed(rig, 1000, 60 * SECOND_NS);
+    for (unsigned i = 1; i <= 4; i++) {
+        fake_host_advance_ns(rig->fh, 60 * SECOND_NS);
+        rig->host->lru.mistakes = pages / 4 * i;
+        ck_assert_uint_eq(evict_nr_thrashing(rig->host), 1000);
+    }
+    fake_host_advance_ns(rig->fh, 240 * SECOND_NS);
+    ck_assert_uint_eq(evict_nr_thrashing(rig->host), 0);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("mm_pressure");
@@ -335,6 +370,8 @@ int main(void)
     tcase_add_test(cases, test_mm_many_threads_hide_no_memory);
     tcase_add_test(cases, test_mm_store_larger_than_the_budget_ends_in_refusal);
     tcase_add_test(cases, test_mm_swapoff_leaves_the_reserve);
+    tcase_add_test(cases, test_mm_thrashing_in_long_epochs_is_over_when_mistakes_end);
+    tcase_add_test(cases, test_mm_thrashing_that_slows_down_goes_on);
     tcase_add_test(cases, test_mm_thrashing_of_long_ago_stops_no_vm);
     tcase_add_test(cases, test_mm_thrashing_until_now_stops_a_vm);
     tcase_add_test(cases, test_mm_thrashing_after_an_hour_of_calm_is_counted_anew);

@@ -340,6 +340,40 @@ START_TEST(test_collapse_looking_for_cold_pages_is_paid_for)
 }
 END_TEST
 
+/* A device has a page of each block, and one block would like to be a frame. */
+START_TEST(test_collapse_looking_at_what_cannot_be_taken_ends_soon)
+{
+    const unsigned pinned = 80, at_once = 64;
+    const struct mm_config config = {.budget_bytes = (pinned + 12) * BLOCK_BYTES, .thp = true, .collapse_pct = 1};
+    struct mm_rig *rig = mm_rig_create(&config, (pinned + 1) * BLOCK_BYTES, 1);
+    struct pool *pool = &rig->host->node[0].pool;
+    uint64_t looks = 0, longest = 0;
+    unsigned idle = 0;
+    for (unsigned block = 1; block <= pinned; block++)
+        ck_assert(!mm_pin(rig->thread[0], rig->vm, gpa_of(block * BLOCK_PAGES), 1));
+    make_single(rig, 0, TEXT);
+    uint32_t spare = pool_nr_free(pool) - pool->wmark[WMARK_HIGH];
+    ck_assert(!pool_charge(pool, spare));
+    for (unsigned i = 0; i < 20; i++) {
+        uint64_t before = event_of(rig, EV_take_pinned);
+        verify_pages(rig, 0, BLOCK_PAGES);
+        scan_pass(rig);
+        looks = event_of(rig, EV_take_pinned);
+        longest = MAX_OF(longest, looks - before);
+        idle += looks == before;
+    }
+    ck_assert_uint_gt(longest, 0);
+    ck_assert_uint_le(longest, at_once);
+    /* the others were not forgotten; and after all of them there is a pause */
+    ck_assert_uint_ge(looks, pinned);
+    ck_assert_uint_ge(idle, NR_STANDBY_MARKS);
+    pool_uncharge(pool, spare);
+    for (unsigned block = 1; block <= pinned; block++)
+        mm_unpin(rig->vm, gpa_of(block * BLOCK_PAGES), 1);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_lru_look_at_a_huge_page_brings_it_back_whole_though_pages_are_short)
 {
     struct mm_rig *rig = mm_rig_create(&small, 16 * MIB, 1);
@@ -410,6 +444,7 @@ int main(void)
     tcase_add_test(tests, test_collapse_with_nowhere_for_cold_pages_to_go_rebuilds_nothing);
     tcase_add_test(tests, test_collapse_without_a_run_of_slots_wakes_compaction);
     tcase_add_test(tests, test_collapse_looking_for_cold_pages_is_paid_for);
+    tcase_add_test(tests, test_collapse_looking_at_what_cannot_be_taken_ends_soon);
     tcase_add_test(tests, test_lru_look_at_a_huge_page_brings_it_back_whole_though_pages_are_short);
     tcase_add_test(tests, test_lru_mark_tells_old_standby_pages_from_young_ones);
     suite_add_tcase(suite, tests);
