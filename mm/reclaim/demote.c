@@ -72,6 +72,31 @@ static bool demote_one(struct mm_host *host, unsigned to, fn_t fn)
     return true;
 }
 
+/*
+ * A page so hot that it would be promoted again stays where it is, at the head of standby and a little colder: whoever
+ * comes to the tail again and again without a touch is not hot any more. True: it was dealt with.
+ */
+static bool spare_hot(struct mm_thread *thread, fn_t fn, uint8_t flags)
+{
+    struct mm_host *host = thread->host;
+    const struct frame *frame = &host->frames[fn];
+    struct block *block = vm_block(lru_frame_vm(host, fn), frame->gfn);
+    unsigned index = frame->gfn & (BLOCK_PAGES - 1), hot = __atomic_load_n(&host->hot, __ATOMIC_RELAXED);
+    lock_acquire(&block->lock);
+    struct s2_entry old = pte_read(block, index), new = old;
+    struct page_note note = note_of(&old);
+    bool spared = !(frame->flags & FRAME_F_ORPHAN) && note.heat >= hot;
+    if (spared) {
+        note.heat--;
+        new.payload = standby_payload(fn, standby_is_armed(old.payload), note);
+        pte_write(block, index, &old, &new);
+    }
+    lock_release(&block->lock);
+    if (spared)
+        lru_putback(thread, fn, flags);
+    return spared;
+}
+
 /* How many of @want pages the rate lets through now. What is not used of it is given back. */
 static uint32_t take_rate(struct mm_host *host, uint32_t want)
 {
@@ -103,6 +128,8 @@ uint32_t demote(struct mm_thread *thread, unsigned node, fn_t fn[], uint8_t flag
     *more = let > 0 && has_room(thread, (unsigned)to, let, who);
     for (unsigned i = 0; i < *nr; i++) {
         if (*more && done < let && may_go(host, fn[i], (unsigned)to)) {
+            if (who == RECLAIM_KSWAPD && spare_hot(thread, fn[i], flags[i]))
+                continue; /* nobody waits for it */
             *more = demote_one(host, (unsigned)to, fn[i]);
             if (*more) {
                 done++;
