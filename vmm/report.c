@@ -203,7 +203,7 @@ static json_t *hist_json(const struct hist *hist)
     return o;
 }
 
-static json_t *steps_json(const struct machine_result *result)
+static json_t *steps_json(const struct workload *workload, const struct machine_result *result)
 {
     json_t *list = json_array();
 
@@ -214,6 +214,8 @@ static json_t *steps_json(const struct machine_result *result)
         view_put(row, "ops", result->steps[i].ops);
         view_put(row, "pages_bad", result->steps[i].pages_bad);
         view_put(row, "ns", result->steps[i].ns);
+        view_put(row, "working_set_10s_bytes",
+                 workload_working_set(&workload->steps[i], &result->steps[i], WORKLOAD_WINDOW_NS));
         json_array_append_new(list, row);
     }
     return list;
@@ -270,7 +272,7 @@ static json_t *vm_json(const struct report *report, const struct report_vm *vm)
     view_put(o, "mmio_exits", vm->result.nr_exits_mmio);
     view_put(o, "other_exits", vm->result.nr_exits_other);
     view_put(o, "unanswered_exits", vm->result.nr_unanswered);
-    json_object_set_new(o, "steps", steps_json(&vm->result));
+    json_object_set_new(o, "steps", steps_json(&report->options->workload, &vm->result));
     json_object_set(o, "devices", vm->devices);
     return o;
 }
