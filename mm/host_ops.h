@@ -91,6 +91,12 @@ struct host_ops {
      */
     uint32_t block_fault_ns;
 
+    /*
+     * CPU time that a fault takes in the thread that serves it before mm_fault is called and after it has returned, about; 0
+     * until it is known. Atomic: it is measured while faults come.
+     */
+    uint32_t fault_ns;
+
     /* place makes no huge page of the kernel's (a copying transport): nothing is won by placing 2 MiB once more as one. */
     bool no_huge;
 };

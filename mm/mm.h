@@ -291,6 +291,7 @@ struct mm_page_info {
     const char *state; /* "resident", "standby", ... */
     uint8_t age;
     bool huge;
+    int node; /* host's number of the one it is on; MM_NODE_ANY: it is in no node's memory, or nothing is bound */
     fn_t fn;
     uint64_t raw_pmd, raw_pte;
 };

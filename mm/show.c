@@ -254,6 +254,14 @@ static const char *const state_names[] = {
     [S2_FILL] = "fill",     [S2_UNPLUGGED] = "unplugged",
 };
 
+/* Of a page that @entry speaks of: home in frame @fn, or, FN_NONE, single in a guest. */
+static int entry_node(const struct mm_host *host, const struct s2_entry *entry, fn_t fn)
+{
+    if (fn != FN_NONE)
+        return host->node[node_of(host, fn)].config.id;
+    return entry->state == S2_RESIDENT ? host->node[resident_payload_node(entry->payload)].config.id : MM_NODE_ANY;
+}
+
 int mm_page_info(struct mm_vm *vm, gpa_t gpa, struct mm_page_info *out)
 {
     struct block *block = vm_block(vm, gfn_of(gpa));
@@ -271,6 +279,7 @@ int mm_page_info(struct mm_vm *vm, gpa_t gpa, struct mm_page_info *out)
     }
     if (!out->huge && entry.state == S2_STANDBY)
         out->fn = (fn_t)entry.payload;
+    out->node = entry_node(vm->host, &entry, out->fn);
     out->state = state_names[entry.state];
     out->age = entry.age;
     lock_release(&block->lock);

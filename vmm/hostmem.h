@@ -143,6 +143,9 @@ unsigned hostmem_node_of(const struct hostmem *hm, fn_t fn);
 /* New pages that the calling thread makes in guests are of this node. 0; -ENOMEM: it may not be used any more. */
 must_check int hostmem_node_use(struct hostmem *hm, unsigned node);
 
+/* hostmem_note_fault - a fault took its thread @ns of CPU time outside mm_fault: ops.fault_ns is the mean. Any thread. */
+void hostmem_note_fault(struct hostmem *hm, uint64_t ns);
+
 /* Contracts as in host_ops.h; the VM is not released. */
 int hostmem_move_take(struct hostmem_vm *vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done);
 int hostmem_move_place(struct hostmem_vm *vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done);

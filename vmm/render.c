@@ -321,13 +321,15 @@ static int render_free(const json_t *json, FILE *out)
 
 static int render_page(const json_t *json, FILE *out)
 {
-    const json_t *frame = json_object_get(json, "frame");
+    const json_t *frame = json_object_get(json, "frame"), *node = json_object_get(json, "node");
 
     fprintf(out, "vm       %s\n", text(json, "vm"));
     fprintf(out, "gpa      %s\n", text(json, "gpa"));
     fprintf(out, "state    %s%s\n", text(json, "state"),
             json_is_true(json_object_get(json, "huge")) && json_is_integer(frame) ? ", in a 2 MiB frame" : "");
     fprintf(out, "age      %" PRIu64 "\n", number(json, "age"));
+    if (json_is_integer(node))
+        fprintf(out, "node     %" JSON_INTEGER_FORMAT "\n", json_integer_value(node));
     if (json_is_integer(frame))
         fprintf(out, "frame    %" JSON_INTEGER_FORMAT "\n", json_integer_value(frame));
     fprintf(out, "level 2  %s\n", text(json, "level2_entry"));

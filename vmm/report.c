@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/report.h"
 
+#include "vmm/numa.h"
 #include "vmm/size.h"
 #include "vmm/views.h"
 #include "vmm/views_numa.h"
@@ -30,16 +31,41 @@ void report_destroy(struct report *report)
     free(report);
 }
 
-/* What is full, and how to mend it: "budget 64 MiB, zram 32 MiB and swap 512 MiB are full; ...". */
-static void explain_no_memory(char *out, size_t out_bytes, struct memhost *mh)
+bool report_full_budget(char *out, size_t out_bytes, const struct mm_node_stat *nodes, unsigned nr)
 {
+    char size[SIZE_TEXT], text[NUMA_SET_TEXT];
+    uint64_t all_bytes = 0, full_bytes = 0, full = 0;
+    unsigned nr_full = 0;
+
+    for (unsigned i = 0; i < nr; i++) {
+        bool is_full = nodes[i].free_bytes < nodes[i].wmark_pages[WMARK_LOW] * PAGE_BYTES;
+        all_bytes += nodes[i].budget_bytes;
+        if (!is_full || nodes[i].id == MM_NODE_ANY)
+            continue;
+        full_bytes += nodes[i].budget_bytes;
+        full |= UINT64_C(1) << nodes[i].id;
+        nr_full++;
+    }
+    bool some = nr_full > 0 && nr_full < nr;
+    snprintf(out, out_bytes, "budget %s", size_text(size, some ? full_bytes : all_bytes));
+    if (some)
+        snprintf(out + strlen(out), out_bytes - strlen(out), " on %s %s", nr_full > 1 ? "nodes" : "node",
+                 numa_set_text(text, full));
+    return some;
+}
+
+/* What is full, "budget 64 MiB, zram 32 MiB and swap 512 MiB are full". Whether it is a part of the budget, as above. */
+static bool explain_no_memory(char *out, size_t out_bytes, struct memhost *mh)
+{
+    struct mm_node_stat nodes[MM_MAX_NODES];
     struct swap_area_stat areas[MAX_SWAP_AREAS];
-    char budget[SIZE_TEXT], zram[SIZE_TEXT], swap[SIZE_TEXT];
-    struct mm_host_stat host;
+    char budget[80], zram[SIZE_TEXT], swap[SIZE_TEXT];
     struct zram_stat stat = {0};
     uint64_t swap_bytes = 0, nr_write_errors = 0;
+    unsigned nr_nodes = mm_nr_nodes(memhost_mm(mh));
 
-    mm_host_stat(memhost_mm(mh), &host);
+    for (unsigned i = 0; i < nr_nodes; i++)
+        mm_node_stat(memhost_mm(mh), i, &nodes[i]);
     if (mm_zram(memhost_mm(mh)))
         zram_stat(mm_zram(memhost_mm(mh)), &stat);
     unsigned nr = swap_stat(mm_swap_set(memhost_mm(mh)), areas, MAX_SWAP_AREAS);
@@ -48,28 +74,30 @@ static void explain_no_memory(char *out, size_t out_bytes, struct memhost *mh)
         nr_write_errors += areas[i].nr_write_errors;
     }
     const char *full = nr_write_errors ? "are full or refuse writes" : "are full";
-    size_text(budget, host.budget_bytes);
+    bool part = report_full_budget(budget, sizeof(budget), nodes, nr_nodes);
     size_text(zram, stat.mem_limit_bytes);
     size_text(swap, swap_bytes);
     if (stat.mem_limit_bytes && nr)
-        snprintf(out, out_bytes, "budget %s, zram %s and swap %s %s", budget, zram, swap, full);
+        snprintf(out, out_bytes, "%s, zram %s and swap %s %s", budget, zram, swap, full);
     else if (stat.mem_limit_bytes)
-        snprintf(out, out_bytes, "budget %s and zram %s are full, and there is no swap", budget, zram);
+        snprintf(out, out_bytes, "%s and zram %s are full, and there is no swap", budget, zram);
     else if (nr)
-        snprintf(out, out_bytes, "budget %s and swap %s %s", budget, swap, full);
+        snprintf(out, out_bytes, "%s and swap %s %s", budget, swap, full);
     else
-        snprintf(out, out_bytes, "budget %s is full, and there is neither zram nor swap", budget);
+        snprintf(out, out_bytes, "%s is full, and there is neither zram nor swap", budget);
+    return part;
 }
 
 static void describe_failure(struct report_vm *vm, const char *name, struct memhost *mh)
 {
     const struct machine_result *result = &vm->result;
-    char full[160];
+    char full[240];
 
     if (result->state == MACHINE_FAILED && vm->has_mm && result->error == -ENOMEM) {
-        explain_no_memory(full, sizeof(full), mh);
+        bool part = explain_no_memory(full, sizeof(full), mh);
         snprintf(vm->failure, sizeof(vm->failure),
-                 "%s: out of memory: %s; give more with --budget, --zram or --swap FILE,size=SIZE", name, full);
+                 "%s: out of memory: %s; give more with --%s, --zram or --swap FILE,size=SIZE", name, full,
+                 part ? "node-budget" : "budget");
     } else if (result->state == MACHINE_FAILED) {
         snprintf(vm->failure, sizeof(vm->failure), "%s: %s", name, result->reason);
     } else if (result->pages_bad) {
@@ -175,7 +203,7 @@ static json_t *hist_json(const struct hist *hist)
     return o;
 }
 
-static json_t *steps_json(const struct machine_result *result)
+static json_t *steps_json(const struct workload *workload, const struct machine_result *result)
 {
     json_t *list = json_array();
 
@@ -186,6 +214,8 @@ static json_t *steps_json(const struct machine_result *result)
         view_put(row, "ops", result->steps[i].ops);
         view_put(row, "pages_bad", result->steps[i].pages_bad);
         view_put(row, "ns", result->steps[i].ns);
+        view_put(row, "working_set_10s_bytes",
+                 workload_working_set(&workload->steps[i], &result->steps[i], WORKLOAD_WINDOW_NS));
         json_array_append_new(list, row);
     }
     return list;
@@ -242,7 +272,7 @@ static json_t *vm_json(const struct report *report, const struct report_vm *vm)
     view_put(o, "mmio_exits", vm->result.nr_exits_mmio);
     view_put(o, "other_exits", vm->result.nr_exits_other);
     view_put(o, "unanswered_exits", vm->result.nr_unanswered);
-    json_object_set_new(o, "steps", steps_json(&vm->result));
+    json_object_set_new(o, "steps", steps_json(&report->options->workload, &vm->result));
     json_object_set(o, "devices", vm->devices);
     return o;
 }

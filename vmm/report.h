@@ -55,6 +55,12 @@ void report_add_vm(struct report *report, unsigned index, const char *name, stru
                    struct memhost *mh);
 void report_close(struct report *report, struct memhost *mh);
 
+/*
+ * report_full_budget - "budget 64 MiB", or, where other nodes have room which is not for the one that found none,
+ * "budget 16 MiB on node 1". @nodes: all @nr of them. Returns whether it is the latter: --budget alone does not mend that.
+ */
+bool report_full_budget(char *out, size_t out_bytes, const struct mm_node_stat *nodes, unsigned nr);
+
 /* "ok", "rebooted" (a Linux guest, by itself), "stopped" or the first failure. */
 const char *report_result(const struct report *report);
 

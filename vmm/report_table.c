@@ -301,10 +301,11 @@ static int print_steps(const struct report *report, FILE *out)
     if (shown == 0)
         return 0;
     fprintf(out, "Workload%s\n", report->nr_vms > 1 ? " (vm0)" : "");
-    table_init(&table, "lrrl");
+    table_init(&table, "lrrll");
     for (unsigned i = 0; i < shown; i++) {
         const struct workload_step_result *step = &result->steps[i];
         uint64_t work = step->ops ? step->ops : step->pages;
+        uint64_t set = workload_working_set(&report->options->workload.steps[i], step, WORKLOAD_WINDOW_NS);
         char rate[SIZE_TEXT];
         table_cell(&table, "%s", step->name);
         table_time(&table, step->ns);
@@ -313,6 +314,10 @@ static int print_steps(const struct report *report, FILE *out)
         else
             table_cell(&table, "%s", "");
         table_cell(&table, "%s", !work ? "" : step->ops ? "accesses a second" : "pages a second");
+        if (set)
+            table_cell(&table, "%s used in 10 s", size_text(rate, set));
+        else
+            table_cell(&table, "%s", "");
     }
     int error = print(&table, out);
     if (shown < result->nr_steps)

@@ -331,6 +331,7 @@ json_t *view_page(const char *vm_name, gpa_t gpa, const struct mm_page_info *inf
     put_text(o, "state", info->state);
     view_put(o, "age", info->age);
     json_object_set_new(o, "huge", json_boolean(info->huge));
+    json_object_set_new(o, "node", info->node == MM_NODE_ANY ? json_null() : json_integer(info->node));
     json_object_set_new(o, "frame", info->fn == FN_NONE ? json_null() : json_integer(info->fn));
     put_hex(o, "level2_entry", info->raw_pmd);
     put_hex(o, "level1_entry", info->raw_pte);

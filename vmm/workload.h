@@ -38,6 +38,14 @@ must_check int workload_parse(const char *text, uint64_t memory_bytes, struct wo
 const char *workload_help(void);
 /* "fill"; @kind below EBB_NR_STEP_KINDS. */
 const char *workload_step_name(uint32_t kind);
+/*
+ * workload_working_set - bytes of the pages that the step used within the last @window_ns of its time, or all of it when it
+ * was shorter: for a zipf on average, 0 for steps that use none or of which it is not known.
+ */
+uint64_t workload_working_set(const struct ebb_step *step, const struct workload_step_result *result,
+                              uint64_t window_ns);
+/* The window of the reports; `ebb show idle` has the same. */
+#define WORKLOAD_WINDOW_NS UINT64_C(10000000000)
 /* Memory below the hole and from EBB_HIGH_GPA on, for a VM of @memory_bytes. */
 void workload_split_memory(uint64_t memory_bytes, uint64_t *low_bytes, uint64_t *high_bytes);
 

@@ -44,7 +44,7 @@ enum watermark { WMARK_MIN, WMARK_LOW, WMARK_HIGH, NR_WMARK };
 
 /* What the pages of a pageblock are used for. The first MIGRATE_PCPTYPES can be asked for. */
 enum migratetype {
-    MIGRATE_UNMOVABLE,   /* stays where it is for its life: page tables, slabs */
+    MIGRATE_UNMOVABLE,   /* stays where it is for its life: what devices were told of */
     MIGRATE_MOVABLE,     /* can be copied elsewhere, its one record follows: standby pages */
     MIGRATE_RECLAIMABLE, /* cannot be moved by itself, but given up or moved by its owner: the compressed store */
     MIGRATE_PCPTYPES,

@@ -13,8 +13,8 @@
  * Between an access and the next look nothing is known. What came back after `wait` is taken to be touched that often
  * still; what is armed is idle since its last known access.
  *
- * Quota: samples cost the scanner's time and the faults' time, in mm/ and in the vCPU. Both are measured; a look is paid
- * for, with the fault that it may bring, before it is taken, from a purse that fills by the quota and holds what comes in
+ * Quota: samples cost the scanner's time and the faults' time, in mm/ and in the thread that serves them (what it costs a
+ * vCPU to leave its guest and come back is not known here). Both are measured; a look is paid for, with the fault that it may bring, before it is taken, from a purse that fills by the quota and holds what comes in
  * in a fifth of a second:
  *
  *   time spent on samples <= quota * (time + 0.2 s) + the faults of memory that was idle and is not any more

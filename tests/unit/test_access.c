@@ -87,6 +87,29 @@ START_TEST(test_access_a_guest_got_nothing_done_where_the_kernel_zeroes_2m_in_ea
 }
 END_TEST
 
+/* A fault cost its thread more before and after mm_fault than in it, and the quota of 1% was 2.7% of a CPU. */
+START_TEST(test_access_samples_pay_for_what_faults_cost_their_threads)
+{
+    uint64_t nr_samples[2];
+    for (unsigned dear = 0; dear < 2; dear++) {
+        struct access_rig *a = access_rig_create(&small, 16 * MIB);
+        fake_host_ops(a->rig->fh)->fault_ns = dear ? 5 * MS : 0;
+        mm_rig_fill(a->rig, 0, a->rig->nr_pages, TEXT);
+        for (unsigned second = 0; second < 100; second++) {
+            pass_seconds(a, 1);
+            for (gfn_t gfn = 0; gfn < a->rig->nr_pages; gfn++)
+                mm_rig_verify(a->rig, 0, gfn);
+        }
+        nr_samples[dear] = stat_of(a).nr_samples;
+        ck_assert_uint_ge(stat_of(a).sample_ns, stat_of(a).nr_hits * (dear ? 5 * MS : 0));
+        access_rig_destroy(a);
+    }
+    ck_assert_uint_gt(nr_samples[0], 2000);
+    ck_assert_uint_ge(nr_samples[1], 150);
+    ck_assert_uint_le(nr_samples[1], 300); /* 1% of 100 s, and what the first ones cost is not known yet */
+}
+END_TEST
+
 /* Reclaim split a frame that the scanner had taken home: pages were said to be idle since the machine was started. */
 START_TEST(test_access_no_page_is_idle_longer_than_since_its_last_access)
 {
@@ -524,6 +547,7 @@ int main(void)
     tcase_add_test(tc, test_access_sampled_frame_comes_back_whole_with_its_age);
     tcase_add_test(tc, test_access_a_guest_got_nothing_done_where_the_kernel_zeroes_2m_in_each_fault);
     tcase_add_test(tc, test_access_sampled_page_comes_back_with_its_age);
+    tcase_add_test(tc, test_access_samples_pay_for_what_faults_cost_their_threads);
     tcase_add_test(tc, test_access_no_page_is_idle_longer_than_since_its_last_access);
     tcase_add_test(tc, test_access_no_page_is_idle_longer_than_its_vm_lives);
     tcase_add_test(tc, test_access_working_set_mentions_what_left_in_its_time);

@@ -126,6 +126,25 @@ static void touch_zipf(struct access_rig *a, unsigned t)
     }
 }
 
+/* The same with 1.6: most pages are touched a few times a minute. */
+static void touch_steep(struct access_rig *a, unsigned t)
+{
+    const uint32_t nr = a->rig->nr_pages;
+    if (t == 0)
+        access_touch_pages(a, 0, nr);
+    for (unsigned i = 0; i < 25000; i++) {
+        double u = (double)rng_below(&a->rng, 1u << 30) / (double)(1u << 30);
+        double rank = pow(1 - u * (1 - pow(nr, -0.6)), -1 / 0.6);
+        access_touch_page(a, (gfn_t)(((uint32_t)(rank - 1) * UINT64_C(7919)) % nr));
+    }
+}
+
+START_TEST(test_access_working_set_of_steep_zipf_is_within_a_tenth)
+{
+    check_working_set(access_rig_create(&small_128, 128 * MIB), touch_steep, 60, 1);
+}
+END_TEST
+
 START_TEST(test_access_working_set_of_zipf_is_within_a_tenth)
 {
     check_working_set(access_rig_create(&small_128, 128 * MIB), touch_zipf, 60, 1);
@@ -371,6 +390,7 @@ int main(void)
     tcase_add_test(tc, test_access_working_set_of_a_hot_set_is_within_a_tenth);
     tcase_add_test(tc, test_access_working_set_in_huge_frames_is_within_a_tenth);
     tcase_add_test(tc, test_access_working_set_of_zipf_is_within_a_tenth);
+    tcase_add_test(tc, test_access_working_set_of_steep_zipf_is_within_a_tenth);
     tcase_add_test(tc, test_access_working_set_of_a_stream_is_within_a_tenth);
     tcase_add_test(tc, test_access_working_set_under_reclaim_stays_below_what_is_resident);
     tcase_add_loop_test(tc, test_access_samples_stay_within_their_quota, 0, (int)ARRAY_LEN(costs));

@@ -136,6 +136,20 @@ START_TEST(test_faultd_first_touch_reads_zeros_and_keeps_what_is_written)
 }
 END_TEST
 
+START_TEST(test_faultd_tells_what_a_fault_costs_beside_being_handled)
+{
+    struct tiny *tiny = tiny_open(_i, 1);
+    const uint32_t *fault_ns = &tiny->fix.hm->ops.fault_ns;
+    ck_assert_uint_eq(__atomic_load_n(fault_ns, __ATOMIC_RELAXED), 0);
+    for (gfn_t gfn = 0; gfn < NR_PAGES; gfn++)
+        fix_write(fix_guest(&tiny->fix, gfn), gfn);
+    uint32_t ns = __atomic_load_n(fault_ns, __ATOMIC_RELAXED);
+    ck_assert_uint_ge(ns, 100); /* a system call at least */
+    ck_assert_uint_le(ns, 1000000);
+    tiny_close(tiny);
+}
+END_TEST
+
 /* --- who faults --- */
 
 struct toucher {
@@ -467,6 +481,7 @@ int main(void)
     tcase_add_loop_test(faults, test_faultd_stop_without_a_fault_ends_all_threads, 0, end);
     tcase_add_loop_test(faults, test_faultd_a_cpu_that_is_not_there_is_named, 0, end);
     tcase_add_loop_test(faults, test_faultd_first_touch_reads_zeros_and_keeps_what_is_written, 0, end);
+    tcase_add_loop_test(faults, test_faultd_tells_what_a_fault_costs_beside_being_handled, 0, end);
     tcase_add_loop_test(faults, test_faultd_fault_of_a_vcpu_says_which_and_the_node_of_its_cpu, 0, end);
     tcase_add_loop_test(faults, test_faultd_fault_of_another_thread_says_nothing, 0, end);
     tcase_add_test(faults, test_thread_start_on_runs_on_these_cpus_and_the_empty_set_is_any);

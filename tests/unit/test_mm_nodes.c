@@ -132,6 +132,33 @@ START_TEST(test_mm_nodes_standby_pages_of_a_vm_are_counted_where_they_are)
 }
 END_TEST
 
+static int said_node(struct mm_rig *rig, gfn_t gfn, const char *state)
+{
+    struct mm_page_info info;
+    ck_assert_int_eq(mm_page_info(rig->vm, gpa_of(gfn), &info), 0);
+    ck_assert_str_eq(info.state, state);
+    return info.node;
+}
+
+/* `ebb show page` said where a page is, but not on which node. */
+START_TEST(test_mm_nodes_page_info_says_the_node)
+{
+    struct mm_config config = line_config(4, _i);
+    config.zram.limit_bytes = 8 * MIB;
+    struct mm_rig *rig = rig_with(&config, _i ? MM_POLICY_INTERLEAVE : MM_POLICY_INTERLEAVE_PAGES, 0x6);
+    touch_all_from(rig, 0, 4 * BLOCK_PAGES, 0);
+    for (gfn_t gfn = 0; gfn < 4 * BLOCK_PAGES; gfn += 101)
+        ck_assert_int_eq(said_node(rig, gfn, "resident"), (int)fake_host_page_node(rig->fh, mm_vm_id(rig->vm), gfn));
+    ck_assert_int_eq(said_node(rig, 4 * BLOCK_PAGES, "absent"), MM_NODE_ANY);
+    int on = said_node(rig, 7, "resident");
+    ck_assert_uint_eq(mm_reclaim(rig->thread[0], rig->vm, 4 * BLOCK_PAGES, false), 4 * BLOCK_PAGES);
+    ck_assert_int_eq(said_node(rig, 7, "standby"), on);
+    ck_assert_uint_gt(mm_reclaim(rig->thread[0], NULL, 4 * BLOCK_PAGES, true), 0);
+    ck_assert_int_eq(said_node(rig, 7, "zram"), MM_NODE_ANY);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_nodes_bind_without_a_store_is_out_of_memory_while_others_are_free)
 {
     const struct mm_config config = line_config(3, false);
@@ -505,6 +532,7 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_nodes_bind_reclaims_from_itself_and_never_spills, 0, 2);
     tcase_add_test(cases, test_mm_nodes_allowed_are_those_that_the_last_policy_binds_to);
     tcase_add_loop_test(cases, test_mm_nodes_standby_pages_of_a_vm_are_counted_where_they_are, 0, 2);
+    tcase_add_loop_test(cases, test_mm_nodes_page_info_says_the_node, 0, 2);
     tcase_add_test(cases, test_mm_nodes_bind_without_a_store_is_out_of_memory_while_others_are_free);
     tcase_add_test(cases, test_mm_nodes_preferred_goes_on_at_the_nearest);
     tcase_add_loop_test(cases, test_mm_nodes_interleave_by_block_is_even, 0, 2);

@@ -72,6 +72,12 @@ static const struct {
      "{\"vm\": \"vm0\", \"gpa\": \"0x1000\", \"state\": \"zram\", \"age\": 3, \"huge\": false, \"frame\": null,"
      " \"level2_entry\": \"0x7\", \"level1_entry\": \"0x10\"}",
      "vm       vm0\ngpa      0x1000\nstate    zram\nage      3\nlevel 2  0x7\nlevel 1  0x10\n"},
+    {"page",
+     "{\"vm\": \"vm0\", \"gpa\": \"0x1000\", \"state\": \"resident\", \"age\": 3, \"huge\": true, \"node\": 2, "
+     "\"frame\": 9,"
+     " \"level2_entry\": \"0x7\", \"level1_entry\": \"0x0\"}",
+     "vm       vm0\ngpa      0x1000\nstate    resident, in a 2 MiB frame\nage      3\nnode     2\nframe    9\n"
+     "level 2  0x7\nlevel 1  0x0\n"},
     {"zram", "{\"algorithm\": null}", "no compressed store; `ebb run --zram SIZE` makes one\n"},
 };
 

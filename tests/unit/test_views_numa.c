@@ -230,6 +230,29 @@ START_TEST(test_report_has_pages_by_node_where_there_are_several)
 }
 END_TEST
 
+/* Bound memory runs out on its nodes: to say that all of the budget is full, or to have it raised, helped nobody. */
+START_TEST(test_report_out_of_memory_on_a_node_names_the_node)
+{
+    struct fixture *f = make();
+    char text[200];
+    ck_assert(!report_full_budget(text, sizeof(text), f->numa.nodes, 3));
+    ck_assert_str_eq(text, "budget 192 MiB");
+    f->numa.nodes[1].free_bytes = 9 * PAGE_BYTES;
+    ck_assert(report_full_budget(text, sizeof(text), f->numa.nodes, 3));
+    ck_assert_str_eq(text, "budget 64 MiB on node 1");
+    f->numa.nodes[2].free_bytes = 0;
+    ck_assert(report_full_budget(text, sizeof(text), f->numa.nodes, 3));
+    ck_assert_str_eq(text, "budget 128 MiB on nodes 1-2");
+    f->numa.nodes[0].free_bytes = 0;
+    ck_assert(!report_full_budget(text, sizeof(text), f->numa.nodes, 3));
+    ck_assert_str_eq(text, "budget 192 MiB");
+    f->numa.nodes[0].id = MM_NODE_ANY;
+    ck_assert(!report_full_budget(text, sizeof(text), f->numa.nodes, 1));
+    ck_assert_str_eq(text, "budget 64 MiB");
+    free(f);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("views_numa");
@@ -240,6 +263,7 @@ int main(void)
     tcase_add_test(tc, test_views_numa_guest_nodes_are_said);
     tcase_add_test(tc, test_views_numa_counters_are_those_of_the_memory_manager);
     tcase_add_test(tc, test_report_has_pages_by_node_where_there_are_several);
+    tcase_add_test(tc, test_report_out_of_memory_on_a_node_names_the_node);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

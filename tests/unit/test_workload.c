@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,6 +262,67 @@ START_TEST(test_workload_memory_above_the_hole_is_split)
 }
 END_TEST
 
+/* What a step that took @ns did, and what it used within 10 s, in pages. */
+static uint64_t used(const char *text, uint64_t pages, uint64_t ops, uint64_t ns)
+{
+    const struct workload_step_result result = {.pages = pages, .ops = ops, .ns = ns};
+    struct workload w;
+    parse(text, &w);
+    return workload_working_set(&w.steps[w.nr_steps - 1], &result, WORKLOAD_WINDOW_NS) / PAGE_BYTES;
+}
+
+START_TEST(test_workload_working_set_of_passes_is_what_they_touch)
+{
+    const uint64_t s = 1000000000;
+    ck_assert_uint_eq(used("fill:100M", 25600, 0, s), 25600);
+    ck_assert_uint_eq(used("fill:100M", 25600, 0, 40 * s), 6400);
+    ck_assert_uint_eq(used("fill:100M;verify:50M", 12800, 0, 5 * s), 12800);
+    /* ten passes over 25600 pages in 100 s are one in 10 s; in 200 s half of one */
+    ck_assert_uint_eq(used("fill:100M;stream:100M,passes=10", 256000, 0, 100 * s), 25600);
+    ck_assert_uint_eq(used("fill:100M;stream:100M,passes=10", 256000, 0, 200 * s), 12800);
+    ck_assert_uint_eq(used("fill:100M;stream:100M,passes=10,take=1M,skip=1M", 128000, 0, s), 12800);
+    /* 12 KiB of each 16, and of the last 8 all */
+    ck_assert_uint_eq(used("fill:100M;stream:24K,take=12K,skip=4K", 5, 0, s), 5);
+    ck_assert_uint_eq(used("idle:2s", 0, 0, 2 * s), 0);
+    ck_assert_uint_eq(used("fill:100M;free:50M", 12800, 0, s), 0);
+    ck_assert_uint_eq(used("fill:100M", 0, 0, 0), 0);
+}
+END_TEST
+
+static const double skews[] = {0, 0.5, 0.99, 1.2, 2};
+
+/* Beside what a draw of all accesses meets. */
+START_TEST(test_workload_working_set_of_zipf_is_what_a_draw_of_it_meets)
+{
+    enum { PAGES = 12800, OPS = 20000 };
+    static double below[PAGES];
+    static bool met[PAGES];
+    char text[80];
+    double all = 0;
+    uint64_t nr_met = 0, random = 4711;
+    memset(met, 0, sizeof(met));
+    for (unsigned i = 0; i < PAGES; i++)
+        below[i] = all += pow(i + 1, -skews[_i]);
+    for (unsigned i = 0; i < OPS; i++) {
+        random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        double at = (double)(random >> 11) / (double)(UINT64_C(1) << 53) * all;
+        unsigned low = 0, high = PAGES - 1;
+        while (low < high)
+            if (below[(low + high) / 2] < at)
+                low = (low + high) / 2 + 1;
+            else
+                high = (low + high) / 2;
+        nr_met += !met[low];
+        met[low] = true;
+    }
+    snprintf(text, sizeof(text), "fill:100M;zipf:50M,theta=%g,ops=%u", skews[_i], 4 * OPS);
+    /* four times as many in 40 s are as many in 10 s */
+    uint64_t found = used(text, 0, 4 * OPS, UINT64_C(40000000000));
+    ck_assert_uint_ge(found * 100, nr_met * 97);
+    ck_assert_uint_le(found * 100, nr_met * 103);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("workload");
@@ -276,6 +338,9 @@ int main(void)
     tcase_add_loop_test(tcase, test_workload_random_text_stays_in_bounds, 0, 4);
     tcase_add_test(tcase, test_workload_help_names_every_step_and_pattern);
     tcase_add_test(tcase, test_workload_memory_above_the_hole_is_split);
+    tcase_add_test(tcase, test_workload_working_set_of_passes_is_what_they_touch);
+    tcase_add_loop_test(tcase, test_workload_working_set_of_zipf_is_what_a_draw_of_it_meets, 0,
+                        sizeof(skews) / sizeof(skews[0]));
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

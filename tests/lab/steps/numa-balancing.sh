@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# limit: 600
+# limit: 900
 #
 # Pages that start on the wrong node follow the vCPU that uses them, and then stay. The vCPU runs on CPU 1, on node 1.
 . "${LAB:-/lab}/steps/lib.sh"
@@ -29,11 +29,17 @@ for thp in "" --no-thp; do
     sleep 6
     look_numa
     before=$numa_pages_migrated local=$numa_hint_faults_local
-    # where nothing is to be moved, a pass begins up to 16 s after the last one
+    # where nothing is to be moved, a pass begins up to 16 s after the last one; or later, when that one's few faults took
+    # long on a busy machine and are to be paid for
     sleep 24
     look_numa
+    while [ $numa_hint_faults_local -le $local ]; do
+        tries=$((tries + 1))
+        [ $tries -lt 300 ] || fail "nothing was touched since all became local"
+        sleep 1
+        look_numa
+    done
     same "pages moved once all is local" $numa_pages_migrated $before
-    at_least "touches seen since" $((numa_hint_faults_local - local)) 1
     kill $ebb_pid
     wait_ebb 20
     same "the exit code" $code 0

@@ -86,6 +86,12 @@ at_most "pages on node 2" $on2 6144
 at_least "pages that had to go elsewhere" $((on0 + on1)) 6000
 grep -q '"numa_foreign": [1-9]' $work/numa.json || fail "no page is counted as foreign"
 
+# Node 0 is 20 from node 1, node 2 is 40: it is used last.
+run_policy --budget 96M --numa policy=preferred,node=1 --node-budget 0=40M --node-budget 1=24M --node-budget 2=32M
+at_least "pages on node 1" $on1 5000
+at_least "pages on node 0, which is nearer" $on0 6000
+same "pages on node 2" $on2 0
+
 # All CPUs that may be used are on node 1: what they touch is there.
 run_policy --budget 80M --numa policy=local
 same "pages beside node 1" $((on0 + on2)) 0
@@ -120,6 +126,14 @@ same "the result, bound and full" "$(json $work/out.json result)" ok
 same "bad pages" "$(json $work/out.json pages_bad)" 0
 at_least "looks at where the pages were" $rounds 3
 at_least "pages reclaimed" "$(json $work/out.json pswpout)" 1
+
+# One that is full where nothing can be stored is not helped by the room of others: the VM ends, and is told which one.
+start_ebb --memory 64M --budget 120M --node-budget 1=80M --node-budget 2=40M \
+    --guest-numa node=0,cpus=0,memory=16M,host=1 --guest-numa node=1,memory=48M,host=2 --workload 'fill:56M'
+wait_ebb 60
+same "the exit code of a node without a store" $code 1
+grep '^ebb: ' $work/ebb.log
+grep -q '^ebb: vm0: out of memory: budget 40 MiB on node 2 is full.*--node-budget' $work/ebb.log || fail "what is full is not said"
 
 # What cannot be: one line, exit code 2.
 refused() { # refused WHAT WORD...
