@@ -655,6 +655,50 @@ START_TEST(test_mm_tiers_demotion_that_finds_no_room_costs_nothing_of_the_rate)
 }
 END_TEST
 
+/* Node 0 is fast, nodes 1 and 2 are slow, node 1 is the nearer one and full of what is bound to it. */
+static struct mm_rig *rig_with_two_slow(bool thp, nodemask_t allowed)
+{
+    struct mm_config config = config_of(3, thp);
+    config.nodes[1].rank = config.nodes[2].rank = 1;
+    config.nodes[0].distance[2] = config.nodes[2].distance[0] = 40;
+    config.zram.limit_bytes = 16 * MIB;
+    struct mm_rig *rig = rig_create(&config);
+    const struct mm_policy near = {.mode = MM_POLICY_BIND, .nodes = 2};
+    const struct mm_policy mine = {.mode = MM_POLICY_BIND, .nodes = allowed};
+    const struct pool *pool = &rig->host->node[1].pool;
+    uint64_t scanned = 0;
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, NODE_BYTES, &mine), 0);
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(NODE_PAGES), 2 * NODE_BYTES, &near), 0);
+    fill_from(rig, 0, SET_PAGES, 0);
+    for (gfn_t gfn = NODE_PAGES; pool_nr_free(pool) >= pool->wmark[WMARK_LOW]; gfn++)
+        fill_from(rig, gfn, gfn + 1, 0);
+    ck_assert_uint_eq(lru_deactivate(rig->thread[0], 0, SET_PAGES, true, &scanned), SET_PAGES);
+    return rig;
+}
+
+START_TEST(test_mm_tiers_a_page_goes_to_the_other_slow_node_before_any_store)
+{
+    struct mm_rig *rig = rig_with_two_slow(_i, 7);
+    ck_assert_uint_ge(evict_standby(rig->thread[0], 0, SET_PAGES, RECLAIM_DIRECT), SET_PAGES);
+    ck_assert_uint_eq(event(rig, EV_zswpout), 0);
+    ck_assert_uint_eq(rig->host->node[2].nr_standby, SET_PAGES);
+    mm_rig_check(rig);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_tiers_a_page_that_may_not_be_on_the_nearest_slow_node_goes_to_the_other)
+{
+    struct mm_rig *rig = rig_with_two_slow(_i, 5);
+    ck_assert_uint_ge(evict_standby(rig->thread[0], 0, SET_PAGES, RECLAIM_DIRECT), SET_PAGES);
+    ck_assert_uint_eq(event(rig, EV_zswpout), 0);
+    ck_assert_uint_eq(rig->host->node[2].nr_standby, SET_PAGES);
+    mm_rig_check(rig);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("mm_tiers");
@@ -689,6 +733,8 @@ int main(void)
     tcase_add_test(cases, test_mm_tiers_reclaim_by_hand_begins_on_the_slow_node);
     tcase_add_loop_test(cases, test_mm_tiers_no_room_is_made_on_the_slow_node_for_what_the_rate_forbids, 0, 2);
     tcase_add_loop_test(cases, test_mm_tiers_demotion_that_finds_no_room_costs_nothing_of_the_rate, 0, 2);
+    tcase_add_loop_test(cases, test_mm_tiers_a_page_goes_to_the_other_slow_node_before_any_store, 0, 2);
+    tcase_add_loop_test(cases, test_mm_tiers_a_page_that_may_not_be_on_the_nearest_slow_node_goes_to_the_other, 0, 2);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
