@@ -17,6 +17,9 @@
  */
 #define QUOTA_PCT 2
 #define FAULT_WEIGHT 16u /* of the mean cost of a fault the last one is so small a part; chosen, unmeasured */
+#define FAULT_MEAN_MIN_NS 1000u
+#define FAULT_MOST                                                                                                     \
+    16u /* a fault that takes so many times as long as others has waited for something, at nobody's cost */
 #define PASS_MIN_MS 1000u
 #define PASS_MAX_MS 16000u
 #define PASS_MAX_TIERS_MS (NUMA_HOT_S * 1000 / 2) /* two touches within NUMA_HOT_S are to be seen */
@@ -349,6 +352,8 @@ static void end_pass(struct mm_host *host, struct numa_scan *numa, uint64_t now_
 void numa_pay(struct mm_host *host, uint64_t ns)
 {
     uint64_t *mean = &host->numa->fault_ns, was = __atomic_load_n(mean, __ATOMIC_RELAXED);
+    if (was)
+        ns = MIN_OF(ns, FAULT_MOST * MAX_OF(was, (uint64_t)FAULT_MEAN_MIN_NS));
     __atomic_store_n(mean, was - was / FAULT_WEIGHT + ns / FAULT_WEIGHT, __ATOMIC_RELAXED); /* one may be lost */
     spend(host->numa, ns);
 }
