@@ -100,6 +100,7 @@ static void find_home(struct fault *f)
                                 &(struct numa_touch){
                                     .block = block,
                                     .home = f->wish.node,
+                                    .fn = (fn_t)entry.payload,
                                     .note = huge ? block->note : note_of(&entry),
                                     .armed = f->hinted,
                                     .huge = huge,

@@ -43,7 +43,10 @@ struct frame {
     };
     uint8_t use : 4;   /* enum frame_use */
     uint8_t flags : 4; /* FRAME_F_* */
-    uint8_t order;     /* head: log2 of pages */
+    union {
+        uint8_t order; /* head: log2 of pages */
+        uint8_t taken; /* STANDBY WRITEBACK, single: when it was taken from its guest, see reclaim/note.h */
+    };
 };
 _Static_assert(sizeof(struct frame) == 16, "frame metadata is 0.39% of what it describes");
 

@@ -17,6 +17,9 @@
  */
 #define QUOTA_PCT 2
 #define FAULT_WEIGHT 16u /* of the mean cost of a fault the last one is so small a part; chosen, unmeasured */
+#define FAULT_MEAN_MIN_NS 1000u
+#define FAULT_MOST                                                                                                     \
+    16u /* a fault that takes so many times as long as others has waited for something, at nobody's cost */
 #define PASS_MIN_MS 1000u
 #define PASS_MAX_MS 16000u
 #define PASS_MAX_TIERS_MS (NUMA_HOT_S * 1000 / 2) /* two touches within NUMA_HOT_S are to be seen */
@@ -31,9 +34,10 @@
 #define ADAPT_MS 1000u /* a pass may take ten times as long, in which thousands are promoted in vain */
 #define ADAPT_SHARE 4u /* fewer armed pages than that share of the fast nodes say nothing; chosen, unmeasured */
 #define HOT_FIRST 8u
+#define HOT_MARGIN 2u /* one touch of an armed page says little: it has to come so much sooner */
 #define HOT_STEPS ((unsigned)(NUMA_HOT_S * RATE_NS_PER_S >> NOTE_WHEN_SHIFT) + 1)
-/* Of the fast nodes, promoted in a second at most. */
-#define HOT_SHARE 32u
+/* Of the fast nodes, promoted in a second at most. A 32nd: slower at first, and not better later. */
+#define HOT_SHARE 16u
 
 struct numa_scan {
     bool balancing;
@@ -53,15 +57,12 @@ struct numa_scan {
     uint64_t round_ns;   /* when the last round was */
     uint64_t fault_ns;   /* what a fault of an armed page costs, about; atomic */
     unsigned window;     /* two touches within so many steps of the notes' clock; atomic */
-    unsigned hot;        /* heat from which on a page is promoted; atomic */
 };
 
 int numa_create(struct mm_host *host)
 {
-    struct numa_scan numa = {.balancing = host->config.numa_balancing && host->nr_nodes > 1,
-                             .pass_ms = PASS_MIN_MS,
-                             .hot = HOT_FIRST,
-                             .window = HOT_STEPS};
+    struct numa_scan numa = {
+        .balancing = host->config.numa_balancing && host->nr_nodes > 1, .pass_ms = PASS_MIN_MS, .window = HOT_STEPS};
     for (unsigned n = 0; n < host->nr_nodes; n++)
         for (unsigned k = 0; k < host->nr_nodes; k++)
             if (host->node[k].config.rank < host->node[n].config.rank)
@@ -76,6 +77,7 @@ int numa_create(struct mm_host *host)
         return -ENOMEM;
     numa.pass_ns = numa.adapt_ns = numa.round_ns = host->ops->clock_ns(host->ops_ctx);
     *host->numa = numa;
+    host->hot = HOT_FIRST;
     return 0;
 }
 
@@ -105,28 +107,46 @@ static unsigned faster_node(const struct mm_host *host, unsigned node, unsigned 
     return best;
 }
 
-/*
- * How hot a page is after this touch: the shorter the time from arming it, or from when reclaim took it, to the touch,
- * the more often it is touched. One such time says little; half of what was known before goes in.
- */
-static uint8_t heat_after(const struct numa_touch *touch)
+/* From when the page was taken home, by the scan or by reclaim, to the touch. */
+static uint32_t waited_ms(const struct mm_host *host, const struct numa_touch *touch)
 {
     const struct block *block = touch->block;
     uint32_t since_ms = touch->armed ? block->armed_ms : (uint32_t)(block->access.home_ns / NS_PER_MS);
-    uint32_t waited_ms = (uint32_t)(touch->now_ns / NS_PER_MS) - since_ms;
-    if (waited_ms > INT32_MAX)
-        waited_ms = 0; /* who touched it while its block was being armed did so before the end of that */
-    unsigned log = 32u - (unsigned)__builtin_clz(waited_ms | 1);
-    unsigned now = NOTE_HEAT_MAX - MIN_OF(log, NOTE_HEAT_MAX);
-    return (uint8_t)((touch->note.heat + now + 1) / 2);
+    uint32_t ms = (uint32_t)(touch->now_ns / NS_PER_MS) - since_ms;
+    if (ms > INT32_MAX)
+        ms = 0; /* who touched it while its block was being armed did so before the end of that */
+    if (touch->armed || touch->huge)
+        return ms;
+    /* others of its block may have been taken since then */
+    uint8_t steps = (uint8_t)(taken_clock(touch->now_ns) - host->frames[touch->fn].taken);
+    return MAX_OF(ms, (uint32_t)(((uint64_t)steps << TAKEN_SHIFT) / NS_PER_MS));
+}
+
+/*
+ * How hot a page is after this touch: the sooner after it was taken home, the more often it is touched. Half of what was
+ * known before goes in. It is times that are averaged, not their logarithms: then one touch that came soon by chance
+ * weighs little. Between two steps it is chance, so that small changes are not lost.
+ */
+static uint8_t heat_after(const struct mm_host *host, const struct numa_touch *touch)
+{
+    uint32_t mean_ms = waited_ms(host, touch);
+    if (touch->note.heat)
+        mean_ms = (mean_ms + (1u << (NOTE_HEAT_MAX - touch->note.heat))) / 2;
+    mean_ms = MIN_OF(MAX_OF(mean_ms, 1u), (1u << (NOTE_HEAT_MAX - 1)) - 1);
+    unsigned log = 31u - (unsigned)__builtin_clz(mean_ms);
+    uint32_t chance = (uint32_t)((touch->now_ns ^ touch->fn) * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+    log += (uint64_t)(mean_ms - (1u << log)) << (32 - log) > chance;
+    return (uint8_t)(NOTE_HEAT_MAX - log);
 }
 
 /* Touched twice within the window, and as hot as what is to be promoted. */
 static bool is_hot(const struct mm_host *host, const struct numa_touch *touch, unsigned heat)
 {
     uint8_t since = (uint8_t)(note_clock(touch->now_ns) - touch->note.when) & NOTE_WHEN_MAX;
-    return touch->note.vcpu && since <= __atomic_load_n(&host->numa->window, __ATOMIC_RELAXED) &&
-           heat >= __atomic_load_n(&host->numa->hot, __ATOMIC_RELAXED);
+    unsigned hot = __atomic_load_n(&host->hot, __ATOMIC_RELAXED);
+    if (touch->armed && !touch->note.heat)
+        hot += HOT_MARGIN;
+    return touch->note.vcpu && since <= __atomic_load_n(&host->numa->window, __ATOMIC_RELAXED) && heat >= hot;
 }
 
 static unsigned choose_faster(const struct mm_host *host, const struct numa_touch *touch, unsigned heat)
@@ -156,7 +176,7 @@ static void count_touch(struct mm_host *host, const struct numa_touch *touch)
 
 unsigned numa_choose(struct mm_host *host, const struct numa_touch *touch, uint8_t *heat)
 {
-    *heat = heat_after(touch);
+    *heat = heat_after(host, touch);
     const struct numa_scan *numa = host->numa;
     const struct wish *wish = touch->wish;
     if (touch->armed && wish->knows_toucher)
@@ -300,14 +320,14 @@ static void adapt_hot(struct mm_host *host, struct numa_scan *numa, uint64_t now
     if (host->promote.bytes_per_s && limit < rate)
         rate = limit;
     double goal = rate * (double)passed_ns / RATE_NS_PER_S, found = (double)(candidates - numa->adapt_candidates);
-    unsigned hot = numa->hot;
+    unsigned hot = host->hot;
     if (found <= goal && armed - numa->adapt_armed < numa->fast_pages / ADAPT_SHARE)
         return; /* it says little */
     if (found > goal && hot < NOTE_HEAT_MAX)
         hot++;
     else if (found < goal / 2 && hot > 1)
         hot--;
-    __atomic_store_n(&numa->hot, hot, __ATOMIC_RELAXED);
+    __atomic_store_n(&host->hot, hot, __ATOMIC_RELAXED);
     numa->adapt_ns = now_ns;
     numa->adapt_candidates = candidates;
     numa->adapt_armed = armed;
@@ -332,6 +352,8 @@ static void end_pass(struct mm_host *host, struct numa_scan *numa, uint64_t now_
 void numa_pay(struct mm_host *host, uint64_t ns)
 {
     uint64_t *mean = &host->numa->fault_ns, was = __atomic_load_n(mean, __ATOMIC_RELAXED);
+    if (was)
+        ns = MIN_OF(ns, FAULT_MOST * MAX_OF(was, (uint64_t)FAULT_MEAN_MIN_NS));
     __atomic_store_n(mean, was - was / FAULT_WEIGHT + ns / FAULT_WEIGHT, __ATOMIC_RELAXED); /* one may be lost */
     spend(host->numa, ns);
 }

@@ -5,7 +5,7 @@
  *
  *   balancing   a page that was touched twice in a row from one other node of its rank moves there
  *   promotion   a page of a slow node that was touched again and again within NUMA_HOT_S (or two passes of the scan)
- *               and soon after it was armed moves to the nearest faster node
+ *               and soon after it was taken home moves to the nearest faster node
  *
  * A page that faults is at home, so moving it is to give the guest a copy that is made on the other node.
  */
@@ -21,6 +21,7 @@
 struct numa_touch {
     struct block *block;
     unsigned home;         /* node it is on */
+    fn_t fn;               /* slot it is in */
     struct page_note note; /* of the touch before this one */
     bool armed, huge;
     const struct wish *wish;

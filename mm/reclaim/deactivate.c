@@ -44,6 +44,7 @@ uint32_t lru_enter_standby(struct mm_host *host, struct block *block, const stru
     struct frame *frames = host->frames;
     struct mm_node *node = &host->node[node_of(host, fn)];
     uint32_t entered = 0;
+    uint8_t now = taken_clock(host->ops->clock_ns(host->ops_ctx));
     lock_acquire(&host->lru.lock);
     for (uint32_t k = 0; k < nr; k++) {
         uint32_t i = end == STANDBY_OLD ? nr - 1 - k : k; /* either way the lowest page is evicted first */
@@ -53,7 +54,9 @@ uint32_t lru_enter_standby(struct mm_host *host, struct block *block, const stru
         struct s2_entry new = {.state = S2_STANDBY, .age = old.age};
         new.payload = standby_payload(fn + i, end == STANDBY_ARMED, note_of(&old));
         pte_write(block, start + i, &old, &new);
-        frames[fn + i] = (struct frame){.gfn = block->start + start + i, .vm = block->vm->id, .use = FRAME_STANDBY};
+        uint8_t taken = old.state == S2_STANDBY ? frames[(fn_t)old.payload].taken : now;
+        frames[fn + i] =
+            (struct frame){.gfn = block->start + start + i, .vm = block->vm->id, .use = FRAME_STANDBY, .taken = taken};
         if (end == STANDBY_OLD)
             frame_list_push_tail(&node->standby, frames, fn + i);
         else

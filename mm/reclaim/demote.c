@@ -21,6 +21,39 @@ int demote_target(const struct mm_host *host, unsigned node)
     return best;
 }
 
+/* Whether @pages fit on @to above its low watermark as it is. */
+static bool fits(const struct mm_host *host, unsigned to, uint32_t pages)
+{
+    const struct pool *pool = &host->node[to].pool;
+    return pool_nr_free(pool) >= pool->wmark[WMARK_LOW] + pages;
+}
+
+/*
+ * Where @pages of the guest page that frame @fn of @node holds go: to the next tier down in which its policy allows a node;
+ * there to the nearest that has room, so that nothing is stored while another one has, or else to the nearest, which has
+ * to make some. -1: nowhere. Its VM is held.
+ */
+static int target_of(struct mm_host *host, unsigned node, fn_t fn, uint32_t pages)
+{
+    const uint8_t *nearest = host->node[node].nearest;
+    nodemask_t allowed = place_allowed(lru_frame_vm(host, fn), host->frames[fn].gfn);
+    uint8_t best_rank = host->node[node].config.rank;
+    bool best_fits = false;
+    int best = -1;
+    for (unsigned i = 0; i < host->nr_nodes; i++) {
+        unsigned n = nearest[i];
+        uint8_t rank = host->node[n].config.rank;
+        if (!(allowed >> n & 1) || rank <= host->node[node].config.rank)
+            continue;
+        if (best < 0 || rank < best_rank || (rank == best_rank && !best_fits && fits(host, n, pages))) {
+            best = (int)n;
+            best_rank = rank;
+            best_fits = fits(host, n, pages);
+        }
+    }
+    return best;
+}
+
 /* Whether @pages fit on @to above its low watermark; makes room there where they do not. */
 static bool has_room(struct mm_thread *thread, unsigned to, uint32_t pages, enum reclaimer who)
 {
@@ -72,6 +105,31 @@ static bool demote_one(struct mm_host *host, unsigned to, fn_t fn)
     return true;
 }
 
+/*
+ * A page so hot that it would be promoted again stays where it is, at the head of standby and a little colder: whoever
+ * comes to the tail again and again without a touch is not hot any more. True: it was dealt with.
+ */
+static bool spare_hot(struct mm_thread *thread, fn_t fn, uint8_t flags)
+{
+    struct mm_host *host = thread->host;
+    const struct frame *frame = &host->frames[fn];
+    struct block *block = vm_block(lru_frame_vm(host, fn), frame->gfn);
+    unsigned index = frame->gfn & (BLOCK_PAGES - 1), hot = __atomic_load_n(&host->hot, __ATOMIC_RELAXED);
+    lock_acquire(&block->lock);
+    struct s2_entry old = pte_read(block, index), new = old;
+    struct page_note note = note_of(&old);
+    bool spared = !(frame->flags & FRAME_F_ORPHAN) && note.heat >= hot;
+    if (spared) {
+        note.heat--;
+        new.payload = standby_payload(fn, standby_is_armed(old.payload), note);
+        pte_write(block, index, &old, &new);
+    }
+    lock_release(&block->lock);
+    if (spared)
+        lru_putback(thread, fn, flags);
+    return spared;
+}
+
 /* How many of @want pages the rate lets through now. What is not used of it is given back. */
 static uint32_t take_rate(struct mm_host *host, uint32_t want)
 {
@@ -82,28 +140,25 @@ static uint32_t take_rate(struct mm_host *host, uint32_t want)
     return nr;
 }
 
-/* Whether the policy of the guest page that frame @fn holds lets it be on @to. Its VM is held. */
-static bool may_go(struct mm_host *host, fn_t fn, unsigned to)
-{
-    return place_allowed(lru_frame_vm(host, fn), host->frames[fn].gfn) >> to & 1;
-}
-
 uint32_t demote(struct mm_thread *thread, unsigned node, fn_t fn[], uint8_t flags[], unsigned *nr, enum reclaimer who,
                 bool *more)
 {
     struct mm_host *host = thread->host;
-    int to = demote_target(host, node);
     uint32_t done = 0, want = 0;
     unsigned kept = 0;
-    for (unsigned i = 0; to >= 0 && i < *nr; i++)
-        want += may_go(host, fn[i], (unsigned)to);
+    for (unsigned i = 0; i < *nr; i++)
+        want += target_of(host, node, fn[i], 1) >= 0;
     if (!want)
         return 0;
     uint32_t let = take_rate(host, want);
-    *more = let > 0 && has_room(thread, (unsigned)to, let, who);
+    *more = let > 0;
     for (unsigned i = 0; i < *nr; i++) {
-        if (*more && done < let && may_go(host, fn[i], (unsigned)to)) {
-            *more = demote_one(host, (unsigned)to, fn[i]);
+        uint32_t left = let - done;
+        int to = *more && left ? target_of(host, node, fn[i], left) : -1;
+        if (to >= 0) {
+            if (who == RECLAIM_KSWAPD && spare_hot(thread, fn[i], flags[i]))
+                continue; /* nobody waits for it */
+            *more = has_room(thread, (unsigned)to, left, who) && demote_one(host, (unsigned)to, fn[i]);
             if (*more) {
                 done++;
                 continue;
@@ -120,13 +175,15 @@ uint32_t demote(struct mm_thread *thread, unsigned node, fn_t fn[], uint8_t flag
     return done;
 }
 
-/* The block, its VM held, of the 2 MiB frame at the tail of @node's standby. NULL: the tail is none that may be on @to. */
-static struct block *huge_tail(struct mm_host *host, unsigned node, unsigned to, fn_t *fn)
+/* The block, its VM held, of the 2 MiB frame at the tail of @node's standby, and where it goes. NULL: there is none that may. */
+static struct block *huge_tail(struct mm_host *host, unsigned node, int *to, fn_t *fn)
 {
     struct block *block = NULL;
     lock_acquire(&host->lru.lock);
     *fn = host->node[node].standby.tail;
-    if (*fn != FN_NONE && host->frames[*fn].flags & FRAME_F_HUGE && may_go(host, *fn, to)) {
+    bool huge = *fn != FN_NONE && host->frames[*fn].flags & FRAME_F_HUGE;
+    *to = huge ? target_of(host, node, *fn, BLOCK_PAGES) : -1;
+    if (*to >= 0) {
         struct mm_vm *vm = lru_frame_vm(host, *fn);
         vm_get(vm);
         block = vm_block(vm, host->frames[*fn].gfn);
@@ -177,9 +234,9 @@ static uint32_t demote_huge(struct mm_host *host, struct block *block, fn_t fn, 
 uint32_t demote_huge_tail(struct mm_thread *thread, unsigned node, enum reclaimer who)
 {
     struct mm_host *host = thread->host;
-    int to = demote_target(host, node);
+    int to;
     fn_t fn;
-    struct block *block = to < 0 ? NULL : huge_tail(host, node, (unsigned)to, &fn);
+    struct block *block = huge_tail(host, node, &to, &fn);
     if (!block)
         return 0;
     uint32_t done = 0;

@@ -216,7 +216,8 @@ uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, 
     return freed;
 }
 
-uint32_t reclaim_round(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, enum reclaimer who)
+/* From the guests to @node's standby, until it has its share and @pages. */
+static void fill_standby(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, enum reclaimer who)
 {
     struct mm_host *host = thread->host;
     const struct mm_node *from = &host->node[node];
@@ -232,5 +233,17 @@ uint32_t reclaim_round(struct mm_thread *thread, unsigned node, uint32_t pages, 
         lru_deactivate(thread, node, (uint32_t)take, force, &scanned);
     static const enum vm_event event[] = {EV_pgscan_kswapd, EV_pgscan_direct, EV_pgscan_khugepaged};
     event_add(host, event[who], scanned);
-    return evict_standby(thread, node, pages, who);
+}
+
+/*
+ * Of the pages of a fast node all are touched within a second or so, and who just came to standby may be the hottest: what
+ * the next round evicts is taken now, so that it has had time to be touched.
+ */
+uint32_t reclaim_round(struct mm_thread *thread, unsigned node, uint32_t pages, bool force, enum reclaimer who)
+{
+    fill_standby(thread, node, pages, force, who);
+    uint32_t freed = evict_standby(thread, node, pages, who);
+    if (demote_target(thread->host, node) >= 0)
+        fill_standby(thread, node, pages, false, who);
+    return freed;
 }

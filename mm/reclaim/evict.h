@@ -27,15 +27,16 @@ uint32_t evict_nr_thrashing(const struct mm_host *host);
 uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old);
 
 /*
- * demote - the contents of isolated frames fn[0, *nr) go to standby on the nearest slower node, as far as their policies,
- * its room and the rate allow; what stays is kept in fn[0, *nr). *more: false when there is no room, or the rate is used
- * up. Room is made there in the same way. No lock held. Returns frames freed.
+ * demote - the contents of isolated frames fn[0, *nr) go to standby on nodes of the next tier down, the nearest that has
+ * room, as far as their policies, that room and the rate allow; what stays is kept in fn[0, *nr). *more: false when there
+ * is no room, or the rate is used up. Where no node has room, it is made on the nearest in the same way. No lock held.
+ * Returns frames freed.
  */
 uint32_t demote(struct mm_thread *thread, unsigned node, fn_t fn[], uint8_t flags[], unsigned *nr, enum reclaimer who,
                 bool *more);
 /* The same for the 2 MiB frame at the tail of @node's standby. Pages freed, 0 or BLOCK_PAGES. */
 uint32_t demote_huge_tail(struct mm_thread *thread, unsigned node, enum reclaimer who);
-/* The node that @node demotes to, or -1. */
+/* The nearest node of the tier that @node demotes to, or -1. */
 int demote_target(const struct mm_host *host, unsigned node);
 
 /*

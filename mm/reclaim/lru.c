@@ -256,6 +256,8 @@ void lru_split_standby(struct mm_host *host, struct block *block, fn_t fn, enum 
     zone_split(&pool_of(host, fn)->zones[POOL_HUGE], fn, BLOCK_ORDER);
     note_home(host, block, end);
     block_split(block);
+    for (uint32_t i = 0; i < BLOCK_PAGES; i++)
+        host->frames[fn + i].taken = taken_clock(block->access.home_ns);
     lru_enter_standby(host, block, &all, 0, fn, BLOCK_PAGES, end);
     event_add(host, EV_thp_split_page, 1);
 }

@@ -27,12 +27,20 @@
 struct page_note {
     uint8_t vcpu; /* who touched it last, + 1; 0: nobody known */
     uint8_t when; /* note_clock() then; without a vcpu it means nothing */
-    uint8_t heat; /* 0..NOTE_HEAT_MAX: how soon it is touched after it was armed, over several times; numa.c */
+    uint8_t heat; /* 0..NOTE_HEAT_MAX: how soon it is touched after it was taken home, over several times; numa.c */
 };
 
 static inline uint8_t note_clock(uint64_t now_ns)
 {
     return (uint8_t)(now_ns >> NOTE_WHEN_SHIFT & NOTE_WHEN_MAX);
+}
+
+/* When a single page was taken home, in its frame: in steps of 2^25 ns, 34 ms. It wraps after 8.6 s. */
+#define TAKEN_SHIFT 25
+
+static inline uint8_t taken_clock(uint64_t now_ns)
+{
+    return (uint8_t)(now_ns >> TAKEN_SHIFT);
 }
 
 static inline uint64_t note_pack(struct page_note note)

@@ -103,4 +103,26 @@ static inline void verify(struct mm_rig *rig, gfn_t start, gfn_t end)
         mm_rig_verify(rig, 0, gfn);
 }
 
+/* Its kswapd keeps room on the fast node, as it does where it has a thread of its own. */
+static inline void fill_fast(struct mm_rig *rig, gfn_t start, gfn_t end)
+{
+    const struct pool *pool = &rig->host->node[0].pool;
+    for (gfn_t gfn = start; gfn < end; gfn++) {
+        if (pool_nr_free(pool) < pool->wmark[WMARK_LOW] + MM_BUFFER_PAGES)
+            mm_kswapd(rig->thread[0], 0);
+        fill_from(rig, gfn, gfn + 1, 0);
+    }
+}
+
+/* Pages [0, SET_PAGES) on the slow node, resident, with room on the fast one. */
+static inline struct mm_rig *rig_with_slow_set(const struct mm_config *config)
+{
+    struct mm_rig *rig = rig_create(config);
+    const struct mm_policy slow = {.mode = MM_POLICY_PREFERRED, .nodes = 2};
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &slow), 0);
+    fill_from(rig, 0, SET_PAGES, 0);
+    ck_assert_uint_eq(pages_on(rig, 1), SET_PAGES);
+    return rig;
+}
+
 #endif

@@ -217,6 +217,24 @@ START_TEST(test_mm_numa_scan_keeps_to_its_share_of_a_cpu)
 }
 END_TEST
 
+/* The scan paid for all of the time that a fault had waited for others, and stood still for fifty times as long. */
+START_TEST(test_mm_numa_fault_that_was_held_up_does_not_stop_the_scan)
+{
+    const struct mm_config config = balancing(false);
+    struct mm_rig *rig = rig_create(&config);
+    fill_from(rig, 0, SET_PAGES, 0);
+    for (unsigned i = 0; i < 100; i++)
+        numa_pay(rig->host, 10000);
+    scan_pass(rig);
+    uint64_t before = event(rig, EV_numa_pte_updates);
+    touch(rig, 0, SET_PAGES, 0);
+    numa_pay(rig->host, 2000 * MS);
+    scan_pass(rig);
+    ck_assert_uint_gt(event(rig, EV_numa_pte_updates), before);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 /* Fills node @node with pages from @gfn on until it is a little below its low watermark. */
 static void make_short(struct mm_rig *rig, gfn_t gfn, unsigned node)
 {
@@ -517,6 +535,7 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_numa_a_full_node_takes_nothing_and_nothing_is_lost, 0, 2);
     tcase_add_test(cases, test_mm_numa_a_refused_migration_leaves_the_page_where_it_was);
     tcase_add_test(cases, test_mm_numa_scan_keeps_to_its_share_of_a_cpu);
+    tcase_add_test(cases, test_mm_numa_fault_that_was_held_up_does_not_stop_the_scan);
     tcase_add_loop_test(cases, test_mm_numa_pages_of_a_node_that_is_short_do_not_leave_when_their_user_touches_them, 0,
                         4);
     tcase_add_test(cases, test_mm_numa_arming_of_a_full_host_without_a_store_stops_no_vm);

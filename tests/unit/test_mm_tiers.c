@@ -2,17 +2,6 @@
 /* Tiers: demotion before the stores, promotion of what is touched again and again. */
 #include "tests/unit/numa_rig.h"
 
-/* Its kswapd keeps room on the fast node, as it does where it has a thread of its own. */
-static void fill_fast(struct mm_rig *rig, gfn_t start, gfn_t end)
-{
-    const struct pool *pool = &rig->host->node[0].pool;
-    for (gfn_t gfn = start; gfn < end; gfn++) {
-        if (pool_nr_free(pool) < pool->wmark[WMARK_LOW] + MM_BUFFER_PAGES)
-            mm_kswapd(rig->thread[0], 0);
-        fill_from(rig, gfn, gfn + 1, 0);
-    }
-}
-
 START_TEST(test_mm_tiers_cold_pages_go_to_the_slower_node_before_any_store)
 {
     struct mm_config config = tiers(_i);
@@ -42,17 +31,6 @@ START_TEST(test_mm_tiers_the_slower_node_demotes_to_the_stores)
     mm_rig_destroy(rig);
 }
 END_TEST
-
-/* Pages [0, SET_PAGES) on the slow node, resident, with room on the fast one. */
-static struct mm_rig *rig_with_slow_set(const struct mm_config *config)
-{
-    struct mm_rig *rig = rig_create(config);
-    const struct mm_policy slow = {.mode = MM_POLICY_PREFERRED, .nodes = 2};
-    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &slow), 0);
-    fill_from(rig, 0, SET_PAGES, 0);
-    ck_assert_uint_eq(pages_on(rig, 1), SET_PAGES);
-    return rig;
-}
 
 START_TEST(test_mm_tiers_a_page_touched_twice_soon_is_promoted)
 {
@@ -106,89 +84,6 @@ START_TEST(test_mm_tiers_pages_touched_now_and_then_stay)
     }
     ck_assert_uint_eq(event(rig, EV_pgpromote_success), 0);
     ck_assert_uint_eq(pages_on(rig, 1), SET_PAGES);
-    mm_rig_destroy(rig);
-}
-END_TEST
-
-static unsigned heat_of(struct mm_rig *rig, gfn_t gfn)
-{
-    struct s2_entry entry = pte_read(vm_block(rig->vm, gfn), gfn % BLOCK_PAGES);
-    ck_assert_uint_eq(entry.state, S2_RESIDENT);
-    return note_of(&entry).heat;
-}
-
-/* The sampler's looks, once a second, made each page of the block seem to have been touched within a second. */
-START_TEST(test_mm_tiers_a_sample_of_a_block_does_not_make_its_other_pages_hot)
-{
-    const struct mm_config config = tiers(false);
-    struct mm_rig *rig = rig_with_slow_set(&config);
-    struct block *block = vm_block(rig->vm, 0);
-    struct page_map sample = {0};
-    scan_pass(rig);
-    touch(rig, 0, 1, 0);
-    fake_host_advance_ns(rig->fh, 30000 * MS);
-    map_set(&sample, 0);
-    lock_acquire(&block->lock);
-    ck_assert_uint_eq(lru_arm_pages(rig->thread[0], block, &sample), 1);
-    lock_release(&block->lock);
-    touch(rig, 1, 2, 0);
-    touch(rig, BLOCK_PAGES, BLOCK_PAGES + 1, 0);
-    ck_assert_uint_eq(heat_of(rig, 1), heat_of(rig, BLOCK_PAGES));
-    mm_rig_destroy(rig);
-}
-END_TEST
-
-/* A pass that found the block's pages on the fast node, which it leaves alone, made those on the slow one look hot. */
-START_TEST(test_mm_tiers_a_pass_that_takes_nothing_of_a_block_does_not_make_its_pages_hot)
-{
-    const struct mm_config config = tiers(false);
-    struct mm_rig *rig = rig_with_slow_set(&config);
-    struct block *block = vm_block(rig->vm, 0);
-    const struct mm_policy fast = {.mode = MM_POLICY_PREFERRED, .nodes = 1};
-    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, VM_BYTES, &fast), 0);
-    ck_assert_uint_eq(mm_reclaim(rig->thread[0], rig->vm, 1, false), BLOCK_PAGES);
-    uint64_t dropped;
-    ck_assert_int_eq(mm_drop(rig->thread[0], rig->vm, (gpa_t){0}, PAGE_BYTES, MM_DROP_FREE, 0, &dropped), 0);
-    touch(rig, 0, 1, 0);
-    ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), 0), 0);
-    block->armed_ms = (uint32_t)(now_ns(rig) / MS);
-    uint32_t armed_ms = block->armed_ms;
-    fake_host_advance_ns(rig->fh, 30000 * MS);
-    lock_acquire(&block->lock);
-    ck_assert_uint_eq(lru_arm_block(rig->thread[0], block, 2), 0);
-    lock_release(&block->lock);
-    ck_assert_uint_eq(block->armed_ms, armed_ms);
-    mm_rig_destroy(rig);
-}
-END_TEST
-
-/*
- * Reclaim took a frame that goes to the fast node page by page: the second page that was touched seemed to have waited since
- * a scan armed the block, long before.
- */
-START_TEST(test_mm_tiers_pages_of_a_frame_that_reclaim_took_are_as_hot_as_the_first_one)
-{
-    const struct mm_config config = tiers(true);
-    struct mm_rig *rig = rig_with_slow_set(&config);
-    const struct mm_policy fast = {.mode = MM_POLICY_BIND, .nodes = 1};
-    const struct pool *pool = &rig->host->node[0].pool;
-    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(2 * NODE_PAGES), 2 * NODE_BYTES, &fast), 0);
-    for (gfn_t gfn = 2 * NODE_PAGES; pool_nr_free(pool) >= pool->wmark[WMARK_LOW] + BLOCK_PAGES; gfn++)
-        touch(rig, gfn, gfn + 1, 0);
-    scan_pass(rig);
-    touch(rig, 0, 1, 0);
-    ck_assert_uint_eq(pmd_read(vm_block(rig->vm, 0)).state, S2_RESIDENT);
-    fake_host_advance_ns(rig->fh, 8000 * MS);
-    uint64_t scanned = 0;
-    struct block *block = vm_block(rig->vm, 0);
-    lock_acquire(&block->lock);
-    ck_assert_uint_eq(lru_deactivate_block(rig->thread[0], block, 1, true, &scanned), BLOCK_PAGES);
-    lock_release(&block->lock);
-    touch(rig, 0, 32, 0);
-    ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), 0), 0);
-    ck_assert_uint_eq(heat_of(rig, 31), heat_of(rig, 0));
-    ck_assert_uint_eq(event(rig, EV_pgpromote_success), 32);
-    mm_rig_check(rig);
     mm_rig_destroy(rig);
 }
 END_TEST
@@ -306,89 +201,16 @@ START_TEST(test_mm_tiers_what_could_not_be_promoted_does_not_use_up_the_rate)
     const struct fake_failure no_page = {.op = FAKE_PLACE_COPY, .nth = 1, .err = EAGAIN, .again = 2};
     pool_drain_stock(&rig->host->node[0].pool, 0);
     scan_pass(rig);
+    rig->host->hot = NOTE_HEAT_MAX + 1;
     touch(rig, 0, SET_PAGES, 0);
     scan_pass(rig);
-    rig->host->promote.paid_ns = 0;
-    uint64_t done = event(rig, EV_pgpromote_success), failed = event(rig, EV_pgmigrate_fail);
+    rig->host->hot = 1;
     fake_host_fail(rig->fh, _i ? &no_frame : &no_page);
     touch(rig, 0, 1, 0);
     ck_assert(fake_host_failed(rig->fh));
-    ck_assert_uint_eq(event(rig, EV_pgmigrate_fail), failed + 1);
-    ck_assert_uint_eq(event(rig, EV_pgpromote_success), done);
-    ck_assert_uint_le(rig->host->promote.paid_ns, now_ns(rig));
-    mm_rig_destroy(rig);
-}
-END_TEST
-
-/* The first page that has come to the slow node by demotion, and was not touched since. */
-static gfn_t demoted_page(struct mm_rig *rig)
-{
-    for (gfn_t gfn = 0; gfn < NODE_PAGES; gfn++) {
-        struct mm_page_info info;
-        ck_assert_int_eq(mm_page_info(rig->vm, gpa_of(gfn), &info), 0);
-        if (strcmp(info.state, "standby") == 0 && node_of(rig->host, info.fn) == 1)
-            return gfn;
-    }
-    ck_abort_msg("no page was demoted");
-}
-
-/* Reclaim does not know what is hot: it took some of that, which was out until a scan had seen it twice. */
-START_TEST(test_mm_tiers_a_page_wanted_right_after_its_demotion_goes_back)
-{
-    static const struct {
-        unsigned ms;
-        bool back;
-    } waits[] = {{0, true}, {4000, false}, {60000, false}};
-    const struct mm_config config = tiers(false);
-    struct mm_rig *rig = rig_create(&config);
-    fill_fast(rig, 0, NODE_PAGES + NODE_PAGES / 2);
-    mm_kswapd(rig->thread[0], 0);
-    gfn_t gfn = demoted_page(rig);
-    fake_host_advance_ns(rig->fh, waits[_i].ms * MS);
-    touch(rig, gfn, gfn + 1, 0);
-    scan_pass(rig);
-    touch(rig, gfn, gfn + 1, 0);
-    ck_assert_uint_eq(event(rig, EV_pgpromote_success), waits[_i].back);
-    ck_assert_uint_eq(fake_host_page_node(rig->fh, mm_vm_id(rig->vm), gfn), waits[_i].back ? 0 : 1);
-    mm_rig_check(rig);
-    mm_rig_destroy(rig);
-}
-END_TEST
-
-/* A scan that cannot pay for arming learns nothing: what is hot after it is what was hot before. */
-START_TEST(test_mm_tiers_without_armed_pages_nothing_more_is_called_hot)
-{
-    const struct mm_config config = tiers(false);
-    struct mm_rig *rig = rig_with_slow_set(&config);
-    numa_pay(rig->host, 2000 * MS); /* what 100 s earn */
-    for (unsigned round = 0; round < 900; round++) {
-        fake_host_advance_ns(rig->fh, 100 * MS);
-        mm_scan(rig->thread[0]);
-    }
-    ck_assert_uint_eq(event(rig, EV_numa_pte_updates), 0);
-    for (unsigned pass = 0; pass < 2; pass++) {
-        scan_pass(rig);
-        fake_host_advance_ns(rig->fh, 1000 * MS);
-        touch(rig, 0, SET_PAGES, 0);
-    }
-    ck_assert_uint_eq(event(rig, EV_numa_pte_updates), 2 * SET_PAGES);
+    ck_assert_uint_eq(event(rig, EV_pgmigrate_fail), 1);
     ck_assert_uint_eq(event(rig, EV_pgpromote_success), 0);
-    mm_rig_destroy(rig);
-}
-END_TEST
-
-/* The fault began before the scan had armed all of the block: the hottest page there is. */
-START_TEST(test_mm_tiers_pages_touched_while_their_block_is_armed_are_hot)
-{
-    const struct mm_config config = tiers(_i);
-    struct mm_rig *rig = rig_with_slow_set(&config);
-    for (unsigned pass = 0; pass < 3; pass++) {
-        scan_pass(rig);
-        for (unsigned i = 0; i < SET_PAGES / BLOCK_PAGES; i++)
-            vm_block(rig->vm, i * BLOCK_PAGES)->armed_ms = (uint32_t)(now_ns(rig) / MS) + 3;
-        touch(rig, 0, SET_PAGES, 0);
-    }
-    ck_assert_uint_eq(event(rig, EV_pgpromote_success), SET_PAGES);
+    ck_assert_uint_le(rig->host->promote.paid_ns, now_ns(rig));
     mm_rig_destroy(rig);
 }
 END_TEST
@@ -655,6 +477,50 @@ START_TEST(test_mm_tiers_demotion_that_finds_no_room_costs_nothing_of_the_rate)
 }
 END_TEST
 
+/* Node 0 is fast, nodes 1 and 2 are slow, node 1 is the nearer one and full of what is bound to it. */
+static struct mm_rig *rig_with_two_slow(bool thp, nodemask_t allowed)
+{
+    struct mm_config config = config_of(3, thp);
+    config.nodes[1].rank = config.nodes[2].rank = 1;
+    config.nodes[0].distance[2] = config.nodes[2].distance[0] = 40;
+    config.zram.limit_bytes = 16 * MIB;
+    struct mm_rig *rig = rig_create(&config);
+    const struct mm_policy near = {.mode = MM_POLICY_BIND, .nodes = 2};
+    const struct mm_policy mine = {.mode = MM_POLICY_BIND, .nodes = allowed};
+    const struct pool *pool = &rig->host->node[1].pool;
+    uint64_t scanned = 0;
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, NODE_BYTES, &mine), 0);
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(NODE_PAGES), 2 * NODE_BYTES, &near), 0);
+    fill_from(rig, 0, SET_PAGES, 0);
+    for (gfn_t gfn = NODE_PAGES; pool_nr_free(pool) >= pool->wmark[WMARK_LOW]; gfn++)
+        fill_from(rig, gfn, gfn + 1, 0);
+    ck_assert_uint_eq(lru_deactivate(rig->thread[0], 0, SET_PAGES, true, &scanned), SET_PAGES);
+    return rig;
+}
+
+START_TEST(test_mm_tiers_a_page_goes_to_the_other_slow_node_before_any_store)
+{
+    struct mm_rig *rig = rig_with_two_slow(_i, 7);
+    ck_assert_uint_ge(evict_standby(rig->thread[0], 0, SET_PAGES, RECLAIM_DIRECT), SET_PAGES);
+    ck_assert_uint_eq(event(rig, EV_zswpout), 0);
+    ck_assert_uint_eq(rig->host->node[2].nr_standby, SET_PAGES);
+    mm_rig_check(rig);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_tiers_a_page_that_may_not_be_on_the_nearest_slow_node_goes_to_the_other)
+{
+    struct mm_rig *rig = rig_with_two_slow(_i, 5);
+    ck_assert_uint_ge(evict_standby(rig->thread[0], 0, SET_PAGES, RECLAIM_DIRECT), SET_PAGES);
+    ck_assert_uint_eq(event(rig, EV_zswpout), 0);
+    ck_assert_uint_eq(rig->host->node[2].nr_standby, SET_PAGES);
+    mm_rig_check(rig);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("mm_tiers");
@@ -664,18 +530,12 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_tiers_a_page_touched_twice_soon_is_promoted, 0, 2);
     tcase_add_test(cases, test_mm_tiers_hot_pages_of_a_huge_frame_are_promoted_where_it_does_not_fit);
     tcase_add_loop_test(cases, test_mm_tiers_pages_touched_now_and_then_stay, 0, 2);
-    tcase_add_test(cases, test_mm_tiers_a_sample_of_a_block_does_not_make_its_other_pages_hot);
-    tcase_add_test(cases, test_mm_tiers_a_pass_that_takes_nothing_of_a_block_does_not_make_its_pages_hot);
-    tcase_add_test(cases, test_mm_tiers_pages_of_a_frame_that_reclaim_took_are_as_hot_as_the_first_one);
     tcase_add_test(cases, test_mm_tiers_promotion_keeps_to_its_rate);
     tcase_add_loop_test(cases, test_mm_tiers_demotion_keeps_to_its_rate_and_the_rest_is_stored, 0, 2);
-    tcase_add_loop_test(cases, test_mm_tiers_pages_touched_while_their_block_is_armed_are_hot, 0, 2);
     tcase_add_test(cases, test_mm_tiers_a_frame_that_found_no_place_does_not_use_up_the_rate);
     tcase_add_test(cases, test_mm_tiers_a_frame_stays_one_where_the_other_nodes_free_memory_is_filled);
     tcase_add_test(cases, test_mm_tiers_a_frame_is_promoted_where_the_fast_nodes_free_memory_is_filled);
     tcase_add_loop_test(cases, test_mm_tiers_what_could_not_be_promoted_does_not_use_up_the_rate, 0, 2);
-    tcase_add_loop_test(cases, test_mm_tiers_a_page_wanted_right_after_its_demotion_goes_back, 0, 3);
-    tcase_add_test(cases, test_mm_tiers_without_armed_pages_nothing_more_is_called_hot);
     tcase_add_test(cases, test_mm_tiers_demotion_goes_on_after_the_rate_was_used_up);
     tcase_add_test(cases, test_mm_tiers_pages_that_zram_refused_are_demoted_later);
     tcase_add_loop_test(cases, test_mm_tiers_of_three_pages_go_one_up_and_one_down, 0, 2);
@@ -689,6 +549,8 @@ int main(void)
     tcase_add_test(cases, test_mm_tiers_reclaim_by_hand_begins_on_the_slow_node);
     tcase_add_loop_test(cases, test_mm_tiers_no_room_is_made_on_the_slow_node_for_what_the_rate_forbids, 0, 2);
     tcase_add_loop_test(cases, test_mm_tiers_demotion_that_finds_no_room_costs_nothing_of_the_rate, 0, 2);
+    tcase_add_loop_test(cases, test_mm_tiers_a_page_goes_to_the_other_slow_node_before_any_store, 0, 2);
+    tcase_add_loop_test(cases, test_mm_tiers_a_page_that_may_not_be_on_the_nearest_slow_node_goes_to_the_other, 0, 2);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
