@@ -37,7 +37,7 @@ endif
 
 WARNINGS := -Wall -Wextra -Wundef -Wshadow -Wconversion -Wmissing-prototypes -Wvla -Werror
 EBB_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread $(WARNINGS) $(OPT_$(VARIANT)) -I.
-EBB_LIBS := -llz4 -lzstd -lxxhash -luring -lmicrohttpd -ljansson -lnuma -lm
+EBB_LIBS := -llz4 -lzstd -lxxhash -luring -ljansson -lnuma -lm
 # Optional: instructions as text when a guest stops (vmm/boot/disasm.c, which loads it then).
 ifneq ($(wildcard /usr/include/capstone/capstone.h),)
 EBB_CFLAGS += -DEBB_CAPSTONE
