@@ -8,6 +8,7 @@
 #include "tests/fake/fail_alloc.h"
 #include "tests/fake/program.h"
 #include "vmm/machine.h"
+#include "vmm/quiesce.h"
 
 #include <check.h>
 #include <elf.h>
@@ -506,6 +507,35 @@ START_TEST(test_linux_devices_are_those_asked_for)
 }
 END_TEST
 
+/* quiesce.run */
+static int note_balloon(void *ctx, const struct quiesced *q, struct diag *diag)
+{
+    bool *has_balloon = ctx;
+
+    (void)diag;
+    *has_balloon = q->has_balloon;
+    return 0;
+}
+
+/* `ebb hint` said of a VM without a balloon that its guest lacks a driver. */
+START_TEST(test_linux_vm_without_a_balloon_is_not_taken_for_one_without_a_driver)
+{
+    struct rig *rig = rig_new();
+    bool has_balloon = true;
+    const struct quiesce how = {.hints = true, .run = note_balloon, .ctx = &has_balloon};
+    struct diag diag = {0};
+
+    rig->linux.balloon.off = true;
+    add(rig, SPIN);
+    rig_start(rig);
+    ck_assert_msg(machine_quiesce(rig->machine, &how, &diag) == 0, "%s", diag.text);
+    ck_assert(!has_balloon);
+    machine_stop(rig->machine);
+    ck_assert_int_eq(machine_join(rig->machine)->state, MACHINE_STOPPED);
+    rig_free(rig);
+}
+END_TEST
+
 START_TEST(test_linux_plugged_memory_is_of_the_node_that_was_said)
 {
     const struct guest_numa numa = {.nr_nodes = 2,
@@ -686,6 +716,7 @@ int main(void)
     tcase_add_test(tcase, test_linux_paused_guest_does_nothing_until_resumed);
     tcase_add_test(tcase, test_linux_dirty_log_has_the_pages_written);
     tcase_add_test(tcase, test_linux_devices_are_those_asked_for);
+    tcase_add_test(tcase, test_linux_vm_without_a_balloon_is_not_taken_for_one_without_a_driver);
     tcase_add_test(tcase, test_linux_plugged_memory_is_of_the_node_that_was_said);
     tcase_add_test(tcase, test_linux_bad_config_is_refused_and_leaves_nothing);
     tcase_add_test(tcase, test_linux_initrd_above_the_budget_is_refused);
