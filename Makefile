@@ -167,9 +167,10 @@ lab: ## install what it needs (root), test in a machine of software with nested 
 	@tools/install-deps.sh test
 	@JOBS=$(JOBS) tests/lab/run.sh $(STEPS)
 
-bench-guest: ## Ebb beside QEMU with Linux guests, in the lab; takes a quarter of an hour
+bench-guest: ## Ebb beside QEMU with Linux guests, in the lab and where this host's KVM boots Linux; a quarter of an hour
 	@tools/install-deps.sh test
 	@JOBS=$(JOBS) tests/lab/run.sh --bench
+	@JOBS=$(JOBS) tests/lab/here.sh --bench
 
 lab-shell: ## a shell in that machine; STEPS=... in that of this step
 	@tools/install-deps.sh test
