@@ -9,8 +9,8 @@
 /* Zeroed 2 MiB frames kept ready: a sixteenth of the budget, 1 to 16. Chosen, unmeasured. */
 #define STOCK_MAX_BLOCKS 16u
 #define STOCK_SHARE 16u
-/* Rounds after which a stock that nobody uses goes back: six seconds, as the waits between idle rounds double. */
-#define STOCK_IDLE_ROUNDS 5u
+/* Rounds after which a stock that nobody uses goes back: three seconds, as the waits between idle rounds double. */
+#define STOCK_IDLE_ROUNDS 4u
 /* Rounds the pool must be above its high watermark before it shrinks: at one round every 200 ms, a second. */
 #define SHRINK_AFTER_ROUNDS 5u
 #define SHRINK_BLOCKS 8u
