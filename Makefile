@@ -37,11 +37,10 @@ endif
 
 WARNINGS := -Wall -Wextra -Wundef -Wshadow -Wconversion -Wmissing-prototypes -Wvla -Werror
 EBB_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread $(WARNINGS) $(OPT_$(VARIANT)) -I.
-EBB_LIBS := -llz4 -lzstd -lxxhash -luring -lmicrohttpd -ljansson -lnuma -lm
-# Optional: instructions as text when a guest stops (vmm/boot/disasm.c).
+EBB_LIBS := -llz4 -lzstd -lxxhash -luring -ljansson -lnuma -lm
+# Optional: instructions as text when a guest stops (vmm/boot/disasm.c, which loads it then).
 ifneq ($(wildcard /usr/include/capstone/capstone.h),)
 EBB_CFLAGS += -DEBB_CAPSTONE
-EBB_LIBS += -lcapstone
 endif
 CHECK_LIBS := -lcheck -lsubunit -lrt -lm
 # tests/fake/fail_alloc.c stands between the code under test and the heap.
@@ -168,9 +167,10 @@ lab: ## install what it needs (root), test in a machine of software with nested 
 	@tools/install-deps.sh test
 	@JOBS=$(JOBS) tests/lab/run.sh $(STEPS)
 
-bench-guest: ## Ebb beside QEMU with Linux guests, in the lab; takes a quarter of an hour
+bench-guest: ## Ebb beside QEMU with Linux guests, in the lab and where this host's KVM boots Linux; a quarter of an hour
 	@tools/install-deps.sh test
 	@JOBS=$(JOBS) tests/lab/run.sh --bench
+	@JOBS=$(JOBS) tests/lab/here.sh --bench
 
 lab-shell: ## a shell in that machine; STEPS=... in that of this step
 	@tools/install-deps.sh test

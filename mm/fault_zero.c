@@ -13,6 +13,17 @@ static bool may_fault_huge(const struct fault *f)
            pool_nr_free(pool) >= pool->wmark[WMARK_HIGH] + BLOCK_PAGES;
 }
 
+/* Zeroed blocks are wanted. Where there was none, because none had been for long, the housekeeper has not looked for some
+ * seconds. */
+static void want_stock(struct mm_host *host, struct mm_node *node)
+{
+    if (__atomic_load_n(&node->stock_used, __ATOMIC_RELAXED) ||
+        __atomic_exchange_n(&node->stock_used, true, __ATOMIC_RELAXED))
+        return;
+    if (!__atomic_load_n(&node->pool.nr_stock, __ATOMIC_RELAXED))
+        host->ops->kick(host->ops_ctx, MM_HOUSEKEEPER);
+}
+
 static int fault_zero_huge(struct fault *f, struct s2_entry entry)
 {
     struct mm_host *host = f->host;
@@ -25,6 +36,7 @@ static int fault_zero_huge(struct fault *f, struct s2_entry entry)
         err = pool_alloc_block(pool, true, &fn);
     if (err)
         return err;
+    want_stock(host, &host->node[f->node]);
     if (entry.state == S2_FILL)
         entry_fill_pages(host_page(host, fn), BLOCK_PAGES, &entry);
     err = host->ops->place(host->ops_ctx, block->vm->id, block->start, fn, BLOCK_PAGES, &done);

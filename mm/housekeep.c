@@ -9,8 +9,8 @@
 /* Zeroed 2 MiB frames kept ready: a sixteenth of the budget, 1 to 16. Chosen, unmeasured. */
 #define STOCK_MAX_BLOCKS 16u
 #define STOCK_SHARE 16u
-/* Rounds after which a stock that nobody uses is one block: six seconds, as the waits between idle rounds double. */
-#define STOCK_IDLE_ROUNDS 5u
+/* Rounds after which a stock that nobody uses goes back: three seconds, as the waits between idle rounds double. */
+#define STOCK_IDLE_ROUNDS 4u
 /* Rounds the pool must be above its high watermark before it shrinks: at one round every 200 ms, a second. */
 #define SHRINK_AFTER_ROUNDS 5u
 #define SHRINK_BLOCKS 8u
@@ -43,14 +43,13 @@ static void reap_tables(struct mm_host *host)
         slab_reap(&host->tables);
 }
 
-/* Zeroed blocks to keep ready: one is enough while nobody takes any. */
+/* Zeroed blocks to keep ready: none while nobody takes any. */
 static uint32_t stock_target(struct mm_node *node)
 {
-    uint32_t have = __atomic_load_n(&node->pool.nr_stock, __ATOMIC_RELAXED);
-    node->stock_rounds = have < node->stock_seen ? 0 : node->stock_rounds + 1;
+    node->stock_rounds = __atomic_exchange_n(&node->stock_used, false, __ATOMIC_RELAXED) ? 0 : node->stock_rounds + 1;
     if (node->stock_rounds >= STOCK_IDLE_ROUNDS) {
         node->stock_rounds = STOCK_IDLE_ROUNDS;
-        return 1;
+        return 0;
     }
     return MAX_OF(1u, MIN_OF(STOCK_MAX_BLOCKS, node->pool.budget_pages / BLOCK_PAGES / STOCK_SHARE));
 }
@@ -70,12 +69,14 @@ static bool fill_stock(struct mm_host *host, struct mm_node *node)
 {
     struct pool *pool = &node->pool;
     uint32_t want = stock_target(node), have = __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED);
-    pool_drain_stock(pool, want);
+    if (have > want) {
+        pool_drain_stock(pool, want);
+        return pool_trim(pool, (have - want) * BLOCK_PAGES) > 0;
+    }
     bool more = host->config.thp && stock_one(pool, want);
     if (more)
         node->stock_rounds = 0;
-    node->stock_seen = __atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED);
-    return more || have > want;
+    return more;
 }
 
 /* Free blocks go back to the kernel when the pool has had plenty for a while. True: some did. */

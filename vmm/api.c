@@ -3,6 +3,7 @@
 
 #include "vmm/suggest.h"
 
+#include <dlfcn.h>
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,22 @@
 
 #define PREFIX "/memory/"
 
+/* It brings TLS and seven libraries for that along, 2.5 MiB that no VM needs: it is loaded when somebody calls. */
+#define MHD_CALLS(X)                                                                                                   \
+    X(start_daemon)                                                                                                    \
+    X(stop_daemon)                                                                                                     \
+    X(create_response_from_buffer)                                                                                     \
+    X(add_response_header)                                                                                             \
+    X(queue_response)                                                                                                  \
+    X(destroy_response)                                                                                                \
+    X(lookup_connection_value)
+
 struct api {
+    struct {
+#define X(name) __typeof__(&MHD_##name) name;
+        MHD_CALLS(X)
+#undef X
+    } mhd;
     struct MHD_Daemon *daemon;
     const struct control *control;
 };
@@ -31,37 +47,38 @@ struct exchange {
 };
 
 /* Sends @content, which is taken over; NULL for none. */
-static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, json_t *content)
+static enum MHD_Result answer(struct api *api, struct MHD_Connection *connection, unsigned status, json_t *content)
 {
     char *text = content ? json_dumps(content, JSON_INDENT(2)) : NULL;
     struct MHD_Response *response;
 
     json_decref(content);
-    response = MHD_create_response_from_buffer(text ? strlen(text) : 0, text, MHD_RESPMEM_MUST_FREE);
+    response = api->mhd.create_response_from_buffer(text ? strlen(text) : 0, text, MHD_RESPMEM_MUST_FREE);
     if (!response) {
         free(text);
         return MHD_NO;
     }
     if (text)
-        MHD_add_response_header(response, "Content-Type", "application/json");
-    enum MHD_Result result = MHD_queue_response(connection, status, response);
-    MHD_destroy_response(response);
+        api->mhd.add_response_header(response, "Content-Type", "application/json");
+    enum MHD_Result result = api->mhd.queue_response(connection, status, response);
+    api->mhd.destroy_response(response);
     return result;
 }
 
-static enum MHD_Result answer_fault(struct MHD_Connection *connection, unsigned status, const char *fault)
+static enum MHD_Result answer_fault(struct api *api, struct MHD_Connection *connection, unsigned status,
+                                    const char *fault)
 {
-    return answer(connection, status, json_pack("{s:s}", "fault_message", fault));
+    return answer(api, connection, status, json_pack("{s:s}", "fault_message", fault));
 }
 
 /* client.c makes the exit code of it again. */
-static enum MHD_Result answer_diag(struct MHD_Connection *connection, const struct diag *diag)
+static enum MHD_Result answer_diag(struct api *api, struct MHD_Connection *connection, const struct diag *diag)
 {
     unsigned status = diag->code == EXIT_USAGE  ? MHD_HTTP_BAD_REQUEST
                       : diag->code == EXIT_HOST ? MHD_HTTP_SERVICE_UNAVAILABLE
                                                 : MHD_HTTP_CONFLICT;
 
-    return answer_fault(connection, status, diag->text);
+    return answer_fault(api, connection, status, diag->text);
 }
 
 static const struct control_action *find_action(const char *name)
@@ -101,13 +118,13 @@ static json_t *make_index(void)
 static enum MHD_Result do_get(struct api *api, struct MHD_Connection *connection, const char *name)
 {
     struct diag diag = {0};
-    json_t *view =
-        source_view(api->control->source, name, MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "vm"),
-                    MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "gpa"), &diag);
+    json_t *view = source_view(api->control->source, name,
+                               api->mhd.lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "vm"),
+                               api->mhd.lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "gpa"), &diag);
 
     if (!view)
-        return answer_diag(connection, &diag);
-    return answer(connection, MHD_HTTP_OK, view);
+        return answer_diag(api, connection, &diag);
+    return answer(api, connection, MHD_HTTP_OK, view);
 }
 
 static enum MHD_Result do_put(struct api *api, struct MHD_Connection *connection, const struct control_action *action,
@@ -121,13 +138,13 @@ static enum MHD_Result do_put(struct api *api, struct MHD_Connection *connection
     if (!json_is_object(body)) {
         json_decref(body);
         diag_set(&diag, EXIT_USAGE, "%s needs a JSON object: %s", action->name, action->body);
-        return answer_diag(connection, &diag);
+        return answer_diag(api, connection, &diag);
     }
     int failed = action->act(api->control, body, &out, &diag);
     json_decref(body);
     if (failed)
-        return answer_diag(connection, &diag);
-    return answer(connection, out ? MHD_HTTP_OK : MHD_HTTP_NO_CONTENT, out);
+        return answer_diag(api, connection, &diag);
+    return answer(api, connection, out ? MHD_HTTP_OK : MHD_HTTP_NO_CONTENT, out);
 }
 
 /* The request is complete: one answer. */
@@ -141,20 +158,20 @@ static enum MHD_Result respond(struct api *api, struct MHD_Connection *connectio
     char fault[160], near[SUGGEST_TEXT];
 
     if (exchange->too_long)
-        return answer_fault(connection, HTTP_TOO_LONG, "the request is longer than 4096 bytes");
+        return answer_fault(api, connection, HTTP_TOO_LONG, "the request is longer than 4096 bytes");
     if (get && strcmp(url, "/") == 0)
-        return answer(connection, MHD_HTTP_OK, make_index());
+        return answer(api, connection, MHD_HTTP_OK, make_index());
     if (get && is_view(name))
         return do_get(api, connection, name);
     if (put && action)
         return do_put(api, connection, action, exchange);
     if (action || is_view(name))
-        return answer_fault(connection, MHD_HTTP_METHOD_NOT_ALLOWED,
+        return answer_fault(api, connection, MHD_HTTP_METHOD_NOT_ALLOWED,
                             action ? "this path takes PUT" : "this path takes GET");
     source_view_names(names);
     snprintf(fault, sizeof(fault), "there is no %.60s; GET / lists what there is%s", url,
              suggest_text(near, name, names));
-    return answer_fault(connection, MHD_HTTP_NOT_FOUND, fault);
+    return answer_fault(api, connection, MHD_HTTP_NOT_FOUND, fault);
 }
 
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *url, const char *method,
@@ -189,13 +206,30 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **st
     *state = NULL;
 }
 
+static int load_mhd(struct api *api, struct diag *diag)
+{
+    void *library = dlopen("libmicrohttpd.so.12", RTLD_NOW | RTLD_LOCAL);
+
+    if (!library)
+        return diag_set(diag, EXIT_HOST,
+                        "the API cannot start: libmicrohttpd is missing here (%s); Debian has it in "
+                        "libmicrohttpd12",
+                        dlerror());
+#define X(name)                                                                                                        \
+    if (!(*(void **)(void *)&api->mhd.name = dlsym(library, "MHD_" #name)))                                            \
+        return diag_set(diag, EXIT_HOST, "the API cannot start: this libmicrohttpd has no MHD_" #name);
+    MHD_CALLS(X)
+#undef X
+    return 0;
+}
+
 int api_start(int listen_fd, const struct control *control, struct api **out, struct diag *diag)
 {
     struct api *api = calloc(1, sizeof(*api));
 
-    if (api) {
+    if (api && load_mhd(api, diag) == 0) {
         api->control = control;
-        api->daemon = MHD_start_daemon(
+        api->daemon = api->mhd.start_daemon(
             MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL,
             on_request, api, MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
             MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
@@ -213,6 +247,6 @@ int api_start(int listen_fd, const struct control *control, struct api **out, st
 
 void api_stop(struct api *api)
 {
-    MHD_stop_daemon(api->daemon);
+    api->mhd.stop_daemon(api->daemon);
     free(api);
 }

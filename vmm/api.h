@@ -18,7 +18,8 @@ struct api;
 
 /*
  * api_start - serves at @listen_fd (of socket.h), which is the API's from here on, after an error too. @control is used
- * until api_stop. 0 and *out, or -1 with @diag (EXIT_HOST).
+ * until api_stop. Who calls it when the first request waits there saves the library's memory until then. 0 and *out, or
+ * -1 with @diag (EXIT_HOST).
  */
 int api_start(int listen_fd, const struct control *control, struct api **out, struct diag *diag);
 /* Waits for requests under way. The socket's file stays: its owner removes it. */

@@ -262,6 +262,8 @@ static int drop_free(void *ctx, const struct quiesced *q, struct diag *diag)
     json_t *out = ctx;
     uint64_t pages = 0;
 
+    if (!q->has_balloon)
+        return diag_set(diag, EXIT_USAGE, "the VM has no balloon: start it with one (`ebb help run`)");
     if (!q->free_pages)
         return diag_set(diag, EXIT_GUEST, "the guest has no driver that says which pages are free");
     for (unsigned i = 0; i < q->mem->nr; i++)

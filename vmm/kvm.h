@@ -81,8 +81,9 @@ must_check int kvm_vcpu_set_boot(struct kvm_vcpu *vcpu, const struct boot_entry 
 void kvm_vcpu_describe(const struct kvm_vcpu *vcpu, char *text, size_t bytes);
 /* It stands where it would after a reset, and tells nothing of what it did before. In the vCPU's thread. */
 bool kvm_vcpu_is_reset(const struct kvm_vcpu *vcpu);
-/* Physical address of the instruction at RIP, by the guest's own page tables. In the vCPU's thread. False: none. */
-bool kvm_vcpu_code(const struct kvm_vcpu *vcpu, uint64_t *rip, gpa_t *gpa, bool *is_64bit);
+/* Physical address of the instruction at RIP, by the guest's own page tables, and for a processor of how many bits it is.
+ * In the vCPU's thread. False: none. */
+bool kvm_vcpu_code(const struct kvm_vcpu *vcpu, uint64_t *rip, gpa_t *gpa, unsigned *bits);
 
 /*
  * kvm_cpuid_make - CPUID of vCPU @index: the host's list, with APIC numbers and topology of this VM. Heap, free(); NULL:

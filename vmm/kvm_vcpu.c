@@ -251,7 +251,7 @@ bool kvm_vcpu_is_reset(const struct kvm_vcpu *vcpu)
     return regs.rip == RESET_RIP && sregs.cs.selector == RESET_CS;
 }
 
-bool kvm_vcpu_code(const struct kvm_vcpu *vcpu, uint64_t *rip, gpa_t *gpa, bool *is_64bit)
+bool kvm_vcpu_code(const struct kvm_vcpu *vcpu, uint64_t *rip, gpa_t *gpa, unsigned *bits)
 {
     struct kvm_regs regs;
     struct kvm_sregs sregs;
@@ -263,7 +263,7 @@ bool kvm_vcpu_code(const struct kvm_vcpu *vcpu, uint64_t *rip, gpa_t *gpa, bool 
         return false;
     *rip = regs.rip;
     *gpa = (gpa_t){at.physical_address};
-    *is_64bit = sregs.cs.l;
+    *bits = sregs.cs.l ? 64 : sregs.cs.db ? 32 : 16;
     return true;
 }
 
@@ -276,6 +276,9 @@ void kvm_vcpu_describe(const struct kvm_vcpu *vcpu, char *text, size_t bytes)
         snprintf(text, bytes, "registers unknown");
         return;
     }
-    snprintf(text, bytes, "rip 0x%llx rsp 0x%llx cs 0x%x rflags 0x%llx cr2 0x%llx cr3 0x%llx", regs.rip, regs.rsp,
-             sregs.cs.selector, regs.rflags, sregs.cr2, sregs.cr3);
+    snprintf(text, bytes,
+             "rip 0x%llx rsp 0x%llx cs 0x%x rflags 0x%llx cr0 0x%llx cr2 0x%llx cr3 0x%llx cr4 0x%llx"
+             " rax 0x%llx rbx 0x%llx rcx 0x%llx rdx 0x%llx rsi 0x%llx rdi 0x%llx rbp 0x%llx",
+             regs.rip, regs.rsp, sregs.cs.selector, regs.rflags, sregs.cr0, sregs.cr2, sregs.cr3, sregs.cr4, regs.rax,
+             regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp);
 }

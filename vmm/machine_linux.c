@@ -105,22 +105,15 @@ void linux_failed(struct machine *m, const char *reason)
 #define CODE_BYTES 16 /* looked at; enough for one instruction of any length */
 
 /* vcpu_env.describe_code */
-static void describe_code(void *ctx, gpa_t gpa, uint64_t rip, bool is_64bit, char *text, size_t bytes)
+static void describe_code(void *ctx, gpa_t gpa, uint64_t rip, unsigned bits, char *text, size_t bytes)
 {
     const struct machine *m = ctx;
     uint8_t code[CODE_BYTES];
     uint64_t nr = MIN_OF(sizeof(code), PAGE_BYTES - gpa.v % PAGE_BYTES);
-    size_t used = 0;
 
     *text = '\0';
-    if (guest_mem_read(&m->mem, gpa, code, nr))
-        return;
-    if (is_64bit) {
-        disasm_text(code, nr, rip, text, bytes);
-        return;
-    }
-    for (size_t i = 0; i < nr && used < bytes; i++)
-        used += (size_t)snprintf(text + used, bytes - used, "%s%02x", i ? " " : "", code[i]);
+    if (guest_mem_read(&m->mem, gpa, code, nr) == 0)
+        disasm_text(code, nr, rip, bits, text, bytes);
 }
 
 /* --- making ---------------------------------------------------------------------------------------- */

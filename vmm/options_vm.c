@@ -8,7 +8,7 @@
 
 static int read_memory(struct option_parse *p, const char *value)
 {
-    char below[SIZE_TEXT];
+    char below[SIZE_TEXT], linux[SIZE_TEXT];
     uint64_t bytes = 0;
 
     if (option_parse_size(p, value, &bytes))
@@ -16,8 +16,8 @@ static int read_memory(struct option_parse *p, const char *value)
     if (bytes == 0)
         return option_bad(p, value, "a VM needs memory; the default is 256M");
     if (bytes < EBB_MIN_MEMORY_BYTES)
-        return diag_set(p->diag, EXIT_USAGE, "--memory %.80s: is too small for the guest; the least is %s", value,
-                        size_text(below, EBB_MIN_MEMORY_BYTES));
+        return diag_set(p->diag, EXIT_USAGE, "--memory %.80s: is too small for a guest; the least is %s, %s for Linux",
+                        value, size_text(below, EBB_MIN_MEMORY_BYTES), size_text(linux, LINUX_MIN_MEMORY_BYTES));
     if (bytes > EBB_MAX_MEMORY_BYTES)
         return diag_set(p->diag, EXIT_USAGE, "--memory %.80s: is above what the guest's address space holds, %s", value,
                         size_text(below, EBB_MAX_MEMORY_BYTES));

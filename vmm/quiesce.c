@@ -204,7 +204,7 @@ static bool claim(struct machine *m, bool claimed)
 
 int machine_quiesce(struct machine *m, const struct quiesce *how, struct diag *diag)
 {
-    struct work w = {.m = m, .how = how, .diag = diag};
+    struct work w = {.m = m, .how = how, .diag = diag, .q.has_balloon = machine_balloon(m) != NULL};
 
     if (!m->devices)
         return diag_set(diag, EXIT_USAGE, "%s has no devices, and cannot be brought to rest: start it with --balloon",

@@ -19,6 +19,7 @@ struct quiesced {
     struct mm_thread *thread; /* the device thread's; NULL with vm: --backend kernel */
     struct mm_vm *vm;
     const struct guest_mem *mem;
+    bool has_balloon;           /* without one no guest can say which pages are free */
     const uint64_t *free_pages; /* bit gfn; NULL: the guest was not asked, or has no driver for it */
     uint64_t nr_free_bits;
     uint64_t hinted_pages;   /* of them free_pages has all but the next ones */

@@ -200,17 +200,6 @@ static int make_machines(struct run *run)
     return error;
 }
 
-static int start_api(struct run *run)
-{
-    int fd = run->listen_fd;
-
-    if (fd < 0)
-        return 0;
-    run->control = (struct control){.mh = run->mh, .source = &run->source};
-    run->listen_fd = -1;
-    return api_start(fd, &run->control, &run->api, run->diag);
-}
-
 /* Many take their time: on a signal those that have not begun never do. */
 static int start_machines(struct run *run)
 {
@@ -347,7 +336,7 @@ static int run_all(struct run *run)
 {
     raise_descriptor_limit();
     if (check_host(run) || open_signals(run) || (run->options.console && terminal_open(&run->terminal, run->diag)) ||
-        open_outputs(run) || start_host(run) || make_machines(run) || run_access_start(run) || start_api(run))
+        open_outputs(run) || start_host(run) || make_machines(run) || run_access_start(run))
         return -1;
     print_start(run);
     run->screen.progress = run->screen.progress && !run->terminal.raw;

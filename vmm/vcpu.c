@@ -11,9 +11,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define REASON_BYTES 360
-#define REGISTERS_BYTES 140
+#define REGISTERS_BYTES 360 /* sixteen of them */
 #define CODE_BYTES 160
+#define REASON_BYTES 600
 
 static int kick_signal(void)
 {
@@ -95,12 +95,12 @@ static void fail_triple(struct vcpu *vcpu)
     char what[CODE_BYTES + 40] = "triple fault", code[CODE_BYTES] = "";
     uint64_t rip;
     gpa_t gpa;
-    bool is_64bit;
+    unsigned bits;
 
     if (kvm_vcpu_is_reset(&vcpu->kvm))
         snprintf(what, sizeof(what), "triple fault; where is not known: KVM has reset the vCPU, as it does on AMD");
-    else if (vcpu->env->describe_code && kvm_vcpu_code(&vcpu->kvm, &rip, &gpa, &is_64bit))
-        vcpu->env->describe_code(vcpu->env->ctx, gpa, rip, is_64bit, code, sizeof(code));
+    else if (vcpu->env->describe_code && kvm_vcpu_code(&vcpu->kvm, &rip, &gpa, &bits))
+        vcpu->env->describe_code(vcpu->env->ctx, gpa, rip, bits, code, sizeof(code));
     if (code[0])
         snprintf(what, sizeof(what), "triple fault at %s", code);
     fail(vcpu, what);

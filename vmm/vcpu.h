@@ -33,8 +33,8 @@ struct vcpu_env {
     /* The vCPU was kicked. In its thread, out of the guest; returns when it may run on, or is to leave. NULL: kicks are
      * only for stop. */
     void (*on_pause)(void *ctx, struct vcpu *vcpu);
-    /* What stands at @gpa, in words, into @text (ended): for the line about a triple fault. NULL: nothing is said. */
-    void (*describe_code)(void *ctx, gpa_t gpa, uint64_t rip, bool is_64bit, char *text, size_t bytes);
+    /* What stands at @gpa, instructions of 16, 32 or 64 @bits, in words, into @text (ended): for the line about a triple fault. NULL: nothing is said. */
+    void (*describe_code)(void *ctx, gpa_t gpa, uint64_t rip, unsigned bits, char *text, size_t bytes);
 };
 
 struct vcpu {

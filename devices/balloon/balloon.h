@@ -87,7 +87,7 @@ struct balloon_info {
     uint64_t nr_bad_buffers;       /* of a size or a direction that makes no sense */
     uint64_t nr_stale_hints;       /* buffers that belong to no round, or to one that is over */
     uint64_t nr_bad_config_writes; /* bytes */
-    uint64_t nr_stray_kicks;       /* of queues that do not exist with the features accepted */
+    uint64_t nr_stray_kicks;       /* of queues that do not exist with the features accepted; one each at DRIVER_OK */
 };
 void balloon_info(struct balloon *balloon, struct balloon_info *out);
 

@@ -106,8 +106,12 @@ static int lock_it(const struct opening *o)
     if (errno != EWOULDBLOCK)
         return 0; /* a file system without locks: as any file there */
     if (o->config->read_only)
-        return refuse(o, EBUSY, "is being written by another process: end that, or use a copy");
-    return refuse(o, EBUSY, "is in use by another process: end that, or use a copy (readonly disks can be shared)");
+        return refuse(o, EBUSY,
+                      "is being written, by another process or as another disk of this one: end that, or use a copy");
+    return refuse(
+        o, EBUSY,
+        "is in use, by another process or as another disk of this one: end that, or use a copy (readonly disks can be "
+        "shared)");
 }
 
 static int measure(const struct opening *o, const struct stat *st)

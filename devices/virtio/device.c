@@ -75,6 +75,14 @@ int virtio_pop(struct virtio_device *device, unsigned index, struct virtq_chain 
     return got == 1;
 }
 
+/* A driver may fill its queues before DRIVER_OK (3.1.1), and need not kick again: Linux's balloon leaves statistics so. */
+static void look_at_queues_locked(struct virtio_device *device)
+{
+    for (unsigned i = 0; i < device->nr_queues; i++)
+        if (device->queue[i].ready)
+            virtio_notify_again(device, i);
+}
+
 static void reset_locked(struct virtio_device *device)
 {
     device->nr_resets++;
@@ -101,6 +109,7 @@ static void add_status_locked(struct virtio_device *device, uint8_t status)
         device->status |= VIRTIO_CONFIG_S_DRIVER_OK;
         if (virtio_is_live(device) && device->ops->activate != NULL)
             device->ops->activate(device);
+        look_at_queues_locked(device);
         if (device->config_pending || !virtio_is_live(device))
             device->interrupt(device->transport, VIRTIO_INT_CONFIG);
         device->config_pending = false;

@@ -13,17 +13,16 @@
 #include "mm/base/types.h"
 
 enum frame_use {
-    FRAME_RESERVED = 0, /* not given to any zone yet, or never usable */
-    FRAME_FREE,         /* head of a free buddy block: order says its size */
-    FRAME_PCP,          /* free, on a per-thread list */
-    FRAME_TAIL,         /* inside a larger block; look at the head */
-    FRAME_USED,         /* allocated, user not yet named */
-    FRAME_STANDBY,      /* holds guest page (vm, gfn), taken from the guest; on the standby list */
-    FRAME_WRITEBACK,    /* standby, and being written to swap or compressed; off the list */
-    FRAME_HOME,         /* head of a 2 MiB frame whose pages are in guest block (vm, gfn); slots empty */
-    FRAME_ZEROED,       /* head of a 2 MiB frame, filled with zeros, waiting in the stock */
-    FRAME_ZPOOL,        /* page of the compressed store */
-    FRAME_SLAB,         /* page of a slab cache (guest kernel) */
+    FRAME_TAIL = 0,  /* inside a larger block; look at the head. Zero: what never was apart takes no memory */
+    FRAME_FREE,      /* head of a free buddy block: order says its size */
+    FRAME_PCP,       /* free, on a per-thread list */
+    FRAME_USED,      /* allocated, user not yet named */
+    FRAME_STANDBY,   /* holds guest page (vm, gfn), taken from the guest; on the standby list */
+    FRAME_WRITEBACK, /* standby, and being written to swap or compressed; off the list */
+    FRAME_HOME,      /* head of a 2 MiB frame whose pages are in guest block (vm, gfn); slots empty */
+    FRAME_ZEROED,    /* head of a 2 MiB frame, filled with zeros, waiting in the stock */
+    FRAME_ZPOOL,     /* page of the compressed store */
+    FRAME_SLAB,      /* page of a slab cache (guest kernel) */
 };
 
 #define FRAME_F_EMPTY 0x1u          /* free block: its slots hold no page. Set on the head of a free block only */

@@ -93,7 +93,8 @@ void zone_init(struct zone *zone, const char *name, struct frame *frames, uint8_
         fn_t fn = start + done;
         unsigned order = order_at(fn, nr - done);
         for (uint32_t i = 0; i < pages_of(order); i++)
-            frames[fn + i] = (struct frame){.next = FN_NONE, .prev = FN_NONE, .use = FRAME_TAIL};
+            if (frames[fn + i].use != FRAME_TAIL) /* not written, memory that is new and zero takes no page */
+                frames[fn + i].use = FRAME_TAIL;
         frames[fn].use = FRAME_FREE;
         frames[fn].flags = flags_of(plane) & 0xf;
         frames[fn].order = (uint8_t)order;

@@ -77,7 +77,8 @@ struct zone {
 /*
  * zone_init - all frames [start, start + nr) become free blocks of @plane, of type MOVABLE. One pass over them.
  * @frames: the whole frames array, indexed by fn; @types: a byte for each pageblock, indexed by fn >> BLOCK_ORDER. Both
- * are caller's memory and outlive the zone; what they hold does not matter. No two zones share a pageblock.
+ * are caller's memory and outlive the zone; what they hold does not matter, but frames of zeros are not written, heads
+ * apart, so that new memory is taken only as blocks are cut. No two zones share a pageblock.
  */
 void zone_init(struct zone *zone, const char *name, struct frame *frames, uint8_t *types, fn_t start, uint32_t nr,
                enum plane plane);

@@ -179,7 +179,7 @@ struct mm_node {
     /* housekeeper's own */
     uint32_t idle_rounds;
     uint32_t stock_rounds; /* since a block of the stock was used */
-    uint32_t stock_seen;   /* blocks that the last round left */
+    bool stock_used;       /* atomic: since its last round a first touch took a block */
     struct compact_state compact;
     struct collapse_room room;
 };

@@ -9,8 +9,9 @@ LAB_QEMU_FILES := $(addprefix /usr/share/qemu/,bios-microvm.bin linuxboot_dma.bi
 LAB_PROGRAMS := build/ebb $(patsubst tests/vm/%.c,build/release/tests/vm/%,$(VM_SRC)) \
 	$(addprefix build/release/tests/unit/,test_hostmem_node test_memhost_numa)
 
-# What ebb loads when it draws.
-LAB_LIBRARIES = $(shell gcc -print-file-name=libcairo.so.2)
+# What ebb loads when somebody calls it, when it draws, and when a guest stops; the last may be missing here.
+LAB_LIBRARIES = $(foreach name,libmicrohttpd.so.12 libcairo.so.2,$(shell gcc -print-file-name=$(name))) \
+	$(filter /%,$(shell gcc -print-file-name=libcapstone.so.4))
 
 build/lab/keepvm: $(LAB_DIR)/keepvm.c | build/.libraries
 	@mkdir -p $(@D)

@@ -96,6 +96,7 @@ static inline void balloon_rig_start(struct balloon_rig *rig, uint64_t features)
                                                  .must_tell_host = true};
     balloon_rig_init(rig, &config, true);
     ck_assert_int_eq(fake_driver_start(&rig->driver, features, 0), 0);
+    fake_driver_run(&rig->driver); /* DRIVER_OK looks at each queue once */
 }
 
 /* Page numbers into guest memory, at @offset of the scratch area. */

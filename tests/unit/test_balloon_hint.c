@@ -329,6 +329,29 @@ START_TEST(test_balloon_stats_of_every_tag_are_kept_and_others_ignored)
 }
 END_TEST
 
+/* Linux leaves its first buffer and kicks before DRIVER_OK, and never again: there were no statistics of it at all. */
+START_TEST(test_balloon_stats_left_before_driver_ok_are_taken)
+{
+    static const struct balloon_config config = {
+        .stats = true, .deflate_on_oom = true, .hints = true, .poison = true, .reporting = true};
+    const struct stat_entry entry = {VIRTIO_BALLOON_S_AVAIL, 5};
+    struct balloon_rig rig;
+
+    balloon_rig_init(&rig, &config, true);
+    ck_assert_int_eq(fake_driver_negotiate(&rig.driver, AT_ONCE), 0);
+    for (unsigned i = 0; i < rig.driver.mmio->device->nr_queues; i++)
+        ck_assert_int_eq(fake_driver_make_queue(&rig.driver, i, 0), 0);
+    add(&rig, STATS, stats_buffer(&rig, &entry, 1), true);
+    kick(&rig, STATS);
+    ck_assert_uint_eq(stats_of(&rig).nr_updates, 0);
+    fake_driver_ok(&rig.driver);
+    fake_driver_run(&rig.driver);
+    ck_assert_uint_eq(stats_of(&rig).value[VIRTIO_BALLOON_S_AVAIL], 5);
+    ck_assert_int_eq(balloon_poll_stats(rig.balloon), 0);
+    balloon_rig_fini(&rig);
+}
+END_TEST
+
 START_TEST(test_balloon_stats_odd_buffers_are_counted)
 {
     struct balloon_rig rig;
@@ -475,6 +498,7 @@ int main(void)
     tcase_add_test(tc, test_balloon_hint_round_is_canceled_by_a_reset);
     tcase_add_test(tc, test_balloon_hint_start_without_memory_changes_nothing);
     tcase_add_test(tc, test_balloon_stats_of_every_tag_are_kept_and_others_ignored);
+    tcase_add_test(tc, test_balloon_stats_left_before_driver_ok_are_taken);
     tcase_add_test(tc, test_balloon_stats_odd_buffers_are_counted);
     tcase_add_test(tc, test_balloon_stats_are_polled_by_period);
     tcase_add_test(tc, test_balloon_requests_and_questions_in_many_threads);

@@ -423,7 +423,7 @@ START_TEST(test_blk_shared_only_by_readers)
     blk_close(other);
     rig.config.read_only = false;
     ck_assert_int_eq(blk_open(&rig.config, &rig.env, &other, rig.why, sizeof(rig.why)), -EBUSY);
-    ck_assert_ptr_nonnull(strstr(rig.why, "in use by another process"));
+    ck_assert_ptr_nonnull(strstr(rig.why, "in use, by another process or as another disk"));
     blk_rig_stop(&rig);
     ck_assert_int_eq(blk_open(&rig.config, &rig.env, &rig.blk, rig.why, sizeof(rig.why)), 0);
     rig.config.read_only = true;

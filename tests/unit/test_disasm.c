@@ -11,7 +11,7 @@ static char text[160];
 
 START_TEST(test_disasm_instructions_become_text_or_bytes)
 {
-    int nr = disasm_text(code, sizeof(code), 0x1000, text, sizeof(text));
+    int nr = disasm_text(code, sizeof(code), 0x1000, 64, text, sizeof(text));
 #ifdef EBB_CAPSTONE
     /* The last one is cut off. */
     ck_assert_int_eq(nr, 3);
@@ -23,13 +23,29 @@ START_TEST(test_disasm_instructions_become_text_or_bytes)
 }
 END_TEST
 
+/* A kernel that is entered by PVH starts with 32 bits; a second processor with 16. */
+START_TEST(test_disasm_other_modes_have_other_instructions)
+{
+    static const uint8_t bytes[] = {0x40, 0xb8, 0x01, 0x00, 0x00, 0x00, 0xf4};
+    int nr = disasm_text(bytes, sizeof(bytes), 0x1000, 32, text, sizeof(text));
+#ifdef EBB_CAPSTONE
+    ck_assert_int_eq(nr, 3);
+    ck_assert_str_eq(text, "inc eax; mov eax, 1; hlt");
+    ck_assert_int_eq(disasm_text(bytes, 4, 0x1000, 16, text, sizeof(text)), 2);
+    ck_assert_str_eq(text, "inc ax; mov ax, 1");
+#else
+    ck_assert_int_eq(nr, 0);
+#endif
+}
+END_TEST
+
 START_TEST(test_disasm_no_instruction_gives_the_bytes)
 {
     const uint8_t bad[] = {0x06, 0x0f, 0xff};
 
-    ck_assert_int_eq(disasm_text(bad, sizeof(bad), 0, text, sizeof(text)), 0);
+    ck_assert_int_eq(disasm_text(bad, sizeof(bad), 0, 64, text, sizeof(text)), 0);
     ck_assert_str_eq(text, "06 0f ff");
-    ck_assert_int_eq(disasm_text(bad, 0, 0, text, sizeof(text)), 0);
+    ck_assert_int_eq(disasm_text(bad, 0, 0, 64, text, sizeof(text)), 0);
     ck_assert_str_eq(text, "");
 }
 END_TEST
@@ -39,11 +55,11 @@ START_TEST(test_disasm_text_is_cut_between_instructions)
 {
     char whole[160], hex[160];
 
-    disasm_text(code, 8, 0x1000, whole, sizeof(whole));
-    disasm_text((const uint8_t[]){0x06, 0x0f, 0xff}, 3, 0, hex, sizeof(hex));
+    disasm_text(code, 8, 0x1000, 64, whole, sizeof(whole));
+    disasm_text((const uint8_t[]){0x06, 0x0f, 0xff}, 3, 0, 64, hex, sizeof(hex));
     for (size_t room = 1; room < 40; room++) {
         memset(text, '#', sizeof(text));
-        int nr = disasm_text(code, 8, 0x1000, text, room);
+        int nr = disasm_text(code, 8, 0x1000, 64, text, room);
         size_t length = strlen(text);
         ck_assert_uint_lt(length, room);
         ck_assert_int_eq(text[room], '#');
@@ -51,8 +67,8 @@ START_TEST(test_disasm_text_is_cut_between_instructions)
             ck_assert_int_eq(memcmp(text, whole, length), 0);
             ck_assert(whole[length] == '\0' || whole[length] == ';');
         }
-        length = (memset(text, '#', sizeof(text)), disasm_text((const uint8_t[]){0x06, 0x0f, 0xff}, 3, 0, text, room),
-                  strlen(text));
+        length = (memset(text, '#', sizeof(text)),
+                  disasm_text((const uint8_t[]){0x06, 0x0f, 0xff}, 3, 0, 64, text, room), strlen(text));
         ck_assert_uint_lt(length, room);
         ck_assert_int_eq(text[room], '#');
         ck_assert_int_eq(memcmp(text, hex, length), 0);
@@ -70,7 +86,7 @@ START_TEST(test_disasm_any_bytes_are_answered)
         uint8_t any[16];
         for (size_t j = 0; j < sizeof(any); j++)
             any[j] = (uint8_t)((state = state * 1664525u + 1013904223u) >> 24);
-        int nr = disasm_text(any, 1 + i % sizeof(any), UINT64_MAX - i, text, sizeof(text));
+        int nr = disasm_text(any, 1 + i % sizeof(any), UINT64_MAX - i, 16u << i % 3, text, sizeof(text));
         ck_assert_int_le(nr, (int)sizeof(any));
         ck_assert_uint_lt(strlen(text), sizeof(text));
         ck_assert_uint_gt(strlen(text), 0);
@@ -84,6 +100,7 @@ int main(void)
     TCase *tcase = tcase_create("disasm");
 
     tcase_add_test(tcase, test_disasm_instructions_become_text_or_bytes);
+    tcase_add_test(tcase, test_disasm_other_modes_have_other_instructions);
     tcase_add_test(tcase, test_disasm_no_instruction_gives_the_bytes);
     tcase_add_test(tcase, test_disasm_text_is_cut_between_instructions);
     tcase_add_test(tcase, test_disasm_any_bytes_are_answered);

@@ -124,6 +124,22 @@ START_TEST(test_zone_init_leaves_frames_outside_alone)
 }
 END_TEST
 
+/* A write to each frame would take 16 bytes of memory for each page of an arena, most of which is never used. */
+START_TEST(test_zone_init_writes_only_heads_of_new_memory)
+{
+    uint32_t nr_written = 0;
+    memset(frames, 0, sizeof(frames));
+    for (uint32_t i = 0; i < NR_FRAMES; i++)
+        frames[i].data = 7;
+    zone_init(&zone, "Test", frames, types, 0, NR_FRAMES, PLANE_EMPTY);
+    frames_before[0] = (struct frame){.data = 7};
+    for (uint32_t i = 0; i < NR_FRAMES; i++)
+        nr_written += memcmp(&frames[i], &frames_before[0], sizeof(frames[i])) != 0;
+    ck_assert_uint_eq(nr_written, NR_FRAMES / MAX_PAGES);
+    check();
+}
+END_TEST
+
 START_TEST(test_zone_alloc_splits_smallest_block_and_keeps_low_half)
 {
     make(0, MAX_PAGES, PLANE_FILLED);
@@ -368,6 +384,7 @@ int main(void)
     tcase_add_test(tc, test_zone_init_aligned_range_is_largest_blocks);
     tcase_add_test(tc, test_zone_init_odd_range_is_cut_into_aligned_blocks);
     tcase_add_test(tc, test_zone_init_single_frame_is_one_block);
+    tcase_add_test(tc, test_zone_init_writes_only_heads_of_new_memory);
     tcase_add_test(tc, test_zone_init_no_frames_is_valid_and_gives_none);
     tcase_add_test(tc, test_zone_init_leaves_frames_outside_alone);
     tcase_add_test(tc, test_zone_alloc_splits_smallest_block_and_keeps_low_half);

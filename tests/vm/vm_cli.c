@@ -44,7 +44,7 @@ static const struct {
     {"run --budget 0", "8M"},
     {"run --budget 4M", "8M"},
     {"run --memory 0", "256M"},
-    {"run --memory 3M", "32 MiB"},
+    {"run --memory 3M", "32 MiB, 64 MiB for Linux"},
     {"run --memory 100M1", "is not a size"},
     {"run --memory 65M", "66M"},
     {"run --memory 1024T", "address space"},

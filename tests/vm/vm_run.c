@@ -380,6 +380,45 @@ START_TEST(test_run_shows_every_view_while_it_runs)
 }
 END_TEST
 
+/* Is @word in a line of /proc/PID/NAME? */
+static bool proc_has(const struct program *p, const char *name, const char *word)
+{
+    char path[64], line[512];
+    bool found = false;
+
+    snprintf(path, sizeof(path), "/proc/%d/%s", p->pid, name);
+    FILE *file = fopen(path, "re");
+    while (file && !found && fgets(line, sizeof(line), file))
+        found = strstr(line, word) != NULL;
+    if (file)
+        fclose(file);
+    return found;
+}
+
+/* Each costs a VM's process 2 MiB and more. */
+START_TEST(test_run_has_libraries_in_memory_only_when_it_has_used_them)
+{
+    static const char *const libraries[] = {"libmicrohttpd", "libgnutls", "libcapstone", "libcairo"};
+    struct program p, answer;
+    if (!program_has_kvm("libraries"))
+        return;
+    program_init(&p);
+    program_start(&p, IDLE_RUN);
+    for (int i = 0; i < 1500 && !run_has_ended(&p) && !proc_has(&p, "maps", "kvm-vcpu"); i++)
+        run_nap(20);
+    ck_assert_msg(proc_has(&p, "maps", "kvm-vcpu"), "no vCPU");
+    for (size_t i = 0; i < ARRAY_LEN(libraries); i++)
+        ck_assert_msg(!proc_has(&p, "maps", libraries[i]), "%s is loaded", libraries[i]);
+    run_ask(&p, "show free --api a.sock", &answer);
+    ck_assert_msg(answer.code == 0, "%s", answer.err_text);
+    ck_assert(proc_has(&p, "maps", libraries[0]));
+    kill(p.pid, SIGTERM);
+    program_wait(&p);
+    ck_assert_int_eq(p.code, 0);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
 START_TEST(test_run_draws_a_heat_map_while_it_runs)
 {
     struct program p, answer;
@@ -513,6 +552,7 @@ int main(void)
     tcase_add_test(live, test_run_signal_while_many_vms_start_does_not_wait_for_the_last);
     tcase_add_test(live, test_run_killed_leaves_no_swap_file);
     tcase_add_test(live, test_run_shows_every_view_while_it_runs);
+    tcase_add_test(live, test_run_has_libraries_in_memory_only_when_it_has_used_them);
     tcase_add_test(live, test_run_draws_a_heat_map_while_it_runs);
     tcase_add_test(live, test_run_takes_and_gives_back_a_swap_area_while_it_runs);
     tcase_add_test(live, test_run_swapoff_that_does_not_fit_changes_nothing);

@@ -8,7 +8,7 @@
 
 [ -d /sys/kernel/debug/kvm ] || mount -t debugfs debug /sys/kernel/debug || fail "no debugfs"
 [ -d /sys/kernel/tracing/events ] || mount -t tracefs trace /sys/kernel/tracing || fail "no tracefs"
-export GUEST=$guest QEMU=/tmp/qemu WORDS="$guest_words" WORK=$work
+export GUEST=$guest QEMU=${QEMU-/tmp/qemu} WORDS="$guest_words" WORK=$work
 value() { # value KEY STANDARD: of the lab kernel's command line
     found=$(tr ' ' '\n' </proc/cmdline | sed -n "s/^bench.$1=//p" | tr ',' ' ')
     echo "${found:-$2}"
@@ -24,8 +24,8 @@ while [ $pair -lt "$(value pairs 1)" ]; do
             rm -f $work/api $work/qmp
             # The host's memory is as it was at the first: what the one before left in caches goes.
             echo 3 >/proc/sys/vm/drop_caches
-            cat $guest/* /tmp/qemu/*/* >/dev/null
-            /tmp/qemu/bin/beside $arm $life || {
+            cat $guest/vm* $guest/guest.cpio $QEMU/*/* >/dev/null
+            $QEMU/bin/beside $arm $life || {
                 cat $work/vmm.log
                 fail "$life with $arm"
             }
