@@ -214,7 +214,7 @@ struct mm_host {
     uint64_t metadata_bytes;  /* slab pages; atomic */
     uint64_t event[NR_VM_EVENTS];
     struct rate demote, promote;
-    unsigned hot; /* heat from which on a page of a slow node is promoted; numa.c; atomic */
+    unsigned hot;                    /* heat from which on a page of a slow node is promoted; numa.c; atomic */
     struct numa_scan *numa;          /* mm/policy/numa.c; NULL: off */
     struct access *access;           /* mm/policy/access.c */
     uint64_t panel_bytes;            /* of the blocks' panels; atomic */
