@@ -9,7 +9,8 @@
 /* Zeroed 2 MiB frames kept ready: a sixteenth of the budget, 1 to 16. Chosen, unmeasured. */
 #define STOCK_MAX_BLOCKS 16u
 #define STOCK_SHARE 16u
-/* Rounds after which a stock that nobody uses goes back: three seconds, as the waits between idle rounds double. */
+/* Rounds after which a stock that nobody uses goes back. The round that filled it is the first, the waits after it double from
+ * 200 ms: 1.4 seconds, or more where first touches or other work came between. */
 #define STOCK_IDLE_ROUNDS 4u
 /* Rounds the pool must be above its high watermark before it shrinks: at one round every 200 ms, a second. */
 #define SHRINK_AFTER_ROUNDS 5u

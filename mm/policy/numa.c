@@ -119,6 +119,8 @@ static uint32_t waited_ms(const struct mm_host *host, const struct numa_touch *t
         return ms;
     /* others of its block may have been taken since then */
     uint8_t steps = (uint8_t)(taken_clock(touch->now_ns) - host->frames[touch->fn].taken);
+    if (steps == UINT8_MAX)
+        return ms; /* it was taken while its touch waited for the block */
     return MAX_OF(ms, (uint32_t)(((uint64_t)steps << TAKEN_SHIFT) / NS_PER_MS));
 }
 

@@ -115,14 +115,17 @@ static bool spare_hot(struct mm_thread *thread, fn_t fn, uint8_t flags)
     const struct frame *frame = &host->frames[fn];
     struct block *block = vm_block(lru_frame_vm(host, fn), frame->gfn);
     unsigned index = frame->gfn & (BLOCK_PAGES - 1), hot = __atomic_load_n(&host->hot, __ATOMIC_RELAXED);
+    bool spared = false;
     lock_acquire(&block->lock);
-    struct s2_entry old = pte_read(block, index), new = old;
-    struct page_note note = note_of(&old);
-    bool spared = !(frame->flags & FRAME_F_ORPHAN) && note.heat >= hot;
-    if (spared) {
-        note.heat--;
-        new.payload = standby_payload(fn, standby_is_armed(old.payload), note);
-        pte_write(block, index, &old, &new);
+    if (!(frame->flags & FRAME_F_ORPHAN)) { /* else its guest may have given up the whole table */
+        struct s2_entry old = pte_read(block, index), new = old;
+        struct page_note note = note_of(&old);
+        spared = note.heat >= hot;
+        if (spared) {
+            note.heat--;
+            new.payload = standby_payload(fn, standby_is_armed(old.payload), note);
+            pte_write(block, index, &old, &new);
+        }
     }
     lock_release(&block->lock);
     if (spared)

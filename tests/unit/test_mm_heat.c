@@ -208,6 +208,42 @@ START_TEST(test_mm_heat_hot_pages_that_nobody_touches_any_more_are_demoted)
 }
 END_TEST
 
+/* The touch waited while reclaim took the block's pages, and seemed to have come eight seconds later. */
+START_TEST(test_mm_heat_a_page_touched_while_reclaim_takes_it_is_hot)
+{
+    const struct mm_config config = tiers(false);
+    struct mm_rig *rig = rig_create(&config);
+    fill_from(rig, 0, BLOCK_PAGES, 0);
+    ck_assert_uint_eq(mm_reclaim(rig->thread[0], rig->vm, BLOCK_PAGES, false), BLOCK_PAGES);
+    struct block *block = vm_block(rig->vm, 0);
+    block->access.home_ns = now_ns(rig) + 40 * MS;
+    rig->host->frames[(fn_t)pte_read(block, 0).payload].taken = (uint8_t)(taken_clock(now_ns(rig)) + 1);
+    touch(rig, 0, 1, 0);
+    ck_assert_uint_eq(heat_of(rig, 0), NOTE_HEAT_MAX);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+/* The page table of a block whose guest gave it up, while kswapd had pages of it in hand, was read when it was gone. */
+START_TEST(test_mm_heat_pages_given_up_with_their_block_on_the_way_to_demotion_are_freed)
+{
+    struct mm_rig *rig = rig_with_hot_half();
+    fn_t fn[4];
+    uint8_t flags[4];
+    uint64_t dropped;
+    bool more = true;
+    unsigned nr = lru_isolate(rig->thread[0], 0, false, fn, flags, ARRAY_LEN(fn));
+    ck_assert_uint_eq(nr, ARRAY_LEN(fn));
+    ck_assert_int_eq(mm_drop(rig->thread[0], rig->vm, gpa_of(0), SET_PAGES * PAGE_BYTES, MM_DROP_FREE, 0, &dropped), 0);
+    ck_assert_uint_eq(demote(rig->thread[0], 0, fn, flags, &nr, RECLAIM_KSWAPD, &more), ARRAY_LEN(fn));
+    ck_assert_uint_eq(nr, 0);
+    lru_isolate_done(rig->host, ARRAY_LEN(fn));
+    ck_assert_uint_eq(rig->host->node[0].nr_standby + rig->host->node[1].nr_standby, 0);
+    mm_rig_check(rig);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 /* Who came back after seconds seemed to have been wanted at once, because others of its block had just been taken. */
 START_TEST(test_mm_heat_other_pages_of_a_block_that_are_taken_do_not_make_a_page_hot)
 {
@@ -239,6 +275,8 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_heat_pages_touched_while_their_block_is_armed_are_hot, 0, 2);
     tcase_add_test(cases, test_mm_heat_hot_pages_of_the_fast_node_are_not_demoted);
     tcase_add_loop_test(cases, test_mm_heat_hot_pages_that_nobody_touches_any_more_are_demoted, 0, 2);
+    tcase_add_test(cases, test_mm_heat_a_page_touched_while_reclaim_takes_it_is_hot);
+    tcase_add_test(cases, test_mm_heat_pages_given_up_with_their_block_on_the_way_to_demotion_are_freed);
     tcase_add_loop_test(cases, test_mm_heat_other_pages_of_a_block_that_are_taken_do_not_make_a_page_hot, 0, 2);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
