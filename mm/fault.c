@@ -163,7 +163,7 @@ int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigne
     uint64_t end_ns = host->ops->clock_ns(host->ops_ctx);
     hist_add(f.major ? &vm->major : &vm->minor, end_ns - f.start_ns);
     if (f.hinted)
-        numa_pay(host, end_ns - f.start_ns);
+        numa_pay(host, fault_cost_ns(host, f.huge, end_ns - f.start_ns));
     if (f.sampled)
         access_pay_fault(host, f.huge ? ACCESS_HUGE : ACCESS_PAGE, end_ns - f.locked_ns);
     return err;

@@ -253,6 +253,12 @@ static inline uint64_t counter_read(const uint64_t *counter)
     return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
+/* What a fault costs CPUs in all, of which mm_fault took @ns. @huge: of a 2 MiB frame. */
+static inline uint64_t fault_cost_ns(const struct mm_host *host, bool huge, uint64_t ns)
+{
+    return ns + __atomic_load_n(&host->ops->fault_ns, __ATOMIC_RELAXED) + (huge ? host->ops->block_fault_ns : 0);
+}
+
 /* Node of slot @fn. */
 static inline unsigned node_of(const struct mm_host *host, fn_t fn)
 {

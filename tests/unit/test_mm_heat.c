@@ -125,7 +125,7 @@ START_TEST(test_mm_heat_without_armed_pages_nothing_more_is_called_hot)
 {
     const struct mm_config config = tiers(false);
     struct mm_rig *rig = rig_with_slow_set(&config);
-    numa_pay(rig->host, 2000 * MS); /* what 100 s earn */
+    numa_pay(rig->host, 3000 * MS); /* what 100 s earn */
     for (unsigned round = 0; round < 900; round++) {
         fake_host_advance_ns(rig->fh, 100 * MS);
         mm_scan(rig->thread[0]);

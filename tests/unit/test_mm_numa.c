@@ -202,7 +202,7 @@ START_TEST(test_mm_numa_scan_keeps_to_its_share_of_a_cpu)
     uint64_t cheap = event(rig, EV_numa_pte_updates);
     ck_assert_uint_eq(cheap, SET_PAGES);
     touch(rig, 0, SET_PAGES, 0);
-    numa_pay(rig->host, 2000 * MS); /* what 100 s earn */
+    numa_pay(rig->host, 3000 * MS); /* what 100 s earn */
     for (unsigned round = 0; round < 900; round++) {
         fake_host_advance_ns(rig->fh, 100 * MS);
         mm_scan(rig->thread[0]);
@@ -214,6 +214,32 @@ START_TEST(test_mm_numa_scan_keeps_to_its_share_of_a_cpu)
     }
     ck_assert_uint_gt(event(rig, EV_numa_pte_updates), cheap);
     mm_rig_destroy(rig);
+}
+END_TEST
+
+/* A fault costs its thread as much outside of mm_fault as in it, and the vCPU where the kernel zeroes for nothing. */
+START_TEST(test_mm_numa_scan_pays_for_what_faults_cost_their_threads)
+{
+    const bool thp = _i;
+    const struct mm_config config = balancing(thp);
+    const uint32_t cost_ms = thp ? 1000 : 50, paid = 100000 * 3 / 100 / cost_ms;
+    uint64_t faults[2];
+    for (unsigned dear = 0; dear < 2; dear++) {
+        struct mm_rig *rig = rig_create(&config);
+        struct host_ops *ops = fake_host_ops(rig->fh);
+        *(thp ? &ops->block_fault_ns : &ops->fault_ns) = dear ? (uint32_t)(cost_ms * MS) : 0;
+        fill_from(rig, 0, SET_PAGES, 0);
+        for (unsigned round = 0; round < 1000; round++) {
+            fake_host_advance_ns(rig->fh, 100 * MS);
+            mm_scan(rig->thread[0]);
+            touch(rig, 0, SET_PAGES, 0);
+        }
+        faults[dear] = event(rig, EV_numa_hint_faults);
+        mm_rig_destroy(rig);
+    }
+    ck_assert_uint_gt(faults[0], 2 * paid);
+    ck_assert_uint_ge(faults[1], paid / 2);
+    ck_assert_uint_le(faults[1], 2 * paid); /* the first pass does not know the cost yet */
 }
 END_TEST
 
@@ -535,6 +561,7 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_numa_a_full_node_takes_nothing_and_nothing_is_lost, 0, 2);
     tcase_add_test(cases, test_mm_numa_a_refused_migration_leaves_the_page_where_it_was);
     tcase_add_test(cases, test_mm_numa_scan_keeps_to_its_share_of_a_cpu);
+    tcase_add_loop_test(cases, test_mm_numa_scan_pays_for_what_faults_cost_their_threads, 0, 2);
     tcase_add_test(cases, test_mm_numa_fault_that_was_held_up_does_not_stop_the_scan);
     tcase_add_loop_test(cases, test_mm_numa_pages_of_a_node_that_is_short_do_not_leave_when_their_user_touches_them, 0,
                         4);
