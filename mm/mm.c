@@ -179,7 +179,7 @@ static int nodes_create(struct mm_host *host, uint32_t transient)
             compact_rewind(&node->compact.cursor[z], &node->pool.zones[z]);
     }
     for (unsigned n = 0; n < host->nr_nodes; n++)
-        if (demote_target(host, n) >= 0)
+        if (demote_nodes(host, n))
             host->node[n].headroom = host->node[n].pool.budget_pages / HEADROOM_SHARE;
     host->demote.bytes_per_s = host->config.demote_bytes_per_s;
     host->promote.bytes_per_s = host->config.promote_bytes_per_s;

@@ -15,7 +15,7 @@ enum exit_code {
 
 struct diag {
     enum exit_code code;
-    char text[640];
+    char text[840];
 };
 
 /* Sets code and text (printf), unless something is set already. Returns -1, so that `return diag_set(...)` reads well.

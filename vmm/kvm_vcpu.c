@@ -278,7 +278,9 @@ void kvm_vcpu_describe(const struct kvm_vcpu *vcpu, char *text, size_t bytes)
     }
     snprintf(text, bytes,
              "rip 0x%llx rsp 0x%llx cs 0x%x rflags 0x%llx cr0 0x%llx cr2 0x%llx cr3 0x%llx cr4 0x%llx"
-             " rax 0x%llx rbx 0x%llx rcx 0x%llx rdx 0x%llx rsi 0x%llx rdi 0x%llx rbp 0x%llx",
+             " rax 0x%llx rbx 0x%llx rcx 0x%llx rdx 0x%llx rsi 0x%llx rdi 0x%llx rbp 0x%llx"
+             " r8 0x%llx r9 0x%llx r10 0x%llx r11 0x%llx r12 0x%llx r13 0x%llx r14 0x%llx r15 0x%llx",
              regs.rip, regs.rsp, sregs.cs.selector, regs.rflags, sregs.cr0, sregs.cr2, sregs.cr3, sregs.cr4, regs.rax,
-             regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp);
+             regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp, regs.r8, regs.r9, regs.r10, regs.r11, regs.r12,
+             regs.r13, regs.r14, regs.r15);
 }

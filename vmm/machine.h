@@ -48,7 +48,7 @@ enum machine_ending { ENDING_NONE, ENDING_POWEROFF, ENDING_REBOOT, ENDING_PANIC 
 struct machine_result {
     enum machine_state state;
     enum machine_ending ending;
-    char reason[600]; /* FAILED: one line. Bad pages are a failure, too: the first one is named */
+    char reason[800]; /* FAILED: one line. Bad pages are a failure, too: the first one is named */
     int error;        /* FAILED for want of a page: -ENOMEM, -EIO or -EFAULT; else 0 */
     uint64_t pages_verified, pages_bad;
     uint64_t nr_exits_io, nr_exits_mmio, nr_exits_other;

@@ -11,9 +11,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define REGISTERS_BYTES 360 /* sixteen of them */
+#define REGISTERS_BYTES 530 /* two dozen of them */
 #define CODE_BYTES 160
-#define REASON_BYTES 600
+#define REASON_BYTES 800
 
 static int kick_signal(void)
 {

@@ -9,16 +9,13 @@
 
 #include <string.h>
 
-int demote_target(const struct mm_host *host, unsigned node)
+nodemask_t demote_nodes(const struct mm_host *host, unsigned node)
 {
-    const uint8_t *nearest = host->node[node].nearest;
-    int best = -1;
-    for (unsigned i = 0; i < host->nr_nodes; i++) {
-        uint8_t rank = host->node[nearest[i]].config.rank;
-        if (rank > host->node[node].config.rank && (best < 0 || rank < host->node[best].config.rank))
-            best = nearest[i];
-    }
-    return best;
+    nodemask_t slower = 0;
+    for (unsigned n = 0; n < host->nr_nodes; n++)
+        if (host->node[n].config.rank > host->node[node].config.rank)
+            slower |= (nodemask_t)(1u << n);
+    return slower;
 }
 
 /* Whether @pages fit on @to above its low watermark as it is. */
@@ -29,25 +26,23 @@ static bool fits(const struct mm_host *host, unsigned to, uint32_t pages)
 }
 
 /*
- * Where @pages of the guest page that frame @fn of @node holds go: to the next tier down in which its policy allows a node;
- * there to the nearest that has room, so that nothing is stored while another one has, or else to the nearest, which has
- * to make some. -1: nowhere. Its VM is held.
+ * Where @pages of the guest page that frame @fn of @node holds go: to the next tier down in which its policy allows one of
+ * the nodes @open; there to the nearest that has room, so that nothing is stored while another one has, or else to the
+ * nearest, which has to make some. -1: nowhere. Its VM is held.
  */
-static int target_of(struct mm_host *host, unsigned node, fn_t fn, uint32_t pages)
+static int target_of(struct mm_host *host, unsigned node, fn_t fn, uint32_t pages, nodemask_t open)
 {
     const uint8_t *nearest = host->node[node].nearest;
-    nodemask_t allowed = place_allowed(lru_frame_vm(host, fn), host->frames[fn].gfn);
-    uint8_t best_rank = host->node[node].config.rank;
+    open &= place_allowed(lru_frame_vm(host, fn), host->frames[fn].gfn);
     bool best_fits = false;
     int best = -1;
     for (unsigned i = 0; i < host->nr_nodes; i++) {
         unsigned n = nearest[i];
-        uint8_t rank = host->node[n].config.rank;
-        if (!(allowed >> n & 1) || rank <= host->node[node].config.rank)
+        if (!(open >> n & 1))
             continue;
-        if (best < 0 || rank < best_rank || (rank == best_rank && !best_fits && fits(host, n, pages))) {
+        int rank = host->node[n].config.rank - (best < 0 ? UINT8_MAX + 1 : host->node[best].config.rank);
+        if (rank < 0 || (rank == 0 && !best_fits && fits(host, n, pages))) {
             best = (int)n;
-            best_rank = rank;
             best_fits = fits(host, n, pages);
         }
     }
@@ -143,26 +138,34 @@ static uint32_t take_rate(struct mm_host *host, uint32_t want)
     return nr;
 }
 
+/* @left pages may go in all; a node that has no room for them is struck from *open. False: this one stays. */
+static bool demote_somewhere(struct mm_thread *thread, unsigned node, fn_t fn, uint32_t left, enum reclaimer who,
+                             nodemask_t *open)
+{
+    struct mm_host *host = thread->host;
+    for (int to; (to = target_of(host, node, fn, left, *open)) >= 0; *open &= (nodemask_t) ~(1u << to))
+        if (has_room(thread, (unsigned)to, left, who) && demote_one(host, (unsigned)to, fn))
+            return true;
+    return false;
+}
+
 uint32_t demote(struct mm_thread *thread, unsigned node, fn_t fn[], uint8_t flags[], unsigned *nr, enum reclaimer who,
-                bool *more)
+                nodemask_t *open)
 {
     struct mm_host *host = thread->host;
     uint32_t done = 0, want = 0;
     unsigned kept = 0;
     for (unsigned i = 0; i < *nr; i++)
-        want += target_of(host, node, fn[i], 1) >= 0;
+        want += target_of(host, node, fn[i], 1, *open) >= 0;
     if (!want)
         return 0;
     uint32_t let = take_rate(host, want);
-    *more = let > 0;
     for (unsigned i = 0; i < *nr; i++) {
         uint32_t left = let - done;
-        int to = *more && left ? target_of(host, node, fn[i], left) : -1;
-        if (to >= 0) {
+        if (left && target_of(host, node, fn[i], left, *open) >= 0) {
             if (who == RECLAIM_KSWAPD && spare_hot(thread, fn[i], flags[i]))
                 continue; /* nobody waits for it */
-            *more = has_room(thread, (unsigned)to, left, who) && demote_one(host, (unsigned)to, fn[i]);
-            if (*more) {
+            if (demote_somewhere(thread, node, fn[i], left, who, open)) {
                 done++;
                 continue;
             }
@@ -172,20 +175,21 @@ uint32_t demote(struct mm_thread *thread, unsigned node, fn_t fn[], uint8_t flag
     }
     for (uint32_t unused = let - done; unused > 0; unused--)
         rate_give_back(&host->demote, PAGE_BYTES);
-    *more &= let == want;
+    if (let < want)
+        *open = 0;
     count(host, who, done);
     *nr = kept;
     return done;
 }
 
 /* The block, its VM held, of the 2 MiB frame at the tail of @node's standby, and where it goes. NULL: there is none that may. */
-static struct block *huge_tail(struct mm_host *host, unsigned node, int *to, fn_t *fn)
+static struct block *huge_tail(struct mm_host *host, unsigned node, nodemask_t open, int *to, fn_t *fn)
 {
     struct block *block = NULL;
     lock_acquire(&host->lru.lock);
     *fn = host->node[node].standby.tail;
     bool huge = *fn != FN_NONE && host->frames[*fn].flags & FRAME_F_HUGE;
-    *to = huge ? target_of(host, node, *fn, BLOCK_PAGES) : -1;
+    *to = huge ? target_of(host, node, *fn, BLOCK_PAGES, open) : -1;
     if (*to >= 0) {
         struct mm_vm *vm = lru_frame_vm(host, *fn);
         vm_get(vm);
@@ -234,12 +238,12 @@ static uint32_t demote_huge(struct mm_host *host, struct block *block, fn_t fn, 
     return done;
 }
 
-uint32_t demote_huge_tail(struct mm_thread *thread, unsigned node, enum reclaimer who)
+uint32_t demote_huge_tail(struct mm_thread *thread, unsigned node, nodemask_t open, enum reclaimer who)
 {
     struct mm_host *host = thread->host;
     int to;
     fn_t fn;
-    struct block *block = huge_tail(host, node, &to, &fn);
+    struct block *block = huge_tail(host, node, open, &to, &fn);
     if (!block)
         return 0;
     uint32_t done = 0;

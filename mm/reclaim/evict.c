@@ -175,7 +175,7 @@ uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, 
     struct mm_host *host = thread->host;
     struct mm_node *from = &host->node[node];
     bool zram_full = !host->zram, swap = swap_nr_free(host->swap) > 0, writable = swap_is_writable(host->swap);
-    bool slower = demote_target(host, node) >= 0;
+    nodemask_t slower = demote_nodes(host, node);
     uint32_t freed = 0;
     /* one round over the list: what no store takes goes to the head and is not met again */
     uint64_t left = counter_read(&from->nr_standby), refused = counter_read(&from->nr_refused);
@@ -184,7 +184,7 @@ uint32_t evict_standby(struct mm_thread *thread, unsigned node, uint32_t pages, 
     while (freed < pages && left > 0 && (!zram_full || swap || slower)) {
         fn_t fn[EVICT_BATCH];
         uint8_t flags[EVICT_BATCH];
-        uint32_t huge = slower ? demote_huge_tail(thread, node, who) : 0;
+        uint32_t huge = slower ? demote_huge_tail(thread, node, slower, who) : 0;
         if (huge) {
             count_stolen(host, from, who, huge);
             left -= MIN_OF(left, (uint64_t)huge);
@@ -229,7 +229,7 @@ static void fill_standby(struct mm_thread *thread, unsigned node, uint32_t pages
     /* standby full of pages that can go nowhere: a few others have their try */
     if (!swap_is_writable(host->swap) && usable < pages)
         take = MAX_OF(take, pages - usable);
-    if (take > 0 && (host->zram || swap || demote_target(host, node) >= 0))
+    if (take > 0 && (host->zram || swap || demote_nodes(host, node)))
         lru_deactivate(thread, node, (uint32_t)take, force, &scanned);
     static const enum vm_event event[] = {EV_pgscan_kswapd, EV_pgscan_direct, EV_pgscan_khugepaged};
     event_add(host, event[who], scanned);
@@ -243,7 +243,7 @@ uint32_t reclaim_round(struct mm_thread *thread, unsigned node, uint32_t pages, 
 {
     fill_standby(thread, node, pages, force, who);
     uint32_t freed = evict_standby(thread, node, pages, who);
-    if (demote_target(thread->host, node) >= 0)
+    if (demote_nodes(thread->host, node))
         fill_standby(thread, node, pages, false, who);
     return freed;
 }

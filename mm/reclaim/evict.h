@@ -28,16 +28,17 @@ uint8_t evict_age_back(struct mm_host *host, const struct s2_entry *old);
 
 /*
  * demote - the contents of isolated frames fn[0, *nr) go to standby on nodes of the next tier down, the nearest that has
- * room, as far as their policies, that room and the rate allow; what stays is kept in fn[0, *nr). *more: false when there
- * is no room, or the rate is used up. Where no node has room, it is made on the nearest in the same way. No lock held.
- * Returns frames freed.
+ * room, as far as their policies, that room and the rate allow; what stays is kept in fn[0, *nr). Where no node has room,
+ * it is made on the nearest in the same way. *open: the nodes that may take pages; those that had no room are struck off,
+ * all of them when the rate is used up. kswapd leaves what is hot, at the head of standby. No lock held. Returns frames
+ * freed.
  */
 uint32_t demote(struct mm_thread *thread, unsigned node, fn_t fn[], uint8_t flags[], unsigned *nr, enum reclaimer who,
-                bool *more);
+                nodemask_t *open);
 /* The same for the 2 MiB frame at the tail of @node's standby. Pages freed, 0 or BLOCK_PAGES. */
-uint32_t demote_huge_tail(struct mm_thread *thread, unsigned node, enum reclaimer who);
-/* The nearest node of the tier that @node demotes to, or -1. */
-int demote_target(const struct mm_host *host, unsigned node);
+uint32_t demote_huge_tail(struct mm_thread *thread, unsigned node, nodemask_t open, enum reclaimer who);
+/* The nodes that are slower than @node. */
+nodemask_t demote_nodes(const struct mm_host *host, unsigned node);
 
 /*
  * reclaim_round - keeps @node's standby at its share of resident memory, evicts @pages of it. @force: ages do not protect.

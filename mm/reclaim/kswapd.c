@@ -84,7 +84,7 @@ bool mm_kswapd(struct mm_thread *thread, unsigned which)
             dry = ROUNDS_BEFORE_OOM;
     }
     /* what a slower node has no room for now, or the rate forbids, may go there soon */
-    bool failed = dry >= ROUNDS_BEFORE_OOM && demote_target(host, which) < 0;
+    bool failed = dry >= ROUNDS_BEFORE_OOM && !demote_nodes(host, which);
     __atomic_store_n(&node->kswapd_failed, failed, __ATOMIC_RELAXED);
     return freed_all > 0;
 }

@@ -231,11 +231,11 @@ START_TEST(test_mm_heat_pages_given_up_with_their_block_on_the_way_to_demotion_a
     fn_t fn[4];
     uint8_t flags[4];
     uint64_t dropped;
-    bool more = true;
+    nodemask_t open = 2;
     unsigned nr = lru_isolate(rig->thread[0], 0, false, fn, flags, ARRAY_LEN(fn));
     ck_assert_uint_eq(nr, ARRAY_LEN(fn));
     ck_assert_int_eq(mm_drop(rig->thread[0], rig->vm, gpa_of(0), SET_PAGES * PAGE_BYTES, MM_DROP_FREE, 0, &dropped), 0);
-    ck_assert_uint_eq(demote(rig->thread[0], 0, fn, flags, &nr, RECLAIM_KSWAPD, &more), ARRAY_LEN(fn));
+    ck_assert_uint_eq(demote(rig->thread[0], 0, fn, flags, &nr, RECLAIM_KSWAPD, &open), ARRAY_LEN(fn));
     ck_assert_uint_eq(nr, 0);
     lru_isolate_done(rig->host, ARRAY_LEN(fn));
     ck_assert_uint_eq(rig->host->node[0].nr_standby + rig->host->node[1].nr_standby, 0);

@@ -521,10 +521,26 @@ START_TEST(test_mm_tiers_a_page_that_may_not_be_on_the_nearest_slow_node_goes_to
 }
 END_TEST
 
+/* A page that only a full node may take kept the ones behind it from the other. */
+START_TEST(test_mm_tiers_a_page_that_no_slow_node_has_room_for_does_not_keep_others_from_demotion)
+{
+    struct mm_rig *rig = rig_with_two_slow(_i, 7);
+    const struct mm_policy near = {.mode = MM_POLICY_BIND, .nodes = 3};
+    rig->host->zram = NULL; /* nobody makes room */
+    ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, BLOCK_BYTES, &near), 0);
+    ck_assert_uint_eq(evict_standby(rig->thread[0], 0, SET_PAGES, RECLAIM_DIRECT), SET_PAGES - BLOCK_PAGES);
+    ck_assert_uint_eq(rig->host->node[2].nr_standby, SET_PAGES - BLOCK_PAGES);
+    verify(rig, 0, SET_PAGES);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("mm_tiers");
     TCase *cases = tcase_create("tiers");
+    tcase_add_loop_test(cases, test_mm_tiers_a_page_that_no_slow_node_has_room_for_does_not_keep_others_from_demotion,
+                        0, 2);
     tcase_add_loop_test(cases, test_mm_tiers_cold_pages_go_to_the_slower_node_before_any_store, 0, 2);
     tcase_add_loop_test(cases, test_mm_tiers_the_slower_node_demotes_to_the_stores, 0, 2);
     tcase_add_loop_test(cases, test_mm_tiers_a_page_touched_twice_soon_is_promoted, 0, 2);

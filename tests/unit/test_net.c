@@ -621,7 +621,11 @@ static const char *make_tap(void)
         return "needs root";
     if (unshare(CLONE_NEWNET))
         return "no network namespace";
-    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    /* the kernel sends nothing of its own */
+    int fd = open("/proc/sys/net/ipv6/conf/default/disable_ipv6", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && (write(fd, "1", 1) != 1 || close(fd)))
+        return "IPv6 cannot be turned off";
+    fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return "no /dev/net/tun";
     if (ioctl(fd, TUNSETIFF, &request) || ioctl(fd, TUNSETPERSIST, 1))
