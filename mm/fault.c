@@ -102,6 +102,7 @@ static void find_home(struct fault *f)
                                     .home = f->wish.node,
                                     .fn = (fn_t)entry.payload,
                                     .note = huge ? block->note : note_of(&entry),
+                                    .sampled_ns = huge ? 0 : access_sampled_ns(block, f->index, &entry),
                                     .armed = f->hinted,
                                     .huge = huge,
                                     .wish = &f->wish,
@@ -162,7 +163,7 @@ int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigne
         event_add(host, EV_pgmajfault, 1);
     uint64_t end_ns = host->ops->clock_ns(host->ops_ctx);
     hist_add(f.major ? &vm->major : &vm->minor, end_ns - f.start_ns);
-    if (f.hinted)
+    if (f.hinted && !f.sampled)
         numa_pay(host, fault_cost_ns(host, f.huge, end_ns - f.start_ns));
     if (f.sampled)
         access_pay_fault(host, f.huge ? ACCESS_HUGE : ACCESS_PAGE, end_ns - f.locked_ns);

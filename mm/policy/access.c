@@ -162,6 +162,16 @@ bool access_came(struct block *block, unsigned index, const struct s2_entry *old
     return sampled;
 }
 
+uint64_t access_sampled_ns(const struct block *block, unsigned index, const struct s2_entry *entry)
+{
+    for (unsigned i = 0; i < access_panel_size(&block->access); i++) {
+        const struct access_watch *watch = &block->access.panel[i];
+        if (watch->used && watch->index == index && was_sampled(entry, watch))
+            return watch->armed_ns;
+    }
+    return 0;
+}
+
 bool access_came_huge(struct block *block, const struct s2_entry *old, uint64_t now_ns)
 {
     struct access *access = block->vm->host->access;

@@ -79,6 +79,8 @@ void access_touch(struct access_watch *watch, uint64_t now_ns);
 void access_came_pages(struct block *block, uint32_t nr, bool touched, uint64_t now_ns);
 bool access_came(struct block *block, unsigned index, const struct s2_entry *old, bool touched, uint64_t now_ns);
 bool access_came_huge(struct block *block, const struct s2_entry *old, uint64_t now_ns);
+/* When the single page @index, which is @entry, was taken home for a sample; 0: it is not out for one. */
+uint64_t access_sampled_ns(const struct block *block, unsigned index, const struct s2_entry *entry);
 /*
  * access_rebuilt - pages of the block come home to make one 2 MiB frame of it, whatever comes of it: single pages are not
  * watched any more. When it was touched last stays.

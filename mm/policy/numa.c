@@ -111,7 +111,8 @@ static unsigned faster_node(const struct mm_host *host, unsigned node, unsigned 
 static uint32_t waited_ms(const struct mm_host *host, const struct numa_touch *touch)
 {
     const struct block *block = touch->block;
-    uint32_t since_ms = touch->armed ? block->armed_ms : (uint32_t)(block->access.home_ns / NS_PER_MS);
+    uint64_t home_ns = touch->sampled_ns ? touch->sampled_ns : block->access.home_ns;
+    uint32_t since_ms = touch->armed && !touch->sampled_ns ? block->armed_ms : (uint32_t)(home_ns / NS_PER_MS);
     uint32_t ms = (uint32_t)(touch->now_ns / NS_PER_MS) - since_ms;
     if (ms > INT32_MAX)
         ms = 0; /* who touched it while its block was being armed did so before the end of that */

@@ -23,6 +23,7 @@ struct numa_touch {
     unsigned home;         /* node it is on */
     fn_t fn;               /* slot it is in */
     struct page_note note; /* of the touch before this one */
+    uint64_t sampled_ns;   /* when it was taken home for a sample of its own; 0: it was not */
     bool armed, huge;
     const struct wish *wish;
     unsigned vcpu; /* + 1; 0: nobody known */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How hot a page is said to be, and what that does to it: it is promoted, or spared when a fast node gives pages away. */
+#include "mm/policy/access_note.h"
 #include "tests/unit/numa_rig.h"
 
 static unsigned heat_of(struct mm_rig *rig, gfn_t gfn)
@@ -224,6 +225,34 @@ START_TEST(test_mm_heat_a_page_touched_while_reclaim_takes_it_is_hot)
 }
 END_TEST
 
+/* A page of the sampler's panel seemed as cold as the time since the scan had armed its block. */
+START_TEST(test_mm_heat_sampled_page_that_is_touched_at_once_is_hot)
+{
+    const struct mm_config config = tiers(false);
+    struct mm_rig *rig = rig_with_slow_set(&config);
+    struct block *block = vm_block(rig->vm, 0);
+    scan_pass(rig);
+    touch(rig, 0, SET_PAGES, 0);
+    access_configure(rig->host, 10000, NULL);
+    bool any = false;
+    for (unsigned round = 0; round < 100 && !any; round++) {
+        fake_host_advance_ns(rig->fh, 100 * MS);
+        mm_scan(rig->thread[0]);
+        for (unsigned i = 0; i < BLOCK_PAGES; i++) {
+            struct s2_entry entry = pte_read(block, i);
+            if (entry.state != S2_STANDBY || !access_sampled_ns(block, i, &entry))
+                continue;
+            any = true;
+            touch(rig, i, i + 1, 0);
+            ck_assert_uint_ge(heat_of(rig, i), note_of(&entry).heat);
+            ck_assert_uint_ge(heat_of(rig, i), 8);
+        }
+    }
+    ck_assert(any);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 /* The page table of a block whose guest gave it up, while kswapd had pages of it in hand, was read when it was gone. */
 START_TEST(test_mm_heat_pages_given_up_with_their_block_on_the_way_to_demotion_are_freed)
 {
@@ -273,6 +302,7 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_heat_a_page_wanted_right_after_its_demotion_goes_back, 0, 3);
     tcase_add_test(cases, test_mm_heat_without_armed_pages_nothing_more_is_called_hot);
     tcase_add_loop_test(cases, test_mm_heat_pages_touched_while_their_block_is_armed_are_hot, 0, 2);
+    tcase_add_test(cases, test_mm_heat_sampled_page_that_is_touched_at_once_is_hot);
     tcase_add_test(cases, test_mm_heat_hot_pages_of_the_fast_node_are_not_demoted);
     tcase_add_loop_test(cases, test_mm_heat_hot_pages_that_nobody_touches_any_more_are_demoted, 0, 2);
     tcase_add_test(cases, test_mm_heat_a_page_touched_while_reclaim_takes_it_is_hot);
