@@ -526,11 +526,13 @@ START_TEST(test_mm_tiers_a_page_that_no_slow_node_has_room_for_does_not_keep_oth
 {
     struct mm_rig *rig = rig_with_two_slow(_i, 7);
     const struct mm_policy near = {.mode = MM_POLICY_BIND, .nodes = 3};
+    struct zram *zram = rig->host->zram;
     rig->host->zram = NULL; /* nobody makes room */
     ck_assert_int_eq(mm_vm_place(rig->vm, (gpa_t){0}, BLOCK_BYTES, &near), 0);
     ck_assert_uint_eq(evict_standby(rig->thread[0], 0, SET_PAGES, RECLAIM_DIRECT), SET_PAGES - BLOCK_PAGES);
     ck_assert_uint_eq(rig->host->node[2].nr_standby, SET_PAGES - BLOCK_PAGES);
     verify(rig, 0, SET_PAGES);
+    rig->host->zram = zram;
     mm_rig_destroy(rig);
 }
 END_TEST
