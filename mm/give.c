@@ -4,6 +4,12 @@
 
 #include <errno.h>
 
+/*
+ * Whole blocks that leave by one host operation, all locked: to free 2 MiB costs the kernel less than to be called. Nobody
+ * wants these pages, so what waits for the locks is a look at them. Fewer than a thread may hold (base/lock.c).
+ */
+#define MAX_JOINED 16u
+
 /* A block's part of a range of pages. */
 struct part {
     struct block *block;
@@ -30,18 +36,47 @@ static bool range_is_good(const struct mm_vm *vm, gpa_t gpa, uint64_t bytes)
 
 /* ---- dropped ---- */
 
+static bool may_drop(const struct block *block)
+{
+    return !block->nr_pins && pmd_read(block).state != S2_UNPLUGGED;
+}
+
 static int drop_part(struct mm_thread *thread, const struct part *part, const struct s2_entry *what, uint64_t *dropped)
 {
     struct block *block = part->block;
     int err = 0;
     lock_acquire(&block->lock);
-    bool may_drop = !block->nr_pins && pmd_read(block).state != S2_UNPLUGGED;
-    if (may_drop && is_whole(part))
-        *dropped += drop_block(thread, block, what);
-    else if (may_drop)
+    if (may_drop(block))
         err = drop_pages(thread, block, part->first, part->end, what, dropped);
     lock_release(&block->lock);
     return err;
+}
+
+/* Waits for the first of @max blocks; those after it are locked up to one that is not free now. Returns how many are. */
+static unsigned lock_blocks(struct block *block, unsigned max)
+{
+    unsigned nr = 1;
+    lock_acquire(&block->lock);
+    while (nr < max && lock_try(&block[nr].lock))
+        nr++;
+    return nr;
+}
+
+/* Whole blocks from @block on, @max at most and one at least. Those that may not go are left. Returns how many it was at. */
+static unsigned drop_whole(struct mm_thread *thread, struct block *block, unsigned max, const struct s2_entry *what,
+                           uint64_t *dropped)
+{
+    unsigned nr = lock_blocks(block, MIN_OF(max, MAX_JOINED));
+    for (unsigned start = 0, end = 0; end <= nr; end++) {
+        if (end < nr && may_drop(&block[end]))
+            continue;
+        if (end > start)
+            *dropped += drop_blocks(thread, &block[start], end - start, what);
+        start = end + 1;
+    }
+    for (unsigned i = 0; i < nr; i++)
+        lock_release(&block[i].lock);
+    return nr;
 }
 
 int mm_drop(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, uint64_t bytes, enum mm_drop_how how, uint32_t fill,
@@ -57,9 +92,13 @@ int mm_drop(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, uint64_t byte
     gfn_t gfn = gfn_of(gpa);
     for (uint64_t left = bytes >> PAGE_SHIFT; left > 0 && !err;) {
         struct part part = first_part(vm, gfn, left);
-        err = drop_part(thread, &part, &what, dropped_pages);
-        left -= part.end - part.first;
-        gfn += part.end - part.first;
+        uint32_t nr = part.end - part.first;
+        if (is_whole(&part))
+            nr = BLOCK_PAGES * drop_whole(thread, part.block, (unsigned)(left / BLOCK_PAGES), &what, dropped_pages);
+        else
+            err = drop_part(thread, &part, &what, dropped_pages);
+        left -= nr;
+        gfn += nr;
     }
     event_add(thread->host, EV_pgdrop, *dropped_pages);
     return err;
@@ -148,7 +187,7 @@ static void plug_block(struct mm_thread *thread, struct block *block, bool plugg
     struct s2_entry absent = {.state = S2_ABSENT}, unplugged = {.state = S2_UNPLUGGED};
     lock_acquire(&block->lock);
     if (!plugged)
-        drop_block(thread, block, &unplugged);
+        drop_blocks(thread, block, 1, &unplugged);
     else if (pmd_read(block).state == S2_UNPLUGGED)
         pmd_write(block, &unplugged, &absent);
     block->closing = false;

@@ -9,7 +9,7 @@
  * Each node of memory has a part of the slots. A page that is made in a slot (populate) is of the slot's node, one that
  * moves stays on its node: mm/ moves it to and from slots of that node only.
  *
- * mm/ calls these with at most a block lock held, never under a zone, LRU, store or swap lock.
+ * mm/ calls these with at most a block lock held (drop: locks of several), never under a zone, LRU, store or swap lock.
  * All of them may be called from several threads at once, never for the same pages.
  */
 #ifndef MM_HOST_OPS_H
@@ -61,7 +61,10 @@ struct host_ops {
      */
     int (*take)(void *ctx, vmid_t vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done);
 
-    /* drop - guest pages [gfn, gfn + nr), present or not, become absent; their content is lost. Cannot fail. */
+    /*
+     * drop - guest pages [gfn, gfn + nr), present or not, become absent; their content is lost. Cannot fail. @nr is at most
+     * that of a block, or of whole blocks, all of which are locked.
+     */
     void (*drop)(void *ctx, vmid_t vm, gfn_t gfn, uint32_t nr);
 
     /* wake - whoever waits for a fault in [gfn, gfn + nr) tries again. */

@@ -442,7 +442,7 @@ void mm_vm_destroy(struct mm_thread *thread, struct mm_vm *vm)
             struct block *block = &vm->blocks[r][i];
             lock_acquire(&block->lock);
             assert(!block->nr_pins);
-            drop_block(thread, block, &(struct s2_entry){.state = S2_ABSENT});
+            drop_blocks(thread, block, 1, &(struct s2_entry){.state = S2_ABSENT});
             lock_release(&block->lock);
         }
     while (!vm_remove(vm))

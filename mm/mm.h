@@ -113,8 +113,8 @@ must_check int mm_fault(struct mm_thread *thread, struct mm_vm *vm, gpa_t gpa, u
 /*
  * What the guest says of its own memory. Ranges are whole pages inside one region, else -EFAULT with nothing changed.
  *
- * mm_drop - the guest gives [gpa, gpa + bytes) up: the content is lost; frames, objects and slots are free. A whole block
- * leaves by one host operation. @how says what the pages are from now on:
+ * mm_drop - the guest gives [gpa, gpa + bytes) up: the content is lost; frames, objects and slots are free. Whole
+ * blocks leave by one host operation, up to 16 that follow each other. @how says what the pages are from now on:
  *   MM_DROP_FREE     absent: the next touch gets pages of zeros, or of the 32-bit word @fill, repeated, when it is not 0
  *   MM_DROP_BALLOON  in the balloon, counted as such; a touch takes the page out of it (@fill as above)
  * Blocks of which a page is pinned, and unplugged ones, are left as they are. *dropped_pages: pages that were something else before. Returns 0; -ENOMEM: no table

@@ -48,15 +48,14 @@ static void forget_leaf(struct mm_host *host, const struct s2_entry *entry)
         pool_free_filled(pool_of(host, (fn_t)entry->payload), (fn_t)entry->payload, BLOCK_PAGES);
 }
 
-uint32_t drop_block(struct mm_thread *thread, struct block *block, const struct s2_entry *what)
+/* The block is all @what, and none of its pages is in the guest's mapping. Returns pages that were something else. */
+static uint32_t forget_block(struct mm_thread *thread, struct block *block, const struct s2_entry *what)
 {
     struct mm_host *host = thread->host;
     struct s2_entry entry = pmd_read(block);
     uint32_t dropped = 0;
     uint16_t resident[MM_MAX_NODES];
     memcpy(resident, block->nr_on_node, sizeof(resident));
-    if (block->nr_resident)
-        host->ops->drop(host->ops_ctx, block->vm->id, block->start, BLOCK_PAGES);
     lru_del_block(host, block);
     if (entry.state == S2_TABLE) {
         dropped = forget_pages(thread, block, 0, BLOCK_PAGES, what);
@@ -70,6 +69,20 @@ uint32_t drop_block(struct mm_thread *thread, struct block *block, const struct 
     }
     uncharge(host, resident, block->nr_on_node);
     start_anew(block);
+    return dropped;
+}
+
+uint32_t drop_blocks(struct mm_thread *thread, struct block *block, unsigned nr, const struct s2_entry *what)
+{
+    struct mm_host *host = thread->host;
+    uint32_t dropped = 0;
+    bool any = false;
+    for (unsigned i = 0; i < nr; i++)
+        any |= block[i].nr_resident != 0;
+    if (any)
+        host->ops->drop(host->ops_ctx, block->vm->id, block->start, nr * BLOCK_PAGES);
+    for (unsigned i = 0; i < nr; i++)
+        dropped += forget_block(thread, &block[i], what);
     return dropped;
 }
 

@@ -4,7 +4,7 @@
  * are free at once, but for a frame that a store is at, which frees it (see lru_forget_standby).
  *
  * @what the pages are from now on: ABSENT, FILL, BALLOON, or UNPLUGGED for a whole block.
- * Callers hold block.lock, and the block is not pinned.
+ * Callers hold block.lock, of each block, and the blocks are not pinned.
  */
 #ifndef MM_RECLAIM_DROP_H
 #define MM_RECLAIM_DROP_H
@@ -12,10 +12,10 @@
 #include "mm/reclaim/lru.h"
 
 /*
- * drop_block - all of the block, by one host operation. It has no table afterwards, and may have a 2 MiB frame again
- * where the host drops page tables too. Returns pages that were something else.
+ * drop_blocks - all of @nr blocks that follow each other, by one host operation. They have no table afterwards, and may have
+ * a 2 MiB frame again where the host drops page tables too. Returns pages that were something else.
  */
-uint32_t drop_block(struct mm_thread *thread, struct block *block, const struct s2_entry *what);
+uint32_t drop_blocks(struct mm_thread *thread, struct block *block, unsigned nr, const struct s2_entry *what);
 /*
  * drop_pages - pages [first, end) of it; a block that is all @what then has no table any more. *dropped grows by pages
  * that were something else. -ENOMEM: no table for what remains, nothing has changed.

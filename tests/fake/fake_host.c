@@ -98,7 +98,7 @@ static bool is_block(uint32_t first, uint32_t nr)
 /* A call for a part of a huge page breaks it. */
 static void split_huge(struct fake_host *fh, struct pages *p, uint32_t first, uint32_t nr)
 {
-    if (!nr || is_block(first, nr))
+    if (!nr || !((first | nr) % BLOCK_PAGES))
         return;
     for (uint32_t block = first / BLOCK_PAGES; block <= (first + nr - 1) / BLOCK_PAGES; block++)
         if (p->huge[block]) {
@@ -377,8 +377,9 @@ static void fake_drop(void *ctx, vmid_t vm, gfn_t gfn, uint32_t nr)
             set_present(fh, guest, g, false);
             fh->stat.nr_drop_pages++;
         }
-        if (is_block(gfn, nr))
-            guest->huge[gfn / BLOCK_PAGES] = 0;
+        for (gfn_t g = gfn; g < gfn + nr && !((gfn | nr) % BLOCK_PAGES); g += BLOCK_PAGES)
+            guest->huge[g / BLOCK_PAGES] = 0;
+        fh->stat.nr_drops++;
     }
     lock_release(&fh->lock);
 }

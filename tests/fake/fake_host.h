@@ -86,7 +86,7 @@ void fake_host_advance_ns(struct fake_host *fh, uint64_t ns);
 struct fake_host_stat {
     uint64_t filled_pages, present_pages, physical_pages, peak_pages;
     uint64_t nr_calls[FAKE_NR_OPS], nr_pages[FAKE_NR_OPS]; /* pages done */
-    uint64_t nr_release_pages, nr_drop_pages, nr_wakes, nr_kicks[MM_MAX_WORKERS];
+    uint64_t nr_release_pages, nr_drop_pages, nr_drops, nr_wakes, nr_kicks[MM_MAX_WORKERS];
     uint64_t nr_huge_place, nr_huge_take; /* one call that moved a huge page as one */
     uint64_t nr_splits;                   /* huge pages broken by a call for a part of them */
 };

@@ -4,11 +4,14 @@
 #include "tests/unit/mm_rig.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 
 #define WORD 0xaa55aa01u
 
 static const struct mm_config huge = {.budget_bytes = 16 * MIB, .zram = {.limit_bytes = 4 * MIB}, .thp = true};
 static const struct mm_config plain = {.budget_bytes = 16 * MIB, .zram = {.limit_bytes = 4 * MIB}};
+static const struct mm_config roomy = {.budget_bytes = 64 * MIB, .thp = true};
 static const struct mm_config no_zram = {.budget_bytes = 16 * MIB, .readahead_pages = 1};
 
 static uint64_t drop(struct mm_rig *rig, gfn_t start, uint32_t nr, enum mm_drop_how how, uint32_t fill)
@@ -197,6 +200,71 @@ START_TEST(test_mm_drop_over_several_blocks_keeps_what_is_beside)
     ck_assert_uint_eq(drop(rig, 300, 0, MM_DROP_FREE, 0), 0);
     for (gfn_t gfn = 0; gfn < 4 * BLOCK_PAGES; gfn++)
         mm_rig_verify(rig, 0, gfn);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+START_TEST(test_mm_whole_blocks_leave_by_one_host_operation_and_pinned_and_unplugged_ones_stay)
+{
+    const gfn_t pinned = 3, unplugged = 5, nr = 7;
+    struct mm_rig *rig = mm_rig_create(&roomy, 16 * MIB, 1);
+    mm_rig_fill(rig, 0, 8 * BLOCK_PAGES, TEXT);
+    ck_assert_int_eq(mm_pin(rig->thread[0], rig->vm, gpa_of(pinned * BLOCK_PAGES + 9), 1), 0);
+    ck_assert_int_eq(mm_plug(rig->thread[0], rig->vm, gpa_of(unplugged * BLOCK_PAGES), BLOCK_BYTES, false), 0);
+    uint64_t before = fake_stat(rig).nr_drops, dropped;
+    ck_assert_int_eq(mm_drop(rig->thread[0], rig->vm, gpa_of(0), nr * BLOCK_BYTES, MM_DROP_BALLOON, 0, &dropped), 0);
+    ck_assert_uint_eq(dropped, 5 * BLOCK_PAGES);
+    ck_assert_uint_eq(fake_stat(rig).nr_drops - before, 3);
+    ck_assert_uint_eq(fake_stat(rig).nr_splits, 0);
+    for (gfn_t block = 0; block < 8; block++)
+        assert_state(rig, block * BLOCK_PAGES, (block + 1) * BLOCK_PAGES,
+                     block == pinned || block == nr ? "resident"
+                     : block == unplugged           ? "unplugged"
+                                                    : "balloon");
+    mm_unpin(rig->vm, gpa_of(pinned * BLOCK_PAGES + 9), 1);
+    for (gfn_t gfn = 0; gfn < nr * BLOCK_PAGES; gfn++)
+        if (gfn / BLOCK_PAGES != pinned)
+            rig->content[gfn] = NOTHING;
+    for (gfn_t gfn = 0; gfn < 8 * BLOCK_PAGES; gfn++)
+        if (gfn / BLOCK_PAGES != unplugged)
+            mm_rig_verify(rig, 0, gfn);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+struct dropper {
+    struct mm_rig *rig;
+    uint64_t dropped;
+};
+
+static void *drop_eight(void *ctx)
+{
+    struct dropper *dropper = ctx;
+    if (mm_drop(dropper->rig->thread[0], dropper->rig->vm, gpa_of(0), 8 * BLOCK_BYTES, MM_DROP_FREE, 0,
+                &dropper->dropped))
+        dropper->dropped = UINT64_MAX;
+    return NULL;
+}
+
+START_TEST(test_mm_blocks_before_one_that_somebody_is_at_leave_while_it_is_waited_for)
+{
+    struct mm_rig *rig = mm_rig_create(&roomy, 16 * MIB, 1);
+    struct dropper dropper = {.rig = rig};
+    struct block *busy = vm_block(rig->vm, 5 * BLOCK_PAGES);
+    pthread_t thread;
+    mm_rig_fill(rig, 0, 8 * BLOCK_PAGES, TEXT);
+    lock_acquire(&busy->lock);
+    ck_assert_int_eq(pthread_create(&thread, NULL, drop_eight, &dropper), 0);
+    while (fake_stat(rig).nr_drop_pages < 5 * BLOCK_PAGES)
+        sched_yield();
+    ck_assert_int_eq(pmd_read(busy).state, S2_RESIDENT);
+    lock_release(&busy->lock);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_uint_eq(dropper.dropped, 8 * BLOCK_PAGES);
+    ck_assert_uint_eq(fake_stat(rig).nr_drops, 2);
+    memset(rig->content, NOTHING, 8 * BLOCK_PAGES);
+    mm_rig_check(rig);
+    assert_state(rig, 0, 8 * BLOCK_PAGES, "absent");
     mm_rig_destroy(rig);
 }
 END_TEST
@@ -636,6 +704,8 @@ int main(void)
     tcase_add_test(cases, test_mm_drop_of_a_huge_block_on_standby_whole_and_in_part);
     tcase_add_test(cases, test_mm_drop_over_several_blocks_keeps_what_is_beside);
     tcase_add_test(cases, test_mm_wrong_ranges_are_refused_and_nothing_changed);
+    tcase_add_test(cases, test_mm_whole_blocks_leave_by_one_host_operation_and_pinned_and_unplugged_ones_stay);
+    tcase_add_test(cases, test_mm_blocks_before_one_that_somebody_is_at_leave_while_it_is_waited_for);
     tcase_add_test(cases, test_mm_drop_heals_a_page_that_was_lost);
     tcase_add_test(cases, test_mm_drop_of_pages_that_are_being_written_frees_frames_and_slots);
     tcase_add_test(cases, test_mm_dropped_pages_come_back_with_the_word_that_was_asked_for);
