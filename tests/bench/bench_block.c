@@ -217,6 +217,71 @@ static void take_and_give(const struct harness *h)
     harness_arm_stop(&arms[1]);
 }
 
+/* --- given up --- */
+
+/* What a VMM does with a report that comes in pieces of 4 MiB, the largest free blocks of Linux's buddy allocator. */
+static int drop_bare(struct block_arm *arm)
+{
+    int err = 0;
+
+    for (uint64_t i = 0; i < MOVE_BLOCKS && !err; i += 2)
+        err = madvise(arm->memory + i * BLOCK_BYTES, 2 * BLOCK_BYTES, MADV_DONTNEED);
+    return err;
+}
+
+static int drop_ebb(struct block_arm *arm)
+{
+    struct mm_thread *thread = memhost_lock_thread(arm->mh);
+    uint64_t dropped = 0;
+    int err = mm_drop(thread, memhost_vm_mm(arm->vm), (gpa_t){0}, MOVE_BLOCKS * BLOCK_BYTES, MM_DROP_FREE, 0, &dropped);
+
+    memhost_unlock_thread(arm->mh);
+    return err || dropped != MOVE_BLOCKS * BLOCK_PAGES ? -1 : 0;
+}
+
+/* out: CPU us a GiB in the thread that drops. */
+static int drop_body(void *ctx, int command, double out[HARNESS_MAX_OUT])
+{
+    struct block_arm *arm = ctx;
+
+    if (command == HARNESS_SETUP)
+        return set_up(arm);
+    if (command == HARNESS_TEARDOWN)
+        return tear_down(arm);
+    for (uint64_t i = 0; i < MOVE_BLOCKS; i++)
+        *(volatile char *)(arm->memory + i * BLOCK_BYTES) = 1;
+    struct timespec from, to;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+    int err = arm->backend == BACKEND_EBB ? drop_ebb(arm) : drop_bare(arm);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+    double ns = (double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec);
+    out[0] = ns / 1000 * (double)(1u << 30) / (double)(MOVE_BLOCKS * BLOCK_BYTES);
+    return err;
+}
+
+static void give_up(const struct harness *h)
+{
+    struct block_arm ctx[2];
+    struct harness_arm arms[2];
+    struct harness_row row = {
+        .work = "128 MiB given up by the guest, CPU a GiB", .unit = "us", .other = "madvise of 4 MiB at a time"};
+
+    for (unsigned i = 0; i < 2; i++) {
+        ctx[i] = (struct block_arm){.h = h, .backend = i ? BACKEND_KERNEL : BACKEND_EBB, .blocks = 2 * MOVE_BLOCKS};
+        if (!harness_arm_start(h, &arms[i], drop_body, &ctx[i]))
+            harness_die("an arm cannot run here");
+    }
+    for (unsigned round = 0; round < h->nr_pairs; round++) {
+        double ebb[HARNESS_MAX_OUT], bare[HARNESS_MAX_OUT];
+        if (!harness_round(&arms[0], ROUND, ebb) || !harness_round(&arms[1], ROUND, bare))
+            harness_die("giving up failed");
+        row_add(&row, ebb[0], bare[0]);
+    }
+    row_print(h, &row);
+    harness_arm_stop(&arms[0]);
+    harness_arm_stop(&arms[1]);
+}
+
 int main(int argc, char **argv)
 {
     struct harness h = harness_init(argc, argv);
@@ -225,5 +290,7 @@ int main(int argc, char **argv)
     first_touch(&h);
     harness_heading("2 MiB frames between guest and pool, beside the bare ioctl");
     take_and_give(&h);
+    harness_heading("2 MiB frames that the guest does not want any more");
+    give_up(&h);
     return 0;
 }
