@@ -56,6 +56,25 @@ START_TEST(test_mm_show_vm_adds_up)
 }
 END_TEST
 
+/* A lock that a fault may hold while it reads from a disk: who asks for figures would wait for that. */
+START_TEST(test_mm_show_figures_of_a_vm_do_not_wait_for_a_busy_block)
+{
+    struct mm_rig *rig = busy_rig();
+    struct block *block = vm_block(rig->vm, 0);
+    uint64_t resident[MM_MAX_NODES], standby[MM_MAX_NODES];
+    struct mm_vm_stat stat;
+    lock_acquire(&block->lock);
+    mm_vm_stat(rig->vm, &stat);
+    mm_vm_nodes(rig->vm, resident);
+    mm_vm_standby_nodes(rig->vm, standby);
+    lock_release(&block->lock);
+    ck_assert_uint_ge(stat.nr_huge_blocks, 1);
+    ck_assert_uint_eq(resident[0] * PAGE_BYTES, stat.resident_bytes);
+    ck_assert_uint_eq(standby[0] * PAGE_BYTES, stat.standby_bytes);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_show_vm_without_store_has_no_compressed_bytes)
 {
     const struct mm_config plain = {.budget_bytes = 8 * MIB};
@@ -193,6 +212,11 @@ START_TEST(test_mm_check_sees_damage)
     ASSERT_SEEN(parts->nr_resident++, parts->nr_resident--);
     ASSERT_SEEN(parts->on_lru = false, parts->on_lru = true);
     ASSERT_SEEN(rig->vm->nr_pages[S2_ZRAM]++, rig->vm->nr_pages[S2_ZRAM]--);
+    ASSERT_SEEN(rig->vm->nr_resident[1]++, rig->vm->nr_resident[1]--);
+    ASSERT_SEEN((rig->vm->nr_standby[0]--, rig->vm->nr_standby[1]++),
+                (rig->vm->nr_standby[0]++, rig->vm->nr_standby[1]--));
+    ASSERT_SEEN(rig->vm->nr_blocks++, rig->vm->nr_blocks--);
+    ASSERT_SEEN(rig->vm->nr_huge_blocks++, rig->vm->nr_huge_blocks--);
     ASSERT_SEEN(rig->vm->nr_users++, rig->vm->nr_users--);
     ASSERT_SEEN(host->node[0].nr_standby++, host->node[0].nr_standby--);
     ASSERT_SEEN(host->node[0].nr_resident++, host->node[0].nr_resident--);
@@ -233,6 +257,7 @@ int main(void)
     Suite *suite = suite_create("mm_show");
     TCase *cases = tcase_create("cases");
     tcase_add_test(cases, test_mm_show_vm_adds_up);
+    tcase_add_test(cases, test_mm_show_figures_of_a_vm_do_not_wait_for_a_busy_block);
     tcase_add_test(cases, test_mm_show_vm_without_store_has_no_compressed_bytes);
     tcase_add_test(cases, test_mm_show_host_agrees_with_zones_and_classes);
     tcase_add_test(cases, test_mm_show_slabs_are_the_tables);
