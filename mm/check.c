@@ -16,6 +16,7 @@ struct tally {
     uint64_t pages[S2_TABLE];
     uint64_t home_slots; /* of 2 MiB frames that are in a guest */
     uint64_t resident[MM_MAX_NODES], standby[MM_MAX_NODES];
+    uint64_t blocks, huge_blocks; /* with pages in the guest; of these, one frame each */
 };
 
 /* What a page that holds nothing says of itself. */
@@ -67,6 +68,7 @@ static bool check_block_counts(struct block *block, struct tally *tally, const c
     if (entry.state != S2_TABLE) {
         pages[entry.state] = BLOCK_PAGES;
         tally->home_slots += pages[S2_RESIDENT];
+        tally->huge_blocks += entry.state == S2_RESIDENT;
         if (entry.state == S2_RESIDENT)
             on_node[node_of(host, (fn_t)entry.payload)] = BLOCK_PAGES;
         else if (entry.state == S2_STANDBY)
@@ -87,6 +89,7 @@ static bool check_block_counts(struct block *block, struct tally *tally, const c
     }
     for (unsigned state = 0; state < S2_TABLE; state++)
         tally->pages[state] += pages[state];
+    tally->blocks += pages[S2_RESIDENT] > 0;
     *why = "mm: a block is armed and has no 2 MiB frame at home";
     if (block->armed && pmd_read(block).state != S2_STANDBY)
         return false;
@@ -114,12 +117,18 @@ static bool check_vm(struct mm_vm *vm, struct tally *host_tally, const char **wh
                 return false;
     *why = "mm: pages by state of a VM";
     for (unsigned state = 0; state < S2_TABLE; state++) {
-        if (tally.pages[state] != vm->nr_pages[state])
+        if (tally.pages[state] != vm_nr_pages(vm, (uint8_t)state))
             return false;
         host_tally->pages[state] += tally.pages[state];
     }
+    *why = "mm: blocks of a VM that have pages in the guest, or are one frame there";
+    if (tally.blocks != vm->nr_blocks || tally.huge_blocks != vm->nr_huge_blocks)
+        return false;
     host_tally->home_slots += tally.home_slots;
+    *why = "mm: pages of a VM by node";
     for (unsigned n = 0; n < MM_MAX_NODES; n++) {
+        if (tally.resident[n] != vm->nr_resident[n] || tally.standby[n] != vm->nr_standby[n])
+            return false;
         host_tally->resident[n] += tally.resident[n];
         host_tally->standby[n] += tally.standby[n];
     }

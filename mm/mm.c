@@ -424,19 +424,20 @@ uint8_t mm_vm_allowed_nodes(const struct mm_vm *vm, gpa_t gpa)
 static bool vm_remove(struct mm_vm *vm)
 {
     struct mm_host *host = vm->host;
+    lock_acquire(&host->vms_lock);
     lock_acquire(&host->lru.lock);
     /* pairs with vm_put */
     bool idle = __atomic_load_n(&vm->nr_users, __ATOMIC_ACQUIRE) == 0;
     if (idle)
         host->vms[vm->id] = NULL;
     lock_release(&host->lru.lock);
+    lock_release(&host->vms_lock);
     return idle;
 }
 
+/* Without vms_lock: a large VM takes its time, and who looks at figures would wait for all of it. */
 void mm_vm_destroy(struct mm_thread *thread, struct mm_vm *vm)
 {
-    struct mm_host *host = vm->host;
-    lock_acquire(&host->vms_lock);
     for (unsigned r = 0; r < vm->nr_regions; r++)
         for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT; i++) {
             struct block *block = &vm->blocks[r][i];
@@ -447,6 +448,5 @@ void mm_vm_destroy(struct mm_thread *thread, struct mm_vm *vm)
         }
     while (!vm_remove(vm))
         nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
-    lock_release(&host->vms_lock);
     vm_free(vm);
 }

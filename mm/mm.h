@@ -215,7 +215,8 @@ struct mm_vm_stat {
     uint64_t stage2_tables_bytes, nr_blocks, nr_huge_blocks;
     uint64_t nr_minor, nr_major;
 };
-void mm_vm_stat(struct mm_vm *vm, struct mm_vm_stat *out);
+/* Counters only, as mm_vm_nodes and mm_vm_standby_nodes: takes no lock of a block, whatever the VM's size. */
+void mm_vm_stat(const struct mm_vm *vm, struct mm_vm_stat *out);
 /* Latency from the moment mm_fault was called until the page was placed. Merged over threads. ns. */
 void mm_fault_hist(struct mm_vm *vm, struct hist *minor, struct hist *major);
 
@@ -269,10 +270,10 @@ struct mm_vcpu_stat {
     uint64_t numa_hint_faults, numa_hint_faults_local;
 };
 bool mm_vcpu_stat(const struct mm_vm *vm, unsigned vcpu, struct mm_vcpu_stat *out);
-/* Pages of the VM that are in the guest, by node. Takes block locks. */
-void mm_vm_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES]);
-/* Pages of the VM that are standby, taken home with their content, by node. Takes block locks. */
-void mm_vm_standby_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES]);
+/* Pages of the VM that are in the guest, by node. */
+void mm_vm_nodes(const struct mm_vm *vm, uint64_t pages[MM_MAX_NODES]);
+/* Pages of the VM that are standby, taken home with their content, by node. */
+void mm_vm_standby_nodes(const struct mm_vm *vm, uint64_t pages[MM_MAX_NODES]);
 
 struct mm_zone_stat {
     const char *name;

@@ -18,11 +18,11 @@ static uint64_t compressed_share(struct mm_host *host, uint64_t pages)
     return (uint64_t)((double)stat.mem_used_bytes * (double)(pages * PAGE_BYTES) / (double)stat.orig_data_bytes);
 }
 
-void mm_vm_stat(struct mm_vm *vm, struct mm_vm_stat *out)
+void mm_vm_stat(const struct mm_vm *vm, struct mm_vm_stat *out)
 {
     uint64_t pages[S2_TABLE];
     for (unsigned i = 0; i < S2_TABLE; i++)
-        pages[i] = counter_read(&vm->nr_pages[i]);
+        pages[i] = vm_nr_pages(vm, (uint8_t)i);
     *out = (struct mm_vm_stat){
         .id = vm->id,
         .resident_bytes = pages[S2_RESIDENT] * PAGE_BYTES,
@@ -35,19 +35,13 @@ void mm_vm_stat(struct mm_vm *vm, struct mm_vm_stat *out)
         .poisoned_bytes = pages[S2_POISON] * PAGE_BYTES,
         .zram_compressed_bytes = compressed_share(vm->host, pages[S2_ZRAM]),
         .stage2_tables_bytes = stage2_metadata_bytes(&vm->stage2),
+        .nr_blocks = counter_read(&vm->nr_blocks),
+        .nr_huge_blocks = counter_read(&vm->nr_huge_blocks),
         .nr_minor = counter_read(&vm->minor.count),
         .nr_major = counter_read(&vm->major.count),
     };
-    for (unsigned r = 0; r < vm->nr_regions; r++) {
+    for (unsigned r = 0; r < vm->nr_regions; r++)
         out->memory_bytes += vm->regions[r].bytes;
-        for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT; i++) {
-            struct block *block = &vm->blocks[r][i];
-            lock_acquire(&block->lock);
-            out->nr_blocks += block->nr_resident > 0;
-            out->nr_huge_blocks += pmd_read(block).state == S2_RESIDENT;
-            lock_release(&block->lock);
-        }
-    }
     out->memory_bytes -= MIN_OF(out->memory_bytes, out->unplugged_bytes);
 }
 
@@ -193,42 +187,16 @@ bool mm_vcpu_stat(const struct mm_vm *vm, unsigned vcpu, struct mm_vcpu_stat *ou
     return true;
 }
 
-void mm_vm_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES])
+void mm_vm_nodes(const struct mm_vm *vm, uint64_t pages[MM_MAX_NODES])
 {
-    memset(pages, 0, MM_MAX_NODES * sizeof(pages[0]));
-    for (unsigned r = 0; r < vm->nr_regions; r++)
-        for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT; i++) {
-            struct block *block = &vm->blocks[r][i];
-            lock_acquire(&block->lock);
-            for (unsigned n = 0; n < MM_MAX_NODES; n++)
-                pages[n] += block->nr_on_node[n];
-            lock_release(&block->lock);
-        }
+    for (unsigned n = 0; n < MM_MAX_NODES; n++)
+        pages[n] = counter_read(&vm->nr_resident[n]);
 }
 
-/* block.lock is held. */
-static void count_standby(const struct block *block, uint64_t pages[MM_MAX_NODES])
+void mm_vm_standby_nodes(const struct mm_vm *vm, uint64_t pages[MM_MAX_NODES])
 {
-    struct s2_entry entry = pmd_read(block);
-    if (entry.state == S2_STANDBY)
-        pages[node_of(block->vm->host, (fn_t)entry.payload)] += BLOCK_PAGES;
-    for (unsigned i = 0; entry.state == S2_TABLE && i < BLOCK_PAGES; i++) {
-        struct s2_entry page = pte_read(block, i);
-        if (page.state == S2_STANDBY)
-            pages[node_of(block->vm->host, (fn_t)page.payload)]++;
-    }
-}
-
-void mm_vm_standby_nodes(struct mm_vm *vm, uint64_t pages[MM_MAX_NODES])
-{
-    memset(pages, 0, MM_MAX_NODES * sizeof(pages[0]));
-    for (unsigned r = 0; r < vm->nr_regions; r++)
-        for (uint64_t i = 0; i < vm->regions[r].bytes >> BLOCK_SHIFT; i++) {
-            struct block *block = &vm->blocks[r][i];
-            lock_acquire(&block->lock);
-            count_standby(block, pages);
-            lock_release(&block->lock);
-        }
+    for (unsigned n = 0; n < MM_MAX_NODES; n++)
+        pages[n] = counter_read(&vm->nr_standby[n]);
 }
 
 unsigned mm_slab_stat(struct mm_host *host, struct slab_stat *out, unsigned max)

@@ -3,10 +3,15 @@
 
 #include "vmm/suggest.h"
 
+#include "vmm/thread.h"
+
 #include <dlfcn.h>
+#include <errno.h>
 #include <microhttpd.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define MAX_CONNECTIONS 16u
@@ -35,8 +40,10 @@ struct api {
         MHD_CALLS(X)
 #undef X
     } mhd;
-    struct MHD_Daemon *daemon;
-    const struct control *control;
+    struct api_config config;
+    int stop_fd; /* eventfd */
+    pthread_t doorkeeper;
+    struct MHD_Daemon *daemon; /* the doorkeeper's, until it is joined */
 };
 
 /* One request while its body comes in. */
@@ -90,12 +97,24 @@ static const struct control_action *find_action(const char *name)
     return action->name ? action : NULL;
 }
 
-static bool is_view(const char *name)
+static const struct view_name *find_view(const char *name)
 {
-    for (const struct view_name *view = source_views; view->name; view++)
-        if (strcmp(view->name, name) == 0)
-            return true;
-    return false;
+    const struct view_name *view = source_views;
+
+    while (view->name && strcmp(view->name, name) != 0)
+        view++;
+    return view->name ? view : NULL;
+}
+
+/* 0, or -1 with diag: it is not there before @step. */
+static int await_phase(struct api *api, enum phase_step step, struct diag *diag)
+{
+    struct phase *phase = api->config.control->phase;
+    char text[PHASE_TEXT];
+
+    if (!phase || phase_read(phase, text) >= step)
+        return 0;
+    return diag_set(diag, EXIT_GUEST, "that ebb is not ready yet: it is %s; ask again in a moment", text);
 }
 
 static json_t *make_index(void)
@@ -115,16 +134,21 @@ static json_t *make_index(void)
     return json_pack("{s:o, s:o}", "GET", get, "PUT", put);
 }
 
-static enum MHD_Result do_get(struct api *api, struct MHD_Connection *connection, const char *name)
+static enum MHD_Result do_get(struct api *api, struct MHD_Connection *connection, const struct view_name *what)
 {
     struct diag diag = {0};
-    json_t *view = source_view(api->control->source, name,
+
+    if (await_phase(api, what->of_machine ? PHASE_RUN : PHASE_MAKE, &diag))
+        return answer_diag(api, connection, &diag);
+    json_t *view = source_view(api->config.control->source, what->name,
                                api->mhd.lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "vm"),
                                api->mhd.lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "gpa"), &diag);
 
-    if (!view)
-        return answer_diag(api, connection, &diag);
-    return answer(api, connection, MHD_HTTP_OK, view);
+    if (view)
+        return answer(api, connection, MHD_HTTP_OK, view);
+    struct diag not_yet = {0};
+    bool early = diag.code == EXIT_USAGE && await_phase(api, PHASE_RUN, &not_yet); /* its VM is not made yet */
+    return answer_diag(api, connection, early ? &not_yet : &diag);
 }
 
 static enum MHD_Result do_put(struct api *api, struct MHD_Connection *connection, const struct control_action *action,
@@ -140,7 +164,7 @@ static enum MHD_Result do_put(struct api *api, struct MHD_Connection *connection
         diag_set(&diag, EXIT_USAGE, "%s needs a JSON object: %s", action->name, action->body);
         return answer_diag(api, connection, &diag);
     }
-    int failed = action->act(api->control, body, &out, &diag);
+    int failed = await_phase(api, PHASE_RUN, &diag) || action->act(api->config.control, body, &out, &diag);
     json_decref(body);
     if (failed)
         return answer_diag(api, connection, &diag);
@@ -154,6 +178,7 @@ static enum MHD_Result respond(struct api *api, struct MHD_Connection *connectio
     bool get = strcmp(method, "GET") == 0, put = strcmp(method, "PUT") == 0;
     const char *name = strncmp(url, PREFIX, strlen(PREFIX)) == 0 ? url + strlen(PREFIX) : "";
     const struct control_action *action = find_action(name);
+    const struct view_name *view = find_view(name);
     const char *names[SOURCE_MAX_VIEWS];
     char fault[160], near[SUGGEST_TEXT];
 
@@ -161,11 +186,11 @@ static enum MHD_Result respond(struct api *api, struct MHD_Connection *connectio
         return answer_fault(api, connection, HTTP_TOO_LONG, "the request is longer than 4096 bytes");
     if (get && strcmp(url, "/") == 0)
         return answer(api, connection, MHD_HTTP_OK, make_index());
-    if (get && is_view(name))
-        return do_get(api, connection, name);
+    if (get && view)
+        return do_get(api, connection, view);
     if (put && action)
         return do_put(api, connection, action, exchange);
-    if (action || is_view(name))
+    if (action || view)
         return answer_fault(api, connection, MHD_HTTP_METHOD_NOT_ALLOWED,
                             action ? "this path takes PUT" : "this path takes GET");
     source_view_names(names);
@@ -223,30 +248,67 @@ static int load_mhd(struct api *api, struct diag *diag)
     return 0;
 }
 
-int api_start(int listen_fd, const struct control *control, struct api **out, struct diag *diag)
+/* 0, or -1 with diag. The socket is the library's from here on. */
+static int start_daemon(struct api *api, struct diag *diag)
+{
+    if (load_mhd(api, diag))
+        return -1;
+    api->daemon = api->mhd.start_daemon(
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL,
+        on_request, api, MHD_OPTION_LISTEN_SOCKET, api->config.listen_fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
+        NULL, MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, TIMEOUT_S, MHD_OPTION_THREAD_STACK_SIZE,
+        (size_t)THREAD_STACK_BYTES, MHD_OPTION_END);
+    if (!api->daemon)
+        return diag_set(diag, EXIT_HOST, "the API cannot start: no memory or no threads left; or run with --api none");
+    return 0;
+}
+
+/* Until the first request, which waits until the library takes it, or the end. */
+static void *doorkeeper_run(void *arg)
+{
+    struct api *api = arg;
+    struct pollfd polls[] = {{.fd = api->config.listen_fd, .events = POLLIN}, {.fd = api->stop_fd, .events = POLLIN}};
+    struct diag diag = {0};
+    int nr;
+
+    do
+        nr = poll(polls, ARRAY_LEN(polls), -1);
+    while (nr < 0 && errno == EINTR);
+    if (nr > 0 && polls[0].revents && !polls[1].revents && start_daemon(api, &diag) == 0)
+        return NULL;
+    close(api->config.listen_fd);
+    if (diag.text[0] && api->config.on_error)
+        api->config.on_error(api->config.ctx, diag.text);
+    return NULL;
+}
+
+int api_start(const struct api_config *config, struct api **out, struct diag *diag)
 {
     struct api *api = calloc(1, sizeof(*api));
 
-    if (api && load_mhd(api, diag) == 0) {
-        api->control = control;
-        api->daemon = api->mhd.start_daemon(
-            MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL,
-            on_request, api, MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-            MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
-            MHD_OPTION_CONNECTION_TIMEOUT, TIMEOUT_S, MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES,
-            MHD_OPTION_END);
+    if (api) {
+        api->config = *config;
+        api->stop_fd = eventfd(0, EFD_CLOEXEC);
+        if (api->stop_fd >= 0 && thread_start(&api->doorkeeper, "api", THREAD_ANY_CPU, doorkeeper_run, api) == 0) {
+            *out = api;
+            return 0;
+        }
+        if (api->stop_fd >= 0)
+            close(api->stop_fd);
     }
-    if (!api || !api->daemon) {
-        free(api);
-        close(listen_fd);
-        return diag_set(diag, EXIT_HOST, "the API cannot start: no memory or no threads left; or run with --api none");
-    }
-    *out = api;
-    return 0;
+    free(api);
+    close(config->listen_fd);
+    return diag_set(diag, EXIT_HOST,
+                    "the API cannot start: no memory, descriptors or threads left; or run with --api none");
 }
 
 void api_stop(struct api *api)
 {
-    api->mhd.stop_daemon(api->daemon);
+    (void)eventfd_write(api->stop_fd, 1); /* cannot fail: it is 0 */
+    pthread_join(api->doorkeeper, NULL);
+    if (api->daemon)
+        api->mhd.stop_daemon(api->daemon);
+    close(api->stop_fd);
     free(api);
 }

@@ -4,11 +4,14 @@
 #define VMM_CONTROL_H
 
 #include "vmm/memhost.h"
+#include "vmm/phase.h"
 #include "vmm/source.h"
 
 struct control {
+    /* once the phase is PHASE_MAKE */
     struct memhost *mh;
     struct source *source;
+    struct phase *phase; /* NULL: all is there */
 };
 
 struct control_action {

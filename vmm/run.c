@@ -18,6 +18,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+/* A step that takes longer is told about. */
+#define PROGRESS_AFTER_NS UINT64_C(1000000000)
+
 /* --- before: what may be refused without having touched anything ------------------------------------------ */
 
 static int check_host(struct run *run)
@@ -52,6 +55,39 @@ static int open_outputs(struct run *run)
     if (run->listen_fd < 0)
         run->api_path[0] = '\0';
     return 0;
+}
+
+static void on_api_error(void *ctx, const char *text)
+{
+    struct run *run = ctx;
+
+    screen_error(&run->screen, text);
+}
+
+/* From here on whoever asks is answered, whatever this thread is at. Without an API the run goes on. */
+static void start_api(struct run *run)
+{
+    const struct api_config config = {
+        .listen_fd = run->listen_fd, .control = &run->control, .on_error = on_api_error, .ctx = run};
+    struct diag diag = {0};
+
+    if (run->listen_fd < 0)
+        return;
+    run->control = (struct control){.source = &run->source, .phase = &run->phase};
+    run->listen_fd = -1;
+    if (api_start(&config, &run->api, &diag))
+        screen_error(&run->screen, diag.text);
+}
+
+/* What this thread is at, as the API tells it, and as progress when it takes long. */
+static void enter_phase(struct run *run, enum phase_step step, unsigned at, unsigned of)
+{
+    char text[PHASE_TEXT];
+
+    if (phase_set(&run->phase, step, at, of) < PROGRESS_AFTER_NS)
+        return;
+    phase_read(&run->phase, text);
+    screen_progress(&run->screen, text);
 }
 
 /* A VM takes about ten. The soft limit is for programs that call select(), which has room for 1,024. */
@@ -190,12 +226,15 @@ static int make_machines(struct run *run)
         return diag_set(run->diag, EXIT_HOST, "out of memory; take fewer --vms");
     run->source.numa = &o->numa;
     run->source.policy = run->policy;
+    run->control.mh = run->mh;
     struct linux_config *linux = malloc(sizeof(*linux));
     if (!linux)
         return diag_set(run->diag, EXIT_HOST, "out of memory");
     int error = 0;
-    while (!error && run->nr_vms < o->nr_vms && (run->nr_vms == 0 || !signal_waits(run)))
+    while (!error && run->nr_vms < o->nr_vms && (run->nr_vms == 0 || !signal_waits(run))) {
+        enter_phase(run, PHASE_MAKE, run->nr_vms + 1, o->nr_vms);
         error = make_machine(run, &run->vms[run->nr_vms], linux);
+    }
     free(linux);
     return error;
 }
@@ -205,10 +244,13 @@ static int start_machines(struct run *run)
 {
     unsigned nr = 0;
 
-    while (nr < run->nr_vms && (nr == 0 || !signal_waits(run)))
+    while (nr < run->nr_vms && (nr == 0 || !signal_waits(run))) {
+        enter_phase(run, PHASE_START, nr + 1, run->nr_vms);
         if (machine_start(run->vms[nr++].machine, run->diag))
             return -1;
+    }
     run->nr_vms = run->report->nr_vms = nr;
+    enter_phase(run, PHASE_RUN, 0, 0);
     return 0;
 }
 
@@ -317,11 +359,12 @@ static void tear_down(struct run *run)
     if (run->api)
         api_stop(run->api);
     stop_machines(run);
-    for (unsigned i = 0; run->vms && i < run->options.nr_vms; i++) {
-        struct machine *machine = run->vms[i].machine;
-        if (machine)
-            machine_destroy(machine);
-    }
+    for (unsigned i = 0; run->vms && i < run->options.nr_vms; i++)
+        if (run->vms[i].machine) {
+            enter_phase(run, PHASE_END, i + 1, run->options.nr_vms);
+            machine_destroy(run->vms[i].machine);
+        }
+    screen_progress(&run->screen, NULL);
     if (run->source.vms)
         source_fini(&run->source);
     if (run->mh)
@@ -329,6 +372,7 @@ static void tear_down(struct run *run)
     access_choice_close(&run->access);
     report_destroy(run->report);
     free(run->vms);
+    phase_fini(&run->phase);
     screen_fini(&run->screen);
 }
 
@@ -336,7 +380,10 @@ static int run_all(struct run *run)
 {
     raise_descriptor_limit();
     if (check_host(run) || open_signals(run) || (run->options.console && terminal_open(&run->terminal, run->diag)) ||
-        open_outputs(run) || start_host(run) || make_machines(run) || run_access_start(run))
+        open_outputs(run))
+        return -1;
+    start_api(run);
+    if (start_host(run) || make_machines(run) || run_access_start(run))
         return -1;
     print_start(run);
     run->screen.progress = run->screen.progress && !run->terminal.raw;
@@ -371,6 +418,7 @@ int cmd_run(int argc, char *const argv[], struct diag *diag)
             error = fputs(workload_help(), stdout) < 0 ? -1 : 0;
         else {
             screen_init(&run->screen, to_stdout ? stderr : stdout, o->quiet);
+            phase_init(&run->phase);
             error = run_all(run);
             tear_down(run);
         }

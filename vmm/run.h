@@ -35,8 +35,9 @@ struct run {
     struct mm_policy policy;
     struct diag *diag;
     struct screen screen;
+    struct phase phase;
     struct outfile json;
-    int listen_fd; /* where the first request to the API will come; -1: no API, or the API has it */
+    int listen_fd; /* where the requests to the API will come; -1: no API, or the API has it */
     char api_path[SOCKET_PATH_BYTES];
     int signal_fd;
     struct memhost *mh;

@@ -123,18 +123,6 @@ static void watch_swap(struct run *run)
     run->nr_write_errors = nr_errors;
 }
 
-/* The first request: it waits until the API takes it. */
-static void start_api(struct run *run)
-{
-    struct diag diag = {0};
-    int fd = run->listen_fd;
-
-    run->control = (struct control){.mh = run->mh, .source = &run->source};
-    run->listen_fd = -1;
-    if (api_start(fd, &run->control, &run->api, &diag))
-        screen_error(&run->screen, diag.text);
-}
-
 /* What the user types, for the console of the one VM. */
 static void on_input(struct run *run)
 {
@@ -149,8 +137,7 @@ static void on_input(struct run *run)
 
 #define POLL_SIGNAL 0
 #define POLL_INPUT 1 /* and the next one */
-#define POLL_API 3
-#define POLL_VMS 4
+#define POLL_VMS 3
 
 void run_loop(struct run *run)
 {
@@ -163,14 +150,11 @@ void run_loop(struct run *run)
         polls[POLL_VMS + i] = (struct pollfd){.fd = machine_done_fd(run->vms[i].machine), .events = POLLIN};
     while (nr_running) {
         terminal_polls(&run->terminal, &polls[POLL_INPUT]);
-        polls[POLL_API] = (struct pollfd){.fd = run->listen_fd, .events = POLLIN};
         int nr = poll(polls, POLL_VMS + run->nr_vms, run->screen.progress ? PROGRESS_MS : WATCH_MS);
         if (nr > 0 && polls[POLL_SIGNAL].revents)
             on_signal(run);
         if (nr > 0 && (polls[POLL_INPUT].revents || polls[POLL_INPUT + 1].revents))
             on_input(run);
-        if (nr > 0 && polls[POLL_API].revents)
-            start_api(run);
         for (unsigned i = 0; nr > 0 && i < run->nr_vms; i++)
             if (polls[POLL_VMS + i].revents) {
                 polls[POLL_VMS + i].fd = -1;

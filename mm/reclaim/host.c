@@ -34,42 +34,57 @@ bool vm_has_range(const struct mm_vm *vm, gpa_t gpa, uint64_t bytes)
     return false;
 }
 
+/* Of the block and the node; the VM's pages are count_pages' to count. */
 static void count_resident(struct block *block, unsigned node, int pages)
 {
+    bool was_in = block->nr_resident > 0;
     block->nr_resident = (uint16_t)(block->nr_resident + pages);
+    if (was_in != (block->nr_resident > 0))
+        counter_add(&block->vm->nr_blocks, was_in ? -1 : 1);
     block->nr_on_node[node] = (uint16_t)(block->nr_on_node[node] + pages);
     unsigned bit = 1u << node, nodes = block->nr_on_node[node] ? block->on_nodes | bit : block->on_nodes & ~bit;
     __atomic_store_n(&block->on_nodes, (uint8_t)nodes, __ATOMIC_RELAXED);
     counter_add(&block->vm->host->node[node].nr_resident, pages);
 }
 
-static void count_states(struct mm_vm *vm, uint8_t from, uint8_t to, unsigned pages)
+/* Node that @entry of a table (level 1) or block (2) names; 0 unless it is RESIDENT or STANDBY. */
+static unsigned entry_node(const struct mm_host *host, const struct s2_entry *entry, unsigned level)
+{
+    if (entry->state == S2_RESIDENT && level == 1)
+        return resident_payload_node(entry->payload);
+    return entry->state == S2_RESIDENT || entry->state == S2_STANDBY ? node_of(host, (fn_t)entry->payload) : 0;
+}
+
+/* Where the VM counts pages in @state on @node. */
+static uint64_t *pages_counter(struct mm_vm *vm, uint8_t state, unsigned node)
+{
+    return state == S2_RESIDENT  ? &vm->nr_resident[node]
+           : state == S2_STANDBY ? &vm->nr_standby[node]
+                                 : &vm->nr_pages[state];
+}
+
+static void count_pages(struct mm_vm *vm, uint64_t *from, uint64_t *to, unsigned pages)
 {
     if (from == to)
         return;
-    counter_add(&vm->nr_pages[from], -(int64_t)pages);
-    counter_add(&vm->nr_pages[to], pages);
-    if (from == S2_BALLOON)
+    counter_add(from, -(int64_t)pages);
+    counter_add(to, pages);
+    if (from == &vm->nr_pages[S2_BALLOON])
         event_add(vm->host, EV_balloon_deflate, pages);
-    if (to == S2_BALLOON)
+    if (to == &vm->nr_pages[S2_BALLOON])
         event_add(vm->host, EV_balloon_inflate, pages);
-}
-
-/* Node that @entry of a table (level 1) or block (2) names; it is RESIDENT. */
-static unsigned resident_node(const struct mm_host *host, const struct s2_entry *entry, unsigned level)
-{
-    return level == 1 ? resident_payload_node(entry->payload) : node_of(host, (fn_t)entry->payload);
 }
 
 static void count_change(struct block *block, const struct s2_entry *from, const struct s2_entry *to, unsigned level)
 {
-    const struct mm_host *host = block->vm->host;
+    struct mm_vm *vm = block->vm;
+    unsigned from_node = entry_node(vm->host, from, level), to_node = entry_node(vm->host, to, level);
     int pages = level == 1 ? 1 : (int)BLOCK_PAGES;
     if (from->state == S2_RESIDENT)
-        count_resident(block, resident_node(host, from, level), -pages);
+        count_resident(block, from_node, -pages);
     if (to->state == S2_RESIDENT)
-        count_resident(block, resident_node(host, to, level), pages);
-    count_states(block->vm, from->state, to->state, (unsigned)pages);
+        count_resident(block, to_node, pages);
+    count_pages(vm, pages_counter(vm, from->state, from_node), pages_counter(vm, to->state, to_node), (unsigned)pages);
 }
 
 void pte_write(struct block *block, unsigned index, const struct s2_entry *old, const struct s2_entry *new)
@@ -82,6 +97,8 @@ void pmd_write(struct block *block, const struct s2_entry *old, const struct s2_
 {
     *block->pmd = block->vm->stage2.format->make_leaf(new, 2);
     count_change(block, old, new, 2);
+    if (old->state != new->state)
+        counter_add(&block->vm->nr_huge_blocks, (new->state == S2_RESIDENT) - (old->state == S2_RESIDENT));
 }
 
 void entry_fill_pages(void *pages, uint32_t nr, const struct s2_entry *entry)
@@ -110,6 +127,8 @@ void block_split(struct block *block)
 {
     struct s2_entry entry = pmd_read(block);
     unsigned node = entry.state == S2_RESIDENT ? node_of(block->vm->host, (fn_t)entry.payload) : 0;
+    if (entry.state == S2_RESIDENT)
+        counter_add(&block->vm->nr_huge_blocks, -1);
     if (entry.state == S2_STANDBY) {
         entry.payload = standby_payload((fn_t)entry.payload, false, block->note);
         *block->pmd = block->vm->stage2.format->make_leaf(&entry, 2);
@@ -121,23 +140,31 @@ void block_split(struct block *block)
 
 void block_merge(struct block *block, const struct s2_entry *leaf)
 {
-    struct stage2 *s2 = &block->vm->stage2;
-    uint16_t pages[S2_TABLE] = {0};
-    for (unsigned i = 0; i < BLOCK_PAGES; i++)
-        pages[pte_read(block, i).state]++;
+    struct mm_vm *vm = block->vm;
+    struct stage2 *s2 = &vm->stage2;
+    uint16_t pages[S2_TABLE][MM_MAX_NODES] = {0};
+    unsigned node = entry_node(vm->host, leaf, 2);
+    uint64_t *to = pages_counter(vm, leaf->state, node);
+    for (unsigned i = 0; i < BLOCK_PAGES; i++) {
+        struct s2_entry entry = pte_read(block, i);
+        pages[entry.state][entry_node(vm->host, &entry, 1)]++;
+    }
     block->table = stage2_merge(s2, block->pmd, leaf);
     if (leaf->state != S2_RESIDENT) {
         stage2_table_free(s2, block->table);
         block->table = NULL;
     }
     for (uint8_t state = 0; state < S2_TABLE; state++)
-        if (pages[state])
-            count_states(block->vm, state, leaf->state, pages[state]);
+        for (unsigned n = 0; n < MM_MAX_NODES; n++)
+            if (pages[state][n])
+                count_pages(vm, pages_counter(vm, state, n), to, pages[state][n]);
     for (unsigned n = 0; n < MM_MAX_NODES; n++)
         if (block->nr_on_node[n])
             count_resident(block, n, -(int)block->nr_on_node[n]);
-    if (leaf->state == S2_RESIDENT)
-        count_resident(block, resident_node(block->vm->host, leaf, 2), (int)BLOCK_PAGES);
+    if (leaf->state != S2_RESIDENT)
+        return;
+    count_resident(block, node, (int)BLOCK_PAGES);
+    counter_add(&vm->nr_huge_blocks, 1);
 }
 
 void thread_free_page(struct mm_thread *thread, fn_t fn)
@@ -153,6 +180,21 @@ void thread_free_page(struct mm_thread *thread, fn_t fn)
 }
 
 /* ---- sums over the nodes ---- */
+
+static uint64_t sum_nodes(const uint64_t pages[MM_MAX_NODES])
+{
+    uint64_t sum = 0;
+    for (unsigned n = 0; n < MM_MAX_NODES; n++)
+        sum += counter_read(&pages[n]);
+    return sum;
+}
+
+uint64_t vm_nr_pages(const struct mm_vm *vm, uint8_t state)
+{
+    return state == S2_RESIDENT  ? sum_nodes(vm->nr_resident)
+           : state == S2_STANDBY ? sum_nodes(vm->nr_standby)
+                                 : counter_read(&vm->nr_pages[state]);
+}
 
 uint64_t host_nr_free(const struct mm_host *host)
 {

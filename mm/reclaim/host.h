@@ -88,8 +88,12 @@ struct mm_vm {
     struct place places[MM_MAX_PLACES];   /* later ones count before earlier ones; constant while faults may come */
     unsigned nr_places;
     struct stage2 stage2;
-    uint64_t nr_pages[S2_TABLE]; /* by state; atomic */
-    uint32_t nr_users;           /* evictions, moves, swapoffs that name this VM; raised under lru.lock; atomic */
+    /* Changed under the locks of the blocks they count; atomic: who sums them up waits for none. */
+    uint64_t nr_pages[S2_TABLE];        /* by state; those in the host's memory are counted by node instead: */
+    uint64_t nr_resident[MM_MAX_NODES]; /* S2_RESIDENT */
+    uint64_t nr_standby[MM_MAX_NODES];  /* S2_STANDBY */
+    uint64_t nr_blocks, nr_huge_blocks; /* with pages in the guest; of these, one frame each */
+    uint32_t nr_users; /* evictions, moves, swapoffs that name this VM; raised under lru.lock; atomic */
     struct hist minor, major;
     struct vcpu_touches touches[NOTE_MAX_VCPUS];
     uint8_t toucher;                /* node of the vCPU that made a fault last; atomic */
@@ -287,6 +291,9 @@ unsigned host_roomiest_node(const struct mm_host *host);
 
 /* Somebody did not get a block of 2 MiB of @node: background compaction makes one, if memory is free in pieces. */
 void node_want_block(struct mm_host *host, struct mm_node *node);
+
+/* Pages of the VM in @state, not S2_TABLE; racy. */
+uint64_t vm_nr_pages(const struct mm_vm *vm, uint8_t state);
 
 /* The block of @gfn, NULL outside the VM's regions. */
 struct block *vm_block(const struct mm_vm *vm, gfn_t gfn);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "mm/reclaim/host.h"
 #include "vmm/memhost.h"
 #include "vmm/thread.h"
 
@@ -108,6 +109,28 @@ START_TEST(test_memhost_oom_vm_on_a_node_with_room_is_not_stopped)
 }
 END_TEST
 
+/* As while one of its pages is read from a slow disk. */
+START_TEST(test_memhost_oom_victim_is_chosen_though_a_block_of_another_vm_is_busy)
+{
+    struct guest *busy = &guests[0], *large = &guests[1], *asks = &guests[2];
+    setup();
+    add(busy, 1, 4 * MIB);
+    add(large, 0, 18 * MIB);
+    add(asks, 0, 0);
+    struct block *block = vm_block(memhost_vm_mm(busy->mem), 0);
+    lock_acquire(&block->lock);
+    start(asks, touch_run, 20 * MIB);
+    ck_assert_ptr_eq(wait_for_victim(), large);
+    lock_release(&block->lock);
+    memhost_vm_remove(large->mem);
+    pthread_join(asks->thread, NULL);
+    ck_assert_int_eq(asks->err, 0);
+    memhost_vm_remove(asks->mem);
+    memhost_vm_remove(busy->mem);
+    memhost_destroy(host);
+}
+END_TEST
+
 /* As a disk does for each request. */
 static void *pin_run(void *arg)
 {
@@ -172,6 +195,7 @@ int main(void)
     Suite *suite = suite_create("memhost_oom");
     TCase *tcase = tcase_create("memhost_oom");
     tcase_add_test(tcase, test_memhost_oom_vm_on_a_node_with_room_is_not_stopped);
+    tcase_add_test(tcase, test_memhost_oom_victim_is_chosen_though_a_block_of_another_vm_is_busy);
     tcase_add_test(tcase, test_memhost_oom_device_without_memory_stops_the_vm_that_holds_most);
     tcase_add_loop_test(tcase, test_memhost_oom_device_of_the_vm_that_holds_most_stops_it, 0, 2);
     suite_add_tcase(suite, tcase);

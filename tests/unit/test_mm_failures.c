@@ -90,7 +90,7 @@ START_TEST(test_mm_first_touch_without_table_refused_and_nothing_changed)
     gfn -= BLOCK_PAGES;
     ck_assert_int_eq(err, -ENOMEM);
     ck_assert_str_eq(mm_rig_state(rig, gfn), "absent");
-    ck_assert_uint_eq(rig->vm->nr_pages[S2_ABSENT] + rig->vm->nr_pages[S2_RESIDENT], rig->nr_pages);
+    ck_assert_uint_eq(vm_nr_pages(rig->vm, S2_ABSENT) + vm_nr_pages(rig->vm, S2_RESIDENT), rig->nr_pages);
     mm_rig_check(rig);
     mm_rig_fill(rig, gfn, gfn + 1, TEXT);
     mm_rig_destroy(rig);

@@ -3,6 +3,7 @@
 #include "tests/unit/mm_rig.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 static const struct mm_config config = {.budget_bytes = 8 * MIB, .zram = {.limit_bytes = 4 * MIB}, .thp = true};
 
@@ -53,6 +54,62 @@ START_TEST(test_mm_show_vm_adds_up)
     ck_assert_uint_eq(major.count, stat.nr_major);
     ck_assert_uint_gt(major.count, 0);
     mm_rig_destroy(rig);
+}
+END_TEST
+
+/* A lock that a fault may hold while it reads from a disk: who asks for figures would wait for that. */
+START_TEST(test_mm_show_figures_of_a_vm_do_not_wait_for_a_busy_block)
+{
+    struct mm_rig *rig = busy_rig();
+    struct block *block = vm_block(rig->vm, 0);
+    uint64_t resident[MM_MAX_NODES], standby[MM_MAX_NODES];
+    struct mm_vm_stat stat;
+    lock_acquire(&block->lock);
+    mm_vm_stat(rig->vm, &stat);
+    mm_vm_nodes(rig->vm, resident);
+    mm_vm_standby_nodes(rig->vm, standby);
+    lock_release(&block->lock);
+    ck_assert_uint_ge(stat.nr_huge_blocks, 1);
+    ck_assert_uint_eq(resident[0] * PAGE_BYTES, stat.resident_bytes);
+    ck_assert_uint_eq(standby[0] * PAGE_BYTES, stat.standby_bytes);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
+static struct mm_rig *given_back;
+static struct host_ops real_ops;
+static unsigned nr_looks;
+
+static void *look_main(void *arg)
+{
+    struct mm_host_stat stat;
+    struct mm_vm_stat *vm = arg;
+    mm_host_stat(given_back->host, &stat);
+    mm_vm_stat(given_back->vm, vm);
+    return NULL;
+}
+
+/* host_ops.drop, beside which somebody asks for figures. */
+static void drop_looked_at(void *ctx, vmid_t vm, gfn_t gfn, uint32_t nr)
+{
+    struct mm_vm_stat stat;
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, look_main, &stat), 0);
+    pthread_join(thread, NULL);
+    nr_looks++;
+    real_ops.drop(ctx, vm, gfn, nr);
+}
+
+START_TEST(test_mm_show_does_not_wait_until_a_vm_has_given_its_memory_back)
+{
+    const struct mm_config plain = {.budget_bytes = 8 * MIB};
+    given_back = mm_rig_create(&plain, 4 * MIB, 1);
+    struct host_ops *ops = fake_host_ops(given_back->fh);
+    real_ops = *ops;
+    mm_rig_fill(given_back, 0, 8, TEXT);
+    ops->drop = drop_looked_at;
+    mm_rig_destroy(given_back);
+    ck_assert_uint_gt(nr_looks, 0);
 }
 END_TEST
 
@@ -193,6 +250,11 @@ START_TEST(test_mm_check_sees_damage)
     ASSERT_SEEN(parts->nr_resident++, parts->nr_resident--);
     ASSERT_SEEN(parts->on_lru = false, parts->on_lru = true);
     ASSERT_SEEN(rig->vm->nr_pages[S2_ZRAM]++, rig->vm->nr_pages[S2_ZRAM]--);
+    ASSERT_SEEN(rig->vm->nr_resident[1]++, rig->vm->nr_resident[1]--);
+    ASSERT_SEEN((rig->vm->nr_standby[0]--, rig->vm->nr_standby[1]++),
+                (rig->vm->nr_standby[0]++, rig->vm->nr_standby[1]--));
+    ASSERT_SEEN(rig->vm->nr_blocks++, rig->vm->nr_blocks--);
+    ASSERT_SEEN(rig->vm->nr_huge_blocks++, rig->vm->nr_huge_blocks--);
     ASSERT_SEEN(rig->vm->nr_users++, rig->vm->nr_users--);
     ASSERT_SEEN(host->node[0].nr_standby++, host->node[0].nr_standby--);
     ASSERT_SEEN(host->node[0].nr_resident++, host->node[0].nr_resident--);
@@ -233,6 +295,8 @@ int main(void)
     Suite *suite = suite_create("mm_show");
     TCase *cases = tcase_create("cases");
     tcase_add_test(cases, test_mm_show_vm_adds_up);
+    tcase_add_test(cases, test_mm_show_figures_of_a_vm_do_not_wait_for_a_busy_block);
+    tcase_add_test(cases, test_mm_show_does_not_wait_until_a_vm_has_given_its_memory_back);
     tcase_add_test(cases, test_mm_show_vm_without_store_has_no_compressed_bytes);
     tcase_add_test(cases, test_mm_show_host_agrees_with_zones_and_classes);
     tcase_add_test(cases, test_mm_show_slabs_are_the_tables);

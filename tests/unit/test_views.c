@@ -40,7 +40,13 @@ static void touch(struct rig *rig, gfn_t gfn)
         ck_assert_int_eq(mm_fault(rig->thread, rig->vm, gpa_of(gfn), MM_FAULT_WRITE), 0);
 }
 
-static void set_up(struct rig *rig)
+static void make_directory(struct rig *rig)
+{
+    strcpy(rig->directory, "/tmp/ebb-views-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(rig->directory));
+}
+
+static void set_up_memory(struct rig *rig)
 {
     const struct mm_config config = {
         .budget_bytes = 8 * MIB, .zram = {.algo = ZRAM_LZ4, .limit_bytes = 4 * MIB}, .fault_around_pages = 1};
@@ -56,8 +62,12 @@ static void set_up(struct rig *rig)
     source_vm_add(&rig->source, "vm0", rig->vm, NULL);
     for (gfn_t gfn = 0; gfn < NR_TOUCHED; gfn++)
         touch(rig, gfn);
-    strcpy(rig->directory, "/tmp/ebb-views-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(rig->directory));
+}
+
+static void set_up(struct rig *rig)
+{
+    set_up_memory(rig);
+    make_directory(rig);
 }
 
 static void tear_down(struct rig *rig)
@@ -465,25 +475,35 @@ END_TEST
 struct served {
     struct rig rig;
     struct control control;
+    struct phase phase;
     struct api *api;
     char path[64];
 };
 
-static void serve(struct served *s)
+static void start_serving(struct served *s)
 {
     struct diag diag = {0};
 
-    set_up(&s->rig);
-    s->control = (struct control){.mh = NULL, .source = &s->rig.source};
     snprintf(s->path, sizeof(s->path), "%s/api.sock", s->rig.directory);
     int fd = socket_listen(s->path, &diag);
     ck_assert_msg(fd >= 0, "%s", diag.text);
-    ck_assert_msg(api_start(fd, &s->control, &s->api, &diag) == 0, "%s", diag.text);
+    const struct api_config config = {.listen_fd = fd, .control = &s->control};
+    ck_assert_msg(api_start(&config, &s->api, &diag) == 0, "%s", diag.text);
+}
+
+static void serve(struct served *s)
+{
+    set_up(&s->rig);
+    phase_init(&s->phase);
+    phase_set(&s->phase, PHASE_RUN, 0, 0);
+    s->control = (struct control){.mh = NULL, .source = &s->rig.source, .phase = &s->phase};
+    start_serving(s);
 }
 
 static void stop_serving(struct served *s)
 {
     api_stop(s->api);
+    phase_fini(&s->phase);
     unlink(s->path);
     tear_down(&s->rig);
 }
@@ -504,6 +524,96 @@ START_TEST(test_api_serves_every_view)
     ck_assert_int_eq(client_request(s.path, "GET", "/", NULL, &json, &diag), 0);
     ck_assert_ptr_nonnull(json_object_get(json_object_get(json, "PUT"), "/memory/reclaim"));
     json_decref(json);
+    stop_serving(&s);
+}
+END_TEST
+
+static int fetch(const struct served *s, const char *path, struct diag *diag)
+{
+    json_t *json = NULL;
+    *diag = (struct diag){0};
+    int error = client_request(s->path, "GET", path, NULL, &json, diag);
+    json_decref(json);
+    return error;
+}
+
+static int reclaim_nothing(const struct served *s, struct diag *diag)
+{
+    json_t *json = NULL, *body = json_pack("{s:i}", "bytes", 0);
+    *diag = (struct diag){0};
+    int error = client_request(s->path, "PUT", "/memory/reclaim", body, &json, diag);
+    json_decref(body);
+    json_decref(json);
+    return error;
+}
+
+/* Who asked waited until all VMs ran, and was told that ebb hangs. */
+START_TEST(test_api_says_how_far_a_start_is_to_who_asks_for_what_is_not_there)
+{
+    struct diag diag;
+    struct served s;
+    serve(&s);
+    phase_set(&s.phase, PHASE_HOST, 0, 0);
+    ck_assert_int_eq(fetch(&s, "/memory/free", &diag), -1);
+    ck_assert_int_eq(diag.code, EXIT_GUEST);
+    ck_assert_ptr_nonnull(strstr(diag.text, "preparing memory"));
+    ck_assert_int_eq(fetch(&s, "/", &diag), 0);
+    for (enum phase_step step = PHASE_MAKE; step <= PHASE_START; step++) {
+        const char *says = step == PHASE_MAKE ? "making VM 3 of 40" : "starting VM 3 of 40";
+        phase_set(&s.phase, step, 3, 40);
+        ck_assert_msg(fetch(&s, "/memory/free", &diag) == 0, "%s", diag.text);
+        ck_assert_int_eq(fetch(&s, "/memory/balloon", &diag), -1);
+        ck_assert_msg(diag.code == EXIT_GUEST && strstr(diag.text, says), "%s", diag.text);
+        ck_assert_int_eq(fetch(&s, "/memory/heatmap?vm=vm7", &diag), -1);
+        ck_assert_msg(diag.code == EXIT_GUEST && strstr(diag.text, says), "%s", diag.text);
+        ck_assert_int_eq(reclaim_nothing(&s, &diag), -1);
+        ck_assert_msg(diag.code == EXIT_GUEST && strstr(diag.text, says), "%s", diag.text);
+    }
+    phase_set(&s.phase, PHASE_RUN, 0, 0);
+    ck_assert_int_eq(fetch(&s, "/memory/balloon", &diag), 0);
+    ck_assert_int_eq(fetch(&s, "/memory/heatmap?vm=vm7", &diag), -1);
+    ck_assert_int_eq(diag.code, EXIT_USAGE);
+    ck_assert_int_eq(reclaim_nothing(&s, &diag), -1);
+    ck_assert_msg(diag.code == EXIT_USAGE && strstr(diag.text, "bytes"), "%s", diag.text);
+    stop_serving(&s);
+}
+END_TEST
+
+static void *ask_while_starting(void *arg)
+{
+    const struct served *s = arg;
+    struct diag diag;
+    for (unsigned i = 0; i < 20; i++)
+        if (fetch(s, i % 2 ? "/memory/free" : "/memory/regions", &diag) && diag.code != EXIT_GUEST)
+            abort();
+    return NULL;
+}
+
+/* In the order of `ebb run`: the API comes first. */
+START_TEST(test_api_shows_the_vms_there_are_while_more_are_made)
+{
+    struct diag diag;
+    struct served s = {.control = {.source = &s.rig.source, .phase = &s.phase}};
+    pthread_t thread;
+    make_directory(&s.rig);
+    phase_init(&s.phase);
+    start_serving(&s);
+    ck_assert_int_eq(pthread_create(&thread, NULL, ask_while_starting, &s), 0);
+    set_up_memory(&s.rig);
+    phase_set(&s.phase, PHASE_MAKE, 1, 2);
+    usleep(20000);
+    source_vm_add(&s.rig.source, "vm1", s.rig.vm, NULL);
+    phase_set(&s.phase, PHASE_MAKE, 2, 2);
+    pthread_join(thread, NULL);
+    ck_assert_msg(fetch(&s, "/memory/page?gpa=0x2000&vm=vm1", &diag) == 0, "%s", diag.text);
+    stop_serving(&s);
+}
+END_TEST
+
+START_TEST(test_api_that_nobody_asked_ends)
+{
+    struct served s;
+    serve(&s);
     stop_serving(&s);
 }
 END_TEST
@@ -636,6 +746,9 @@ int main(void)
     tcase_add_test(api, test_api_serves_every_view);
     tcase_add_loop_test(api, test_api_wrong_requests_get_a_fault_message, 0, ARRAY_LEN(faults));
     tcase_add_test(api, test_api_a_request_that_is_too_long_is_refused_and_the_next_served);
+    tcase_add_test(api, test_api_says_how_far_a_start_is_to_who_asks_for_what_is_not_there);
+    tcase_add_test(api, test_api_shows_the_vms_there_are_while_more_are_made);
+    tcase_add_test(api, test_api_that_nobody_asked_ends);
     tcase_add_test(api, test_socket_in_use_is_refused_and_a_dead_one_replaced);
     tcase_add_test(api, test_socket_path_of_108_bytes_is_too_long);
     suite_add_tcase(suite, views);

@@ -334,6 +334,31 @@ START_TEST(test_run_signal_while_many_vms_start_does_not_wait_for_the_last)
 }
 END_TEST
 
+/* Who asked waited for the last of them, and was told after a while that ebb hangs. */
+START_TEST(test_run_answers_who_asks_while_many_vms_start)
+{
+    struct program p, answer = {.code = -1};
+    unsigned nr_refused = 0;
+    if (!program_has_kvm("answers while VMs start"))
+        return;
+    program_init(&p);
+    program_start(&p, "run --vms 64 --memory 32M --budget 512M --api a.sock --json out.json --workload idle:600s");
+    while (!run_has_ended(&p) && answer.code) {
+        run_ask(&p, "show balloon --api a.sock", &answer);
+        if (answer.code == 1) {
+            ck_assert_msg(strstr(answer.err_text, "that ebb is not ready yet: it is "), "%s", answer.err_text);
+            nr_refused++;
+        }
+    }
+    ck_assert_msg(answer.code == 0, "%s", answer.err_text);
+    ck_assert_uint_gt(nr_refused, 0);
+    kill(p.pid, SIGTERM);
+    program_wait(&p);
+    ck_assert_msg(p.code == 0, "exit code %d\n%s%s", p.code, p.out_text, p.err_text);
+    program_fini(&p, "out.json");
+}
+END_TEST
+
 START_TEST(test_run_killed_leaves_no_swap_file)
 {
     char path[160];
@@ -552,6 +577,7 @@ int main(void)
     tcase_add_test(live, test_run_signal_while_many_vms_start_does_not_wait_for_the_last);
     tcase_add_test(live, test_run_killed_leaves_no_swap_file);
     tcase_add_test(live, test_run_shows_every_view_while_it_runs);
+    tcase_add_test(live, test_run_answers_who_asks_while_many_vms_start);
     tcase_add_test(live, test_run_has_libraries_in_memory_only_when_it_has_used_them);
     tcase_add_test(live, test_run_draws_a_heat_map_while_it_runs);
     tcase_add_test(live, test_run_takes_and_gives_back_a_swap_area_while_it_runs);
