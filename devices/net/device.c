@@ -105,7 +105,8 @@ static void config_read(struct virtio_device *device, unsigned offset, void *to,
     memcpy(to, (const char *)&config + offset, bytes);
 }
 
-static const struct virtio_ops ops = {activate, reset, notify, config_read, NULL};
+static const struct virtio_ops ops = {
+    .activate = activate, .reset = reset, .notify = notify, .config_read = config_read};
 
 /* --- making ---------------------------------------------------------------------------------------- */
 

@@ -378,6 +378,22 @@ START_TEST(test_console_emergency_write_needs_no_queue)
 }
 END_TEST
 
+/* Early boot, and a guest whose rings are broken: nobody has spoken to the device, or it waits for a reset. */
+START_TEST(test_console_emergency_write_is_heard_before_there_is_a_driver)
+{
+    make_with_ports(0);
+    fake_driver_config_write(&driver, 8, "!\0\0\0", 4);
+    fake_driver_config_write(&driver, 4, "?\0\0\0", 4);
+    ck_assert_uint_eq(seen.nr, 1);
+    ck_assert_int_eq(seen.bytes[0], '!');
+    ck_assert_int_eq(fake_driver_start(&driver, 0, 0), 0);
+    fake_driver_reset(&driver);
+    fake_driver_config_write(&driver, 8, "+", 1);
+    ck_assert_uint_eq(seen.nr, 2);
+    ck_assert_int_eq(seen.bytes[1], '+');
+}
+END_TEST
+
 START_TEST(test_console_without_ports_offers_no_multiport)
 {
     uint32_t nr = 0;
@@ -833,6 +849,7 @@ int main(void)
     tcase_add_test(tcase, test_console_descriptor_is_read_as_the_guest_takes);
     tcase_add_test(tcase, test_console_file_as_input_is_read_to_its_end);
     tcase_add_test(tcase, test_console_emergency_write_needs_no_queue);
+    tcase_add_test(tcase, test_console_emergency_write_is_heard_before_there_is_a_driver);
     tcase_add_test(tcase, test_console_without_ports_offers_no_multiport);
     tcase_add_test(tcase, test_console_driver_without_multiport_still_has_a_console);
     tcase_add_loop_test(tcase, test_console_port_carries_both_ways, 0, 2);
