@@ -83,6 +83,9 @@ static void reset(struct virtio_device *device)
 {
     struct net *net = net_of(device);
 
+    /* Plain frames until the next driver has said more. */
+    if (net->tap.fd >= 0 && device->features & GUEST_OFFLOADS)
+        (void)!tap_set_offload(net->tap.fd, 0);
     net->has_tx = net->starved = false;
     net->rx_bytes = net->nr_chains = 0;
     net->room_bytes = 0;

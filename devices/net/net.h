@@ -32,7 +32,7 @@ struct net_config {
 struct net_stat {
     uint64_t rx_packets, rx_bytes; /* to the guest; bytes without header */
     uint64_t tx_packets, tx_bytes; /* to the tap */
-    uint64_t rx_dropped;           /* too large for the guest's buffers, or too short for a frame */
+    uint64_t rx_dropped;           /* too large for the guest's buffers, too short for a frame, not for this driver */
     uint64_t tx_dropped;           /* the tap refused it: the link is down there, say */
     uint64_t nr_malformed;         /* frames and buffers of the driver that made no sense */
     bool link_up;
