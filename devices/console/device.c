@@ -191,7 +191,7 @@ static void reset(struct virtio_device *device)
         /* A program that the guest never spoke with may be waiting for this very driver. */
         if (port->ready)
             port->drop_peer = true;
-        port->ready = port->guest_open = port->has_tx = false;
+        port->added = port->ready = port->guest_open = port->has_tx = false;
         port->say = 0;
         if (port->id > 0)
             byte_ring_clear(&port->in);

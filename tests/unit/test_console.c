@@ -669,6 +669,25 @@ END_TEST
 
 /* --- a hostile driver ------------------------------------------------------------------------------ */
 
+START_TEST(test_console_driver_that_is_ready_twice_is_told_of_its_ports_twice)
+{
+    make_with_ports(1);
+    start_ports(0, 1);
+    say(1, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    say(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
+    ck_assert_str_eq(heard(), "");
+    int fd = dial(path); /* the port is as it was */
+    ck_assert_str_eq(heard(), "6 1 1");
+    say(0, VIRTIO_CONSOLE_DEVICE_READY, 0); /* it has failed: it is told nothing more */
+    close(fd);
+    fake_driver_run(&driver);
+    ck_assert_str_eq(heard(), "");
+    say(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
+    ck_assert_str_eq(heard(), "");
+    start_ports(0, 1); /* a reset: all anew */
+}
+END_TEST
+
 START_TEST(test_console_malformed_messages_are_counted)
 {
     make_with_ports(1);
@@ -862,6 +881,7 @@ int main(void)
     tcase_add_test(tcase, test_console_port_reader_that_leaves_frees_the_queue);
     tcase_add_test(tcase, test_console_port_output_without_reader_is_discarded);
     tcase_add_test(tcase, test_console_reset_hangs_up_and_frees_the_chain_in_hand);
+    tcase_add_test(tcase, test_console_driver_that_is_ready_twice_is_told_of_its_ports_twice);
     tcase_add_test(tcase, test_console_malformed_messages_are_counted);
     tcase_add_test(tcase, test_console_message_buffer_too_short_is_counted);
     tcase_add_test(tcase, test_console_readable_buffer_in_the_receive_queue_is_counted_and_comes_back);
