@@ -41,7 +41,7 @@ struct net_stat {
 /*
  * net_create - @config is copied. @env->loop need not run yet. 0, or -errno with one line in @why, which says how to mend
  * it, and nothing left (but @config->fd stays open): -EINVAL name or address, -ENODEV no such tap, -EBUSY used by
- * somebody, -EPERM, -ENOMEM, others of /dev/net/tun.
+ * somebody, -ENXIO this kernel has no taps at all, -EPERM, -ENOMEM, others of /dev/net/tun.
  */
 must_check int net_create(const struct net_config *config, const struct device_env *env, struct net **out, char *why,
                           size_t why_bytes);

@@ -269,6 +269,7 @@ static const struct {
     {"--kernel k --net tap=t,mac=00:00:00:00:00:00", "mac=02:"},
     {"--kernel k --net tap=t,mac=02:00:00:00:00:01:02", "mac=02:"},
     {"--kernel k --net tap=a --net tap=b --net tap=c", "at most 2"},
+    {"--kernel k --net tap=a --net tap=a,mac=02:00:00:00:00:01", "twice"},
     {"--kernel k --console-port name=a", "a name and a path"},
     {"--kernel k --console-port name=a/b,path=s", "no /"},
     {"--kernel k --console-port name=a,path=s --console-port name=a,path=r", "twice"},
