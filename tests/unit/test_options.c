@@ -272,6 +272,8 @@ static const struct {
     {"--kernel k --net tap=a --net tap=a,mac=02:00:00:00:00:01", "twice"},
     {"--kernel k --console-port name=a", "a name and a path"},
     {"--kernel k --console-port name=a/b,path=s", "no /"},
+    {"--kernel k --console-port name=a123456789b123456789c123456789d123456789e123456789f123456789abcd,path=s",
+     "1 to 63"},
     {"--kernel k --console-port name=a,path=s --console-port name=a,path=r", "twice"},
     {"--kernel k --vsock cid=2,path=s", "3 to"},
     {"--kernel k --vsock cid=4294967295,path=s", "3 to"},
