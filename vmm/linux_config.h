@@ -27,7 +27,7 @@ struct linux_net {
 
 /* A port of the virtio console: /dev/virtio-ports/NAME in the guest, a listening Unix socket here. */
 struct linux_port {
-    char name[32];
+    char name[64]; /* as long as the console takes it: CONSOLE_NAME_BYTES */
     char path[LINUX_SOCKET_BYTES];
 };
 

@@ -178,10 +178,10 @@ static void stats_disk(void *owner, json_t *out)
 
 /* --- network --------------------------------------------------------------------------------------- */
 
-/* A host that lacks something, or an option that is wrong? */
-static enum exit_code code_of(int err)
+/* A host that lacks something, or an option that names what is not there, is no tap, or belongs to another? */
+static enum exit_code code_of_tap(int err)
 {
-    return err == -EINVAL || err == -ENOENT || err == -ENODEV ? EXIT_USAGE : EXIT_HOST;
+    return err == -EINVAL || err == -ENODEV || err == -EBUSY ? EXIT_USAGE : EXIT_HOST;
 }
 
 static unsigned count_nets(const struct machine_devices_config *config)
@@ -201,7 +201,7 @@ static int create_net(struct machine_devices *devices, const struct machine_devi
         memcpy(net.mac, want->mac, sizeof(net.mac));
     int err = net_create(&net, &devices->env, &out, why, sizeof(why));
     if (err)
-        return diag_set(diag, code_of(err), "%s", why);
+        return diag_set(diag, code_of_tap(err), "%s", why);
     slot->owner = out;
     slot->device = net_device(out);
     return 0;

@@ -190,6 +190,10 @@ static int read_net(struct option_parse *p, const char *text)
         return -1;
     if (!net.tap[0])
         return diag_set(p->diag, EXIT_USAGE, "--net needs a tap; " NET_FORM);
+    for (unsigned i = 0; i < linux->nr_nets; i++)
+        if (strcmp(linux->net[i].tap, net.tap) == 0)
+            return diag_set(p->diag, EXIT_USAGE, "--net: tap %s stands there twice; each card needs a tap of its own",
+                            net.tap);
     linux->net[linux->nr_nets++] = net;
     return 0;
 }

@@ -127,9 +127,18 @@ static void blk_reset(struct virtio_device *device)
     b->space.wce = !b->file.read_only;
 }
 
+/* Who can set the cache mode but cannot flush sees no cache (5.2.5.2), and has none: is_writeback. */
+static bool shows_no_cache(const struct virtio_device *device)
+{
+    return virtio_has(device, VIRTIO_BLK_F_CONFIG_WCE) && !virtio_has(device, VIRTIO_BLK_F_FLUSH);
+}
+
 static void blk_config_read(struct virtio_device *device, unsigned offset, void *to, unsigned bytes)
 {
-    memcpy(to, (const char *)&blk_of(device)->space + offset, bytes);
+    struct virtio_blk_config space = blk_of(device)->space;
+    if (shows_no_cache(device))
+        space.wce = 0;
+    memcpy(to, (const char *)&space + offset, bytes);
 }
 
 /* One field can be written: the cache mode. It holds for requests that end from now on. */

@@ -191,7 +191,7 @@ static void reset(struct virtio_device *device)
         /* A program that the guest never spoke with may be waiting for this very driver. */
         if (port->ready)
             port->drop_peer = true;
-        port->ready = port->guest_open = port->has_tx = false;
+        port->added = port->ready = port->guest_open = port->has_tx = false;
         port->say = 0;
         if (port->id > 0)
             byte_ring_clear(&port->in);
@@ -213,7 +213,7 @@ static void config_read(struct virtio_device *device, unsigned offset, void *to,
     memcpy(to, (const char *)&config + offset, bytes);
 }
 
-/* The emergency write: a byte for the console without a queue, from FEATURES_OK on. */
+/* The emergency write: a byte for the console without a queue, at any time (5.3.5): also before a driver is there. */
 static void config_write(struct virtio_device *device, unsigned offset, const void *from, unsigned bytes)
 {
     const uint8_t *byte = from;
@@ -222,7 +222,12 @@ static void config_write(struct virtio_device *device, unsigned offset, const vo
         console_print(console_of(device), byte, 1);
 }
 
-static const struct virtio_ops ops = {activate, reset, notify, config_read, config_write};
+static const struct virtio_ops ops = {.activate = activate,
+                                      .reset = reset,
+                                      .notify = notify,
+                                      .config_read = config_read,
+                                      .config_write = config_write,
+                                      .writes_early = true};
 
 /* --- making ---------------------------------------------------------------------------------------- */
 

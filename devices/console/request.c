@@ -11,13 +11,19 @@
 
 /* --- control --------------------------------------------------------------------------------------- */
 
-static void announce_ports(struct console *console, bool ready)
+/* Each port once between two resets, however often the driver says that it is ready (5.3.6.2.1). */
+static void announce_ports(struct console *console)
+{
+    for (unsigned i = 0; i < console->nr_ports; i++)
+        if (!console->port[i].added)
+            console->port[i].say |= SAY_ADD;
+}
+
+static void silence_ports(struct console *console)
 {
     for (unsigned i = 0; i < console->nr_ports; i++) {
-        struct console_port *port = &console->port[i];
-
-        port->ready = port->guest_open = false;
-        port->say = ready ? SAY_ADD : 0;
+        console->port[i].ready = console->port[i].guest_open = false;
+        console->port[i].say = 0;
     }
 }
 
@@ -38,7 +44,7 @@ static bool hear(struct console *console, const struct virtio_console_control *m
     bool value = message->value != 0;
 
     if (message->event == VIRTIO_CONSOLE_DEVICE_READY) {
-        announce_ports(console, value);
+        (value ? announce_ports : silence_ports)(console);
         return true;
     }
     if (message->id >= console->nr_ports)
@@ -144,6 +150,7 @@ static bool say(struct console_port *port, unsigned bit)
         console->stat.nr_malformed++;
     virtq_push(q, &chain, (uint32_t)written);
     port->say &= (uint8_t)~bit;
+    port->added |= bit == SAY_ADD;
     return true;
 }
 

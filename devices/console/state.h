@@ -32,6 +32,7 @@ struct console_port {
     bool drop_peer;       /* reset: the device thread closes it */
     /* The guest's side. */
     uint8_t say;     /* SAY_* */
+    bool added;      /* SAY_ADD was said since the last reset */
     bool ready;      /* the driver knows the port */
     bool guest_open; /* a program of the guest has it open */
     bool host_open;  /* what SAY_OPEN says */

@@ -21,7 +21,12 @@ void mem_map_set(struct mem *mem, uint64_t first, uint64_t nr, bool plugged)
         __atomic_fetch_xor(&mem->map[block / 64], UINT64_C(1) << block % 64, __ATOMIC_RELAXED);
         mem->plugged_blocks = plugged ? mem->plugged_blocks + 1 : mem->plugged_blocks - 1;
     }
-    mem->config.plugged_size = htole64(mem->plugged_blocks * MEM_BLOCK_BYTES);
+    uint64_t plugged_size = htole64(mem->plugged_blocks * MEM_BLOCK_BYTES);
+    if (mem->config.plugged_size == plugged_size)
+        return;
+    mem->config.plugged_size = plugged_size;
+    /* Its two halves are read one after the other (4.2.2.1). No interrupt: the driver did it (5.15.4.2). */
+    mem->device.config_generation++;
 }
 
 uint64_t mem_map_count(const struct mem *mem, uint64_t first, uint64_t nr)

@@ -83,6 +83,9 @@ static void reset(struct virtio_device *device)
 {
     struct net *net = net_of(device);
 
+    /* Plain frames until the next driver has said more. */
+    if (net->tap.fd >= 0 && device->features & GUEST_OFFLOADS)
+        (void)!tap_set_offload(net->tap.fd, 0);
     net->has_tx = net->starved = false;
     net->rx_bytes = net->nr_chains = 0;
     net->room_bytes = 0;
@@ -105,7 +108,8 @@ static void config_read(struct virtio_device *device, unsigned offset, void *to,
     memcpy(to, (const char *)&config + offset, bytes);
 }
 
-static const struct virtio_ops ops = {activate, reset, notify, config_read, NULL};
+static const struct virtio_ops ops = {
+    .activate = activate, .reset = reset, .notify = notify, .config_read = config_read};
 
 /* --- making ---------------------------------------------------------------------------------------- */
 

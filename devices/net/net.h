@@ -32,7 +32,7 @@ struct net_config {
 struct net_stat {
     uint64_t rx_packets, rx_bytes; /* to the guest; bytes without header */
     uint64_t tx_packets, tx_bytes; /* to the tap */
-    uint64_t rx_dropped;           /* too large for the guest's buffers, or too short for a frame */
+    uint64_t rx_dropped;           /* too large for the guest's buffers, too short for a frame, not for this driver */
     uint64_t tx_dropped;           /* the tap refused it: the link is down there, say */
     uint64_t nr_malformed;         /* frames and buffers of the driver that made no sense */
     bool link_up;
@@ -41,7 +41,7 @@ struct net_stat {
 /*
  * net_create - @config is copied. @env->loop need not run yet. 0, or -errno with one line in @why, which says how to mend
  * it, and nothing left (but @config->fd stays open): -EINVAL name or address, -ENODEV no such tap, -EBUSY used by
- * somebody, -EPERM, -ENOMEM, others of /dev/net/tun.
+ * somebody, -ENXIO this kernel has no taps at all, -EPERM, -ENOMEM, others of /dev/net/tun.
  */
 must_check int net_create(const struct net_config *config, const struct device_env *env, struct net **out, char *why,
                           size_t why_bytes);

@@ -26,28 +26,35 @@ static bool is_gone(int err)
            err == ENOTCONN;
 }
 
-/* --- from the guest -------------------------------------------------------------------------------- */
+/* The features that segmentation needs, in one direction. */
+struct gso_features {
+    unsigned tso4, tso6, ecn;
+};
 
-/* Which kinds of segmentation the driver may ask for, having accepted the features. */
-static bool is_gso_good(const struct net *net, uint8_t type)
+/* Which kinds of segmentation were agreed on. */
+static bool is_gso_good(const struct net *net, uint8_t type, struct gso_features needs)
 {
-    if (type & VIRTIO_NET_HDR_GSO_ECN && !virtio_has(&net->device, VIRTIO_NET_F_HOST_ECN))
+    if (type & VIRTIO_NET_HDR_GSO_ECN && !virtio_has(&net->device, needs.ecn))
         return false;
     switch (type & ~VIRTIO_NET_HDR_GSO_ECN) {
     case VIRTIO_NET_HDR_GSO_NONE:
         return type == VIRTIO_NET_HDR_GSO_NONE;
     case VIRTIO_NET_HDR_GSO_TCPV4:
-        return virtio_has(&net->device, VIRTIO_NET_F_HOST_TSO4);
+        return virtio_has(&net->device, needs.tso4);
     case VIRTIO_NET_HDR_GSO_TCPV6:
-        return virtio_has(&net->device, VIRTIO_NET_F_HOST_TSO6);
+        return virtio_has(&net->device, needs.tso6);
     default:
         return false;
     }
 }
 
+/* --- from the guest -------------------------------------------------------------------------------- */
+
 /* The header is ours to judge before the kernel sees it; where offsets point is checked there, too. */
 static bool is_header_good(const struct net *net, struct virtio_net_hdr_v1 *header, uint32_t frame_bytes)
 {
+    static const struct gso_features needs = {VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_HOST_ECN};
+
     header->num_buffers = 0;
     header->flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM; /* the others are the device's to set */
     if (header->flags) {
@@ -56,7 +63,7 @@ static bool is_header_good(const struct net *net, struct virtio_net_hdr_v1 *head
         if ((uint32_t)header->csum_start + header->csum_offset + 2u > frame_bytes)
             return false;
     }
-    if (!is_gso_good(net, header->gso_type))
+    if (!is_gso_good(net, header->gso_type, needs))
         return false;
     if (header->gso_type == VIRTIO_NET_HDR_GSO_NONE) {
         header->gso_size = header->hdr_len = 0;
@@ -154,6 +161,28 @@ static bool read_frame(struct net *net)
     return false;
 }
 
+/*
+ * What the driver did not agree to must not stand in a header (5.1.6.4.2). The tap says of any driver's frame that its
+ * checksum was looked at: that is left out. And it may hold frames for the driver before this one, in pieces that are
+ * still to be cut, or without a checksum. False: such a frame.
+ */
+static bool agree_header(struct net *net)
+{
+    static const struct gso_features needs = {VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_ECN};
+    struct virtio_net_hdr_v1 header;
+
+    memcpy(&header, net->rx_frame, sizeof(header));
+    if (!is_gso_good(net, header.gso_type, needs))
+        return false;
+    if (virtio_has(&net->device, VIRTIO_NET_F_GUEST_CSUM))
+        return true;
+    if (header.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
+        return false;
+    header.flags = 0;
+    memcpy(net->rx_frame, &header, sizeof(header));
+    return true;
+}
+
 static void drop_frame(struct net *net)
 {
     net->stat.rx_dropped++;
@@ -223,7 +252,7 @@ void net_receive(struct net *net)
     for (; nr < TURN_FRAMES; nr++) {
         if (net->rx_bytes == 0 && !read_frame(net))
             break;
-        if (net->rx_bytes < TAP_HEADER_BYTES + NET_ETHER_BYTES) {
+        if (net->rx_bytes < TAP_HEADER_BYTES + NET_ETHER_BYTES || !agree_header(net)) {
             drop_frame(net);
             continue;
         }

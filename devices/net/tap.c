@@ -34,7 +34,7 @@ static int open_tun(char *why, size_t why_bytes)
         snprintf(why, why_bytes, "%s: no permission: as root, chmod 0666 %s", TUN_PATH, TUN_PATH);
     else
         snprintf(why, why_bytes, "%s: %s", TUN_PATH, strerror(-err));
-    return err;
+    return err == -ENOENT || err == -ENODEV ? -ENXIO : err; /* -ENODEV would be a tap that is not there */
 }
 
 static void explain(const char *name, int err, char *why, size_t why_bytes)

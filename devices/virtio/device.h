@@ -41,10 +41,11 @@ struct virtio_ops {
     void (*notify)(struct virtio_device *device, unsigned index);
     /*
      * Configuration space, [offset, offset + bytes) inside config_bytes. Write may be NULL: read-only. A read must not
-     * depend on anything but the device.
+     * depend on anything but the device. Writes come from FEATURES_OK on (3.1.1), with writes_early also before.
      */
     void (*config_read)(struct virtio_device *device, unsigned offset, void *to, unsigned bytes);
     void (*config_write)(struct virtio_device *device, unsigned offset, const void *from, unsigned bytes);
+    bool writes_early;
 };
 
 /* The transport's side: interrupt to the driver. */

@@ -279,7 +279,7 @@ void virtio_mmio_write(struct virtio_mmio *mmio, uint64_t offset, unsigned bytes
     if (whole)
         write_register_locked(mmio, offset, word);
     else if (is_config(mmio, offset, bytes) && device->ops->config_write != NULL &&
-             device->status & VIRTIO_CONFIG_S_FEATURES_OK)
+             (device->status & VIRTIO_CONFIG_S_FEATURES_OK || device->ops->writes_early))
         device->ops->config_write(device, (unsigned)(offset - VIRTIO_MMIO_CONFIG), &value, bytes);
     pthread_mutex_unlock(&device->lock);
 }

@@ -39,7 +39,7 @@ must_check int virtio_mmio_init(struct virtio_mmio *mmio, struct virtio_device *
 void virtio_mmio_fini(struct virtio_mmio *mmio);
 /* Registers, any vCPU thread. @offset < VIRTIO_MMIO_BYTES; @bytes 1, 2, 4 or 8; little endian. Whatever is not in the
  * specification reads as 0 and is not written. So do registers that are not accessed as 4 aligned bytes; configuration
- * space takes any access inside config_bytes, writes after FEATURES_OK. A write of Status 0 waits for the device's I/O. */
+ * space takes any access inside config_bytes, writes after FEATURES_OK (virtio_ops.writes_early: at any time). A write of Status 0 waits for the device's I/O. */
 uint64_t virtio_mmio_read(struct virtio_mmio *mmio, uint64_t offset, unsigned bytes);
 void virtio_mmio_write(struct virtio_mmio *mmio, uint64_t offset, unsigned bytes, uint64_t value);
 

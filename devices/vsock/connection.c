@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <time.h>
 
 /* Ports of the host's ends of connections that the host opens: where the guest's programs connect to is elsewhere. */
 #define FIRST_HOST_PORT (1u << 30)
@@ -156,6 +158,53 @@ void vsock_flush(struct vsock_conn *conn)
     /* In time: half of the buffer is what the guest may still send. */
     if (conn->state == CONN_OPEN && conn->passed_bytes - conn->told_passed_bytes >= VSOCK_BUFFER_BYTES / 2)
         conn->say |= SAY_CREDIT;
+}
+
+/* --- the end that does not come --------------------------------------------------------------------- */
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static void arm_late(struct vsock *vsock, uint64_t after_ns)
+{
+    const struct itimerspec timer = {.it_value = {.tv_sec = (time_t)(after_ns / UINT64_C(1000000000)),
+                                                  .tv_nsec = (long)(after_ns % UINT64_C(1000000000))}};
+
+    /* Cannot fail: a timerfd, and nanoseconds below a second. */
+    vsock->late_armed = timerfd_settime(vsock->late.fd, 0, &timer, NULL) == 0;
+}
+
+void vsock_linger(struct vsock_conn *conn)
+{
+    struct vsock *vsock = conn->vsock;
+
+    conn->shut_ns = now_ns();
+    if (!vsock->late_armed)
+        arm_late(vsock, vsock->linger_ms * UINT64_C(1000000));
+}
+
+void vsock_end_late(struct vsock *vsock)
+{
+    uint64_t now = now_ns(), linger_ns = vsock->linger_ms * UINT64_C(1000000), next_ns = UINT64_MAX;
+
+    for (unsigned i = 0; i < VSOCK_MAX_CONNECTIONS; i++) {
+        struct vsock_conn *conn = &vsock->conn[i];
+
+        if (conn->state != CONN_OPEN || conn->shut_ns == 0)
+            continue;
+        if (now - conn->shut_ns >= linger_ns)
+            vsock_kill(conn);
+        else
+            next_ns = MIN_OF(next_ns, linger_ns - (now - conn->shut_ns));
+    }
+    vsock->late_armed = false;
+    if (next_ns != UINT64_MAX)
+        arm_late(vsock, next_ns);
 }
 
 /* --- the line "CONNECT <port>\n" --------------------------------------------------------------------- */

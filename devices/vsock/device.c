@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #define QUEUE_SIZE 128
 #define BACKLOG 16
@@ -87,6 +89,20 @@ static void on_wake(void *ctx, uint32_t events)
     pthread_mutex_lock(&vsock->device.lock);
     wake_clear(&vsock->wake);
     serve(vsock);
+    pthread_mutex_unlock(&vsock->device.lock);
+}
+
+static void on_late(void *ctx, uint32_t events)
+{
+    struct vsock *vsock = ctx;
+    uint64_t expired;
+
+    (void)events;
+    pthread_mutex_lock(&vsock->device.lock);
+    if (read(vsock->late.fd, &expired, sizeof(expired)) == sizeof(expired)) {
+        vsock_end_late(vsock);
+        serve(vsock);
+    }
     pthread_mutex_unlock(&vsock->device.lock);
 }
 
@@ -173,7 +189,8 @@ static void config_read(struct virtio_device *device, unsigned offset, void *to,
     memcpy(to, (const char *)&config + offset, bytes);
 }
 
-static const struct virtio_ops ops = {activate, reset, notify, config_read, NULL};
+static const struct virtio_ops ops = {
+    .activate = activate, .reset = reset, .notify = notify, .config_read = config_read};
 
 /* --- making ---------------------------------------------------------------------------------------- */
 
@@ -207,10 +224,18 @@ static void describe(struct vsock *vsock, const struct device_env *env)
     virtio_init(device);
 }
 
+static int open_late(struct vsock *vsock)
+{
+    vsock->late.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    return vsock->late.fd < 0 ? -errno : watch_set(&vsock->late, EPOLLIN);
+}
+
 static int open_all(struct vsock *vsock, const struct vsock_config *config, char *why, size_t why_bytes)
 {
     vsock->buffers = calloc(VSOCK_MAX_CONNECTIONS, VSOCK_BUFFER_BYTES);
     int err = vsock->buffers ? wake_init(&vsock->wake) : -ENOMEM;
+    if (!err)
+        err = open_late(vsock);
     if (err) {
         snprintf(why, why_bytes, "vsock: %s", strerror(-err));
         return err;
@@ -239,6 +264,8 @@ int vsock_create(const struct vsock_config *config, const struct device_env *env
     vsock->guest_cid = config->guest_cid;
     vsock->wake = (struct watch){.loop = env->loop, .fd = -1, .ready = on_wake, .ctx = vsock};
     vsock->listener = (struct watch){.loop = env->loop, .fd = -1, .ready = on_listener, .ctx = vsock};
+    vsock->late = (struct watch){.loop = env->loop, .fd = -1, .ready = on_late, .ctx = vsock};
+    vsock->linger_ms = VSOCK_LINGER_MS;
     err = open_all(vsock, config, why, why_bytes);
     if (err) {
         vsock_destroy(vsock);
@@ -255,6 +282,7 @@ void vsock_destroy(struct vsock *vsock)
             vsock_free(&vsock->conn[i]);
     watch_stop(&vsock->listener);
     unix_unlisten(vsock->listener.fd, vsock->path);
+    watch_close(&vsock->late);
     watch_close(&vsock->wake);
     virtio_fini(&vsock->device);
     free(vsock->buffers);
@@ -285,6 +313,8 @@ static const char *breach_of(const struct vsock_conn *conn)
         return "a dead connection has more to say than its end";
     if (conn->state != CONN_DEAD && conn->state != CONN_GONE && conn->peer.fd < 0)
         return "a connection has no program";
+    if (conn->shut_ns && conn->state == CONN_OPEN && (conn->host_shut != VSOCK_SHUT_BOTH || !conn->hung_up))
+        return "the end of a connection is waited for that goes on";
     if (conn->state == CONN_FLUSHING && conn->from_guest.nr == 0)
         return "a connection flushes nothing";
     return NULL;

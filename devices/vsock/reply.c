@@ -106,6 +106,8 @@ static void emit_message(struct vsock_conn *conn)
     } else {
         conn->say &= (uint8_t)~SAY_SHUTDOWN;
         emit_of(conn, VIRTIO_VSOCK_OP_SHUTDOWN, conn->host_shut, 0);
+        if (conn->host_shut == VSOCK_SHUT_BOTH)
+            vsock_linger(conn);
     }
 }
 

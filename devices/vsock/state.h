@@ -14,6 +14,7 @@
  *        -> OPEN      (from FREE at once when the guest asks)
  *        -> FLUSHING  the guest is through with it; what it sent still goes to the host
  *        -> DEAD      the guest must hear of the end: a reset, then FREE
+ *   OPEN -> DEAD      too: both ways were shut by the program, and the guest did not answer for VSOCK_LINGER_MS
  *   GONE              the device was reset: the device thread closes it, then FREE
  */
 #ifndef DEVICES_VSOCK_STATE_H
@@ -34,6 +35,9 @@
 #define VSOCK_PIECE_BYTES (64u << 10) /* of one packet to the guest, at most */
 #define VSOCK_MAX_RESETS 64
 #define VSOCK_HELLO_BYTES 32 /* "CONNECT 4294967295\n" and some */
+/* Before a guest that was told that both ways are shut, and does not end the connection, hears its end. As Linux waits
+ * (VSOCK_CLOSE_TIMEOUT in net/vmw_vsock/virtio_transport_common.c). */
+#define VSOCK_LINGER_MS 8000
 #define VSOCK_SHUT_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 
 _Static_assert(sizeof(struct virtio_vsock_hdr) == VSOCK_HEADER_BYTES, "header as in the specification");
@@ -55,6 +59,7 @@ struct vsock_conn {
     /* To the guest. sent - passed = what the guest buffers <= room, all modulo 2^32 and as the guest says. */
     uint32_t sent_bytes, guest_room_bytes, guest_passed_bytes;
     uint32_t host_shut, guest_shut; /* VIRTIO_VSOCK_SHUTDOWN_*: what this side said or will say; what the guest said */
+    uint64_t shut_ns;               /* when the guest was told of both; 0: it was not. CLOCK_MONOTONIC */
     /* From the guest. passed + in.nr = what the guest has sent. */
     uint32_t passed_bytes, told_passed_bytes;
     struct byte_ring from_guest;
@@ -75,6 +80,9 @@ struct vsock {
     uint64_t guest_cid;
     char path[UNIX_PATH_BYTES];
     struct watch wake, listener;
+    struct watch late; /* timerfd: connections linger */
+    bool late_armed;
+    unsigned linger_ms; /* VSOCK_LINGER_MS */
     bool accept_failed; /* out of descriptors: not tried again before one is free */
     uint32_t next_host_port;
     unsigned next_conn; /* whose turn it is */
@@ -106,6 +114,10 @@ void vsock_hang_up(struct vsock_conn *conn);
  * be less.
  */
 uint32_t vsock_granted(const struct vsock_conn *conn);
+/* The guest was told that both ways are shut: its answer is waited for no longer than linger_ms. */
+void vsock_linger(struct vsock_conn *conn);
+/* Ends connections that have waited so long, and waits for the others. */
+void vsock_end_late(struct vsock *vsock);
 /* What the guest would still take, in bytes. */
 uint32_t vsock_credit(const struct vsock_conn *conn);
 /* Is there something to read for the guest, and room for it there? */

@@ -272,6 +272,24 @@ START_TEST(test_blk_without_flush_or_cache_every_write_is_synced)
 }
 END_TEST
 
+/* 5.2.5.2. A cache that nobody can flush would lose what a driver believes to be on the disk. */
+START_TEST(test_blk_driver_that_cannot_flush_sees_no_cache_and_cannot_switch_it_on)
+{
+    uint8_t wce = 1;
+    unsigned place = offsetof(struct virtio_blk_config, wce);
+    blk_rig_start(&rig, BLK_FEATURE(CONFIG_WCE));
+    struct fake_buffer data = buffer_of(512, 512);
+    fake_driver_config_read(&rig.driver, place, &wce, 1);
+    ck_assert_uint_eq(wce, 0);
+    wce = 1;
+    fake_driver_config_write(&rig.driver, place, &wce, 1);
+    fake_driver_config_read(&rig.driver, place, &wce, 1);
+    ck_assert_uint_eq(wce, 0);
+    ck_assert_uint_eq(blk_rig_request(&rig, VIRTIO_BLK_T_OUT, 0, &data, 1), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(blk_rig_stat(&rig).nr_syncs, 1);
+}
+END_TEST
+
 START_TEST(test_blk_configuration_says_what_the_disk_is)
 {
     struct virtio_blk_config c;
@@ -447,6 +465,7 @@ int main(void)
     tcase_add_loop_test(tcase, test_blk_write_zeroes_gives_zeros_and_unmaps_when_it_may, 0, 4);
     tcase_add_test(tcase, test_blk_write_zeroes_without_the_hosts_help_writes_them);
     tcase_add_loop_test(tcase, test_blk_without_flush_or_cache_every_write_is_synced, 0, 2);
+    tcase_add_test(tcase, test_blk_driver_that_cannot_flush_sees_no_cache_and_cannot_switch_it_on);
     tcase_add_loop_test(tcase, test_blk_configuration_says_what_the_disk_is, 0, 2);
     tcase_add_loop_test(tcase, test_blk_more_chains_than_requests_all_come_back, 0, 2);
     tcase_add_loop_test(tcase, test_blk_reset_ends_what_is_under_way, 0, 4);

@@ -378,6 +378,22 @@ START_TEST(test_console_emergency_write_needs_no_queue)
 }
 END_TEST
 
+/* Early boot, and a guest whose rings are broken: nobody has spoken to the device, or it waits for a reset. */
+START_TEST(test_console_emergency_write_is_heard_before_there_is_a_driver)
+{
+    make_with_ports(0);
+    fake_driver_config_write(&driver, 8, "!\0\0\0", 4);
+    fake_driver_config_write(&driver, 4, "?\0\0\0", 4);
+    ck_assert_uint_eq(seen.nr, 1);
+    ck_assert_int_eq(seen.bytes[0], '!');
+    ck_assert_int_eq(fake_driver_start(&driver, 0, 0), 0);
+    fake_driver_reset(&driver);
+    fake_driver_config_write(&driver, 8, "+", 1);
+    ck_assert_uint_eq(seen.nr, 2);
+    ck_assert_int_eq(seen.bytes[1], '+');
+}
+END_TEST
+
 START_TEST(test_console_without_ports_offers_no_multiport)
 {
     uint32_t nr = 0;
@@ -653,6 +669,25 @@ END_TEST
 
 /* --- a hostile driver ------------------------------------------------------------------------------ */
 
+START_TEST(test_console_driver_that_is_ready_twice_is_told_of_its_ports_twice)
+{
+    make_with_ports(1);
+    start_ports(0, 1);
+    say(1, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    say(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
+    ck_assert_str_eq(heard(), "");
+    int fd = dial(path); /* the port is as it was */
+    ck_assert_str_eq(heard(), "6 1 1");
+    say(0, VIRTIO_CONSOLE_DEVICE_READY, 0); /* it has failed: it is told nothing more */
+    close(fd);
+    fake_driver_run(&driver);
+    ck_assert_str_eq(heard(), "");
+    say(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
+    ck_assert_str_eq(heard(), "");
+    start_ports(0, 1); /* a reset: all anew */
+}
+END_TEST
+
 START_TEST(test_console_malformed_messages_are_counted)
 {
     make_with_ports(1);
@@ -833,6 +868,7 @@ int main(void)
     tcase_add_test(tcase, test_console_descriptor_is_read_as_the_guest_takes);
     tcase_add_test(tcase, test_console_file_as_input_is_read_to_its_end);
     tcase_add_test(tcase, test_console_emergency_write_needs_no_queue);
+    tcase_add_test(tcase, test_console_emergency_write_is_heard_before_there_is_a_driver);
     tcase_add_test(tcase, test_console_without_ports_offers_no_multiport);
     tcase_add_test(tcase, test_console_driver_without_multiport_still_has_a_console);
     tcase_add_loop_test(tcase, test_console_port_carries_both_ways, 0, 2);
@@ -845,6 +881,7 @@ int main(void)
     tcase_add_test(tcase, test_console_port_reader_that_leaves_frees_the_queue);
     tcase_add_test(tcase, test_console_port_output_without_reader_is_discarded);
     tcase_add_test(tcase, test_console_reset_hangs_up_and_frees_the_chain_in_hand);
+    tcase_add_test(tcase, test_console_driver_that_is_ready_twice_is_told_of_its_ports_twice);
     tcase_add_test(tcase, test_console_malformed_messages_are_counted);
     tcase_add_test(tcase, test_console_message_buffer_too_short_is_counted);
     tcase_add_test(tcase, test_console_readable_buffer_in_the_receive_queue_is_counted_and_comes_back);

@@ -5,7 +5,11 @@
 #include <check.h>
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
 
 static struct machine_devices *devices_new(void)
 {
@@ -75,6 +79,41 @@ START_TEST(test_machine_devices_call_while_they_start_is_run_or_canceled)
 }
 END_TEST
 
+/* What the user is told of a network card over @tap. */
+static struct diag net_refused(const char *tap)
+{
+    struct linux_config want = {.nr_nets = 1};
+    const struct machine_devices_config config = {.want = &want};
+    struct machine_devices *devices = devices_new();
+    const struct kind *kind = machine_kinds;
+    struct slot slot = {0};
+    struct diag diag = {0};
+
+    while (strcmp(kind->name, "net") != 0)
+        kind++;
+    devices->env.loop = devices->loop;
+    snprintf(want.net[0].tap, sizeof(want.net[0].tap), "%s", tap);
+    ck_assert_int_eq(kind->create(devices, &config, 0, &slot, &diag), -1);
+    machine_devices_destroy(devices);
+    return diag;
+}
+
+/* In a mount and a network namespace of its own (Check forks one a test). */
+START_TEST(test_machine_devices_kernel_without_taps_is_wrong_usage)
+{
+    if (geteuid() != 0 || unshare(CLONE_NEWNS | CLONE_NEWNET) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        access("/dev/net/tun", F_OK)) {
+        printf("SKIP: tap: needs root, namespaces and /dev/net/tun\n");
+        return;
+    }
+    struct diag missing = net_refused("ebbnone");
+    ck_assert_msg(missing.code == EXIT_USAGE && strstr(missing.text, "ip tuntap add"), "%s", missing.text);
+    ck_assert_int_eq(mount("none", "/dev/net", "tmpfs", 0, NULL), 0);
+    struct diag lacks = net_refused("ebbnone");
+    ck_assert_msg(lacks.code == EXIT_HOST && strstr(lacks.text, "modprobe tun"), "%s", lacks.text);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("machine_devices");
@@ -82,6 +121,7 @@ int main(void)
 
     tcase_add_test(tcase, test_machine_devices_call_runs_in_their_thread_while_there_is_one);
     tcase_add_test(tcase, test_machine_devices_call_while_they_start_is_run_or_canceled);
+    tcase_add_test(tcase, test_machine_devices_kernel_without_taps_is_wrong_usage);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -429,6 +429,68 @@ START_TEST(test_net_negotiated_offloads_pass_as_they_are)
 }
 END_TEST
 
+/* Whether a frame with @header reaches the guest, and with which. */
+static bool arrives(struct virtio_net_hdr_v1 header, struct virtio_net_hdr_v1 *got)
+{
+    static uint8_t packet[MAX_BYTES];
+    unsigned nr_buffers;
+    uint32_t bytes = make_packet(packet, 100, 1);
+
+    memcpy(packet, &header, sizeof(header));
+    give_buffers(1, 1526);
+    ck_assert_int_eq(send(wire, packet, bytes, 0), bytes);
+    fake_driver_run(&driver);
+    bytes = guest_gets(packet, &nr_buffers);
+    memcpy(got, packet, sizeof(*got));
+    ck_assert(bytes == 0 || (bytes == HEADER + 100 && got->num_buffers == 1));
+    return bytes > 0;
+}
+
+/* As frames from a card that checks sums have it (DATA_VALID), and frames that wait for the driver before this one. */
+START_TEST(test_net_driver_without_guest_offloads_gets_headers_of_offloads)
+{
+    const struct virtio_net_hdr_v1 plain = {.num_buffers = 1};
+    struct virtio_net_hdr_v1 got, header = {.flags = VIRTIO_NET_HDR_F_DATA_VALID};
+
+    make();
+    start(_i ? ALL_RINGS : 0);
+    ck_assert(arrives(header, &got));
+    ck_assert_int_eq(memcmp(&got, &plain, sizeof(got)), 0);
+    header.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+    ck_assert(!arrives(header, &got));
+    header.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
+    header.gso_size = 20;
+    ck_assert(!arrives(header, &got));
+    ck_assert_uint_eq(stats().rx_dropped, 2);
+    ck_assert(arrives(plain, &got));
+}
+END_TEST
+
+START_TEST(test_net_negotiated_guest_offloads_arrive_as_they_are)
+{
+    struct virtio_net_hdr_v1 got, header = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+                                            .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+                                            .hdr_len = 54,
+                                            .gso_size = 20,
+                                            .csum_start = 34,
+                                            .csum_offset = 16,
+                                            .num_buffers = 1};
+
+    make();
+    net_device(net)->features |= FEATURE(GUEST_CSUM) | FEATURE(GUEST_TSO4); /* as over a tap */
+    start(FEATURE(GUEST_CSUM) | FEATURE(GUEST_TSO4));
+    ck_assert(arrives(header, &got));
+    ck_assert_int_eq(memcmp(&got, &header, sizeof(got)), 0);
+    header.gso_type = VIRTIO_NET_HDR_GSO_TCPV6;
+    ck_assert(!arrives(header, &got));
+    header.gso_type = VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_ECN;
+    ck_assert(!arrives(header, &got));
+    header = (struct virtio_net_hdr_v1){.flags = VIRTIO_NET_HDR_F_DATA_VALID, .num_buffers = 1};
+    ck_assert(arrives(header, &got));
+    ck_assert_int_eq(memcmp(&got, &header, sizeof(got)), 0);
+}
+END_TEST
+
 /* --- a hostile driver ------------------------------------------------------------------------------ */
 
 START_TEST(test_net_frames_too_short_or_too_long_are_refused)
@@ -809,6 +871,8 @@ static TCase *data_cases(void)
     tcase_add_test(tcase, test_net_wire_that_ends_takes_the_link_down);
     tcase_add_test(tcase, test_net_offloads_that_were_not_negotiated_are_refused);
     tcase_add_test(tcase, test_net_negotiated_offloads_pass_as_they_are);
+    tcase_add_loop_test(tcase, test_net_driver_without_guest_offloads_gets_headers_of_offloads, 0, 2);
+    tcase_add_test(tcase, test_net_negotiated_guest_offloads_arrive_as_they_are);
     tcase_add_test(tcase, test_net_frames_too_short_or_too_long_are_refused);
     tcase_add_test(tcase, test_net_writable_buffer_in_the_transmit_queue_is_refused);
     tcase_add_test(tcase, test_net_buffers_smaller_than_a_header_come_back_empty);

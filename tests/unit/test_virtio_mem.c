@@ -7,6 +7,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <linux/virtio_mmio.h>
 
 #define BOOT_BYTES (8 * MIB)
 #define REGION_BYTES (32 * MIB)
@@ -197,6 +198,25 @@ START_TEST(test_virtio_mem_plug_makes_memory_and_unplug_takes_it)
     ck_assert_uint_eq(info.nr_unplugged_blocks, 1);
     ck_assert_uint_eq(info.nr_acks, 2);
     ck_assert(info.live);
+    rig_fini(&rig);
+}
+END_TEST
+
+/* The 64 bits of plugged_size are read in two halves: a driver that read one of them before must find out. */
+START_TEST(test_virtio_mem_plugged_size_that_changes_is_seen_by_who_reads_it_meanwhile)
+{
+    struct mem_rig rig;
+    rig_start(&rig, 16 * MIB);
+    (void)fake_driver_interrupts(&rig.driver);
+    uint32_t before = fake_driver_get(&rig.driver, VIRTIO_MMIO_CONFIG_GENERATION);
+    ck_assert_uint_eq(ask(&rig, VIRTIO_MEM_REQ_PLUG, 3, 2), VIRTIO_MEM_RESP_ACK);
+    uint32_t plugged = fake_driver_get(&rig.driver, VIRTIO_MMIO_CONFIG_GENERATION);
+    ck_assert_uint_ne(plugged, before);
+    ck_assert_uint_eq(ask(&rig, VIRTIO_MEM_REQ_PLUG, 3, 2), VIRTIO_MEM_RESP_ERROR);
+    ck_assert_uint_eq(fake_driver_get(&rig.driver, VIRTIO_MMIO_CONFIG_GENERATION), plugged);
+    ck_assert_uint_eq(ask(&rig, VIRTIO_MEM_REQ_UNPLUG, 3, 1), VIRTIO_MEM_RESP_ACK);
+    ck_assert_uint_ne(fake_driver_get(&rig.driver, VIRTIO_MMIO_CONFIG_GENERATION), plugged);
+    ck_assert_uint_eq(fake_driver_interrupts(&rig.driver) & VIRTIO_INT_CONFIG, 0);
     rig_fini(&rig);
 }
 END_TEST
@@ -514,6 +534,7 @@ int main(void)
     tcase_add_test(tc, test_virtio_mem_config_tells_the_region);
     tcase_add_test(tc, test_virtio_mem_without_a_node_offers_none);
     tcase_add_test(tc, test_virtio_mem_plug_makes_memory_and_unplug_takes_it);
+    tcase_add_test(tc, test_virtio_mem_plugged_size_that_changes_is_seen_by_who_reads_it_meanwhile);
     tcase_add_test(tc, test_virtio_mem_whole_region_can_be_plugged_and_no_block_more);
     tcase_add_test(tc, test_virtio_mem_plug_above_the_request_is_nacked);
     tcase_add_test(tc, test_virtio_mem_malformed_ranges_are_errors_and_change_nothing);

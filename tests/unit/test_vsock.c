@@ -616,6 +616,31 @@ START_TEST(test_vsock_program_closes_and_the_guest_hears_it_after_the_data)
 }
 END_TEST
 
+/* Programs that ask a service of the guest's which hangs, and give up: nobody else could connect after 64 of them. */
+START_TEST(test_vsock_guest_that_never_answers_a_shutdown_keeps_its_place)
+{
+    uint32_t port;
+    char text[100];
+
+    start(_i ? ALL_RINGS : 0, 32);
+    vsock->linger_ms = 1;
+    int fd = open_from_host(&port);
+    ck_assert_int_eq(unix_send(fd, "ping", 4), 4);
+    close(fd);
+    run();
+    snprintf(text, sizeof(text), "data 99 %u 0 ping", port);
+    ck_assert_str_eq(heard(), text);
+    snprintf(text, sizeof(text), "shutdown 99 %u 3", port);
+    ck_assert_str_eq(heard(), text);
+    for (unsigned i = 0; i < 1000 && stats().nr_open > 0; i++)
+        (void)loop_turn(loop, 10);
+    ck_assert_uint_eq(stats().nr_open, 0);
+    snprintf(text, sizeof(text), "reset 99 %u 0", port);
+    ck_assert_str_eq(heard(), text);
+    ck_assert_str_eq(heard(), "");
+}
+END_TEST
+
 START_TEST(test_vsock_program_ends_its_half_first)
 {
     start(0, 32);
@@ -1054,6 +1079,7 @@ static TCase *life_cases(void)
     tcase_add_test(tcase, test_vsock_program_that_leaves_before_the_answer_is_forgotten);
     tcase_add_test(tcase, test_vsock_full_table_refuses_the_guest_and_keeps_the_host_waiting);
     tcase_add_test(tcase, test_vsock_program_closes_and_the_guest_hears_it_after_the_data);
+    tcase_add_loop_test(tcase, test_vsock_guest_that_never_answers_a_shutdown_keeps_its_place, 0, 2);
     tcase_add_test(tcase, test_vsock_program_ends_its_half_first);
     tcase_add_test(tcase, test_vsock_guest_closes_and_the_program_gets_all);
     tcase_add_test(tcase, test_vsock_guest_that_does_not_wait_loses_nothing);
