@@ -21,10 +21,26 @@
 
 #include <errno.h>
 
+/* The page was taken home to be seen to come back: who did so pays for the CPU time from here on. */
+static void measure_from_here(struct fault *f)
+{
+    if (!f->cpu_ns)
+        f->cpu_ns = f->host->ops->cpu_ns(f->host->ops_ctx);
+}
+
+/* A sampled page that came along with one that was not is measured by the clock: it is a small part of that fault. */
+static uint64_t paid_ns(const struct fault *f, uint64_t end_ns)
+{
+    uint64_t ns = f->cpu_ns ? f->host->ops->cpu_ns(f->host->ops_ctx) - f->cpu_ns : end_ns - f->locked_ns;
+    return fault_cost_ns(f->host, f->huge, ns);
+}
+
 static int fault_locked(struct fault *f, unsigned flags)
 {
     struct s2_entry entry = pmd_read(f->block);
     if (entry.state == S2_STANDBY) {
+        if (f->block->armed)
+            measure_from_here(f);
         const struct pool *pool = pool_of(f->host, (fn_t)entry.payload);
         bool in_pages = fault_goes_in_pages(f, &entry);
         /* on trial all of it was hot: short of pages or not, none of it would stay out */
@@ -36,6 +52,8 @@ static int fault_locked(struct fault *f, unsigned flags)
     }
     if (entry.state == S2_TABLE)
         entry = pte_read(f->block, f->index);
+    if (entry.state == S2_STANDBY && standby_is_armed(entry.payload))
+        measure_from_here(f);
     f->again = f->in_place && entry.state != S2_STANDBY && entry.state != S2_RESIDENT;
     if (f->again)
         return 0;
@@ -95,6 +113,8 @@ static void find_home(struct fault *f)
         f->wish.node = node_of(f->host, (fn_t)entry.payload);
     f->target = f->wish.node;
     f->hinted = f->home && f->host->numa && (huge ? block->armed : standby_is_armed(entry.payload));
+    if (f->hinted)
+        measure_from_here(f);
     if (f->home && f->host->numa)
         f->target = numa_choose(f->host,
                                 &(struct numa_touch){
@@ -164,9 +184,9 @@ int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigne
     uint64_t end_ns = host->ops->clock_ns(host->ops_ctx);
     hist_add(f.major ? &vm->major : &vm->minor, end_ns - f.start_ns);
     if (f.hinted && !f.sampled)
-        numa_pay(host, fault_cost_ns(host, f.huge, end_ns - f.start_ns));
+        numa_pay(host, paid_ns(&f, end_ns));
     if (f.sampled)
-        access_pay_fault(host, f.huge ? ACCESS_HUGE : ACCESS_PAGE, end_ns - f.locked_ns);
+        access_pay_fault(host, f.huge ? ACCESS_HUGE : ACCESS_PAGE, paid_ns(&f, end_ns));
     return err;
 }
 

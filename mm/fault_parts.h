@@ -31,6 +31,7 @@ struct fault {
     uint8_t heat;    /* of the page, with this touch */
     unsigned vcpu;   /* who touched the page, + 1; 0: nobody known */
     uint64_t start_ns, locked_ns;
+    uint64_t cpu_ns; /* of its thread, when it was seen that a scan is to pay for this fault; 0: it was not */
     struct wish wish;
     bool major;
     bool huge;    /* a 2 MiB frame came back */

@@ -73,6 +73,12 @@ struct host_ops {
     /* Monotonic time in ns. */
     uint64_t (*clock_ns)(void *ctx);
 
+    /*
+     * CPU time in ns that the calling thread has taken: what a quota of a CPU is paid in, for others that run meanwhile are
+     * none of its cost. A system call: not for every fault.
+     */
+    uint64_t (*cpu_ns)(void *ctx);
+
     /* kick - let @worker run soon. Cheap when it runs already; callable under any lock but zone locks. */
     void (*kick)(void *ctx, enum mm_worker worker);
 

@@ -38,7 +38,7 @@
     X(thp_collapse_alloc_failed)  /* a block was fit for it, but there was no room for a frame */                      \
     X(thp_collapse_failed)        /* given up with the frame in hand: a page that stays, an error of I/O */            \
     X(thp_collapse_keeps_tables)  /* rounds with nothing to do, for the host keeps page tables: no huge page fits */   \
-    X(thp_collapse_busy_ns)       /* what rebuilding and looking for what to rebuild took */                           \
+    X(thp_collapse_busy_ns)       /* CPU time of rebuilding and of looking for what to rebuild */                      \
     X(thp_collapse_held_ns)       /* of these, with a block locked that was being rebuilt: faults on it waited */      \
     X(khugepaged_pages_scanned)   /* pages looked at for rebuilding */                                                 \
     X(khugepaged_pages_collapsed) /* 2 MiB frames that blocks were rebuilt as (khugepaged/pages_collapsed) */          \

@@ -16,9 +16,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/folio_set.h"
+
 #define PRESENT (UINT64_C(1) << 63)
 #define FRAME_MASK ((UINT64_C(1) << 55) - 1)
-#define NO_FRAME UINT64_MAX
 /* Linux include/uapi/linux/kernel-page-flags.h */
 #define KPF_COMPOUND_HEAD (UINT64_C(1) << 15)
 #define KPF_COMPOUND_TAIL (UINT64_C(1) << 16)
@@ -32,7 +33,8 @@ struct access_page_idle {
     struct access_source source;
     unsigned nr;
     struct access_range *ranges;
-    uint64_t *set; /* bit a page of all ranges, in their order: the last poll set its idle bit */
+    struct folio_set looked_at; /* in this poll, of the folios that may have pages elsewhere */
+    uint64_t *set;              /* bit a page of all ranges, in their order: the last poll set its idle bit */
 };
 
 /* Where a poll is. */
@@ -43,9 +45,13 @@ struct poll {
     vmid_t vm;
     gfn_t gfn;     /* of the block */
     uint64_t page; /* the block's first one, for was_set */
-    /* of the folio that was looked at last */
-    uint64_t head;
-    bool is_idle;
+};
+
+/* Pages of a block that stand side by side in one folio. */
+struct piece {
+    unsigned page, nr;
+    uint64_t head; /* the folio's first frame */
+    bool is_part;  /* there may be others of its pages elsewhere */
 };
 
 static int read_words(int fd, uint64_t word, uint64_t *out, uint32_t nr)
@@ -82,29 +88,30 @@ static int look_at_frame(const struct access_page_idle *idle, uint64_t frame, bo
     return 0;
 }
 
-/* A folio that was looked at a moment ago, for pages of it that do not stand beside the others, is not asked again. */
-static int look_at_folio(struct poll *poll, uint64_t head)
+/* A folio that this poll has looked at, for another piece of it, would seem idle: its bit was set then. */
+static int look_at_folio(struct access_page_idle *idle, const struct piece *piece, bool *is_idle)
 {
-    if (poll->head == head)
+    if (piece->is_part && folio_set_find(&idle->looked_at, piece->head, is_idle))
         return 0;
-    int err = look_at_frame(poll->idle, head, &poll->is_idle);
-    poll->head = err ? NO_FRAME : head;
+    int err = look_at_frame(idle, piece->head, is_idle);
+    if (!err && piece->is_part)
+        err = folio_set_add(&idle->looked_at, piece->head, *is_idle);
     return err;
 }
 
-/* @nr pages from number @page of the block on, of the folio that begins at frame @head. */
-static int look_at_pages(struct poll *poll, unsigned page, unsigned nr, uint64_t head)
+static int look_at_piece(struct poll *poll, const struct piece *piece)
 {
-    int err = look_at_folio(poll, head);
+    bool is_idle;
+    int err = look_at_folio(poll->idle, piece, &is_idle);
     bool known = true, tracked = !err;
-    for (unsigned i = page; i < page + nr; i++) {
+    for (unsigned i = piece->page; i < piece->page + piece->nr; i++) {
         known = known && was_set(poll->idle, poll->page + i);
         note_set(poll->idle, poll->page + i, tracked);
     }
     if (err == -ENODATA || err == -ENXIO)
         return 0; /* beyond the bitmap: no memory of the page allocator */
     if (!err && known)
-        poll->report(poll->report_ctx, poll->vm, poll->gfn + page, nr, !poll->is_idle);
+        poll->report(poll->report_ctx, poll->vm, poll->gfn + piece->page, piece->nr, !is_idle);
     return err;
 }
 
@@ -133,7 +140,10 @@ static int look_at_run(struct poll *poll, unsigned page, unsigned nr, uint64_t f
     for (unsigned i = 0, end; i < nr && !err; i = end, head = frame + i) {
         for (end = i + 1; end < nr && flags[end] & KPF_COMPOUND_TAIL;)
             end++;
-        err = look_at_pages(poll, page + i, end - i, head);
+        struct piece piece = {.page = page + i, .nr = end - i, .head = head};
+        bool may_go_on = end == nr && flags[i] & KPF_COMPOUND_HEAD && end - i < BLOCK_PAGES;
+        piece.is_part = flags[i] & KPF_COMPOUND_TAIL || may_go_on;
+        err = look_at_piece(poll, &piece);
     }
     return err;
 }
@@ -166,8 +176,9 @@ static uint64_t cpu_ms(void)
 static int poll_pages(void *ctx, access_report_fn *report, void *report_ctx)
 {
     struct access_page_idle *idle = ctx;
-    struct poll poll = {.idle = idle, .report = report, .report_ctx = report_ctx, .head = NO_FRAME};
+    struct poll poll = {.idle = idle, .report = report, .report_ctx = report_ctx};
     uint64_t start_ms = cpu_ms();
+    folio_set_clear(&idle->looked_at);
     for (unsigned i = 0; i < idle->nr; i++) {
         const struct access_range *range = &idle->ranges[i];
         poll.vm = range->vm;
@@ -239,6 +250,7 @@ void access_page_idle_close(struct access_page_idle *idle)
     for (size_t i = 0; i < ARRAY_LEN(fds); i++)
         if (fds[i] >= 0)
             close(fds[i]);
+    folio_set_fini(&idle->looked_at);
     free(idle->ranges);
     free(idle->set);
     free(idle);

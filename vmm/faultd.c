@@ -88,24 +88,23 @@ static void handle_fault(struct fault_thread *self, gpa_t gpa, const struct uffd
         hostmem_vm_answer(fd->config.mem, gpa);
 }
 
-static uint64_t thread_cpu_ns(void)
+static uint64_t thread_cpu_ns(const struct fault_thread *self)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    struct hostmem *hm = self->fd->config.mem->hm;
+    return hm->ops.cpu_ns(hm);
 }
 
 /* From here to the next event is what a fault costs beside being handled: to come back, to wait, to be woken, to read. */
 static void measure_from_here(struct fault_thread *self)
 {
     if (self->nr_faults++ % MEASURED_FAULTS == 0)
-        self->done_ns = thread_cpu_ns();
+        self->done_ns = thread_cpu_ns(self);
 }
 
 static void measured_until_here(struct fault_thread *self)
 {
     if (self->done_ns)
-        hostmem_note_fault(self->fd->config.mem->hm, thread_cpu_ns() - self->done_ns);
+        hostmem_note_fault(self->fd->config.mem->hm, thread_cpu_ns(self) - self->done_ns);
     self->done_ns = 0;
 }
 

@@ -207,6 +207,14 @@ static uint64_t hostmem_clock_ns(void *ctx)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
+static uint64_t hostmem_cpu_ns(void *ctx)
+{
+    (void)ctx;
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
 static void hostmem_kick(void *ctx, enum mm_worker worker)
 {
     struct hostmem *hm = ctx;
@@ -223,6 +231,7 @@ static const struct host_ops hostmem_ops = {
     .drop = hostmem_drop,
     .wake = hostmem_wake,
     .clock_ns = hostmem_clock_ns,
+    .cpu_ns = hostmem_cpu_ns,
     .kick = hostmem_kick,
 };
 

@@ -100,32 +100,48 @@ uint32_t pool_trim(struct pool *pool, uint32_t pages)
     return done;
 }
 
-/* Turns free filled pages into uncharged ones: whole blocks first, they are cheap (5 us), then the longest runs. */
-static bool release_some(struct pool *pool)
+/* A part of a huge page, which the kernel really has back only when it splits the page. */
+static bool release_part(struct pool *pool)
 {
-    if (release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER))
-        return true;
-    for (unsigned order = RELEASE_BATCH_ORDER + 1; order-- > 0;)
-        if (release_one(pool, &pool->zones[POOL_NORMAL], order))
-            return true;
-    if (__atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED)) {
-        pool_drain_stock(pool, 0);
-        if (release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER))
-            return true;
-    }
-    /* The last resort: a part of a huge page, which the kernel really has back only when it splits the page. */
     for (unsigned order = BLOCK_ORDER; order-- > 0;)
         if (release_one(pool, &pool->zones[POOL_HUGE], order))
             return true;
     return false;
 }
 
-int pool_charge(struct pool *pool, uint32_t nr)
+/*
+ * Turns free filled pages into uncharged ones: whole blocks first, they are cheap (5 us), then the longest runs, then the
+ * stock, and parts of huge pages as the last resort. @for_store: the stock after these, for what a page of a store wants is
+ * a place, and the stock would be gone for one page.
+ */
+static bool release_some(struct pool *pool, bool for_store)
+{
+    if (release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER))
+        return true;
+    for (unsigned order = RELEASE_BATCH_ORDER + 1; order-- > 0;)
+        if (release_one(pool, &pool->zones[POOL_NORMAL], order))
+            return true;
+    if (for_store && release_part(pool))
+        return true;
+    if (__atomic_load_n(&pool->nr_stock, __ATOMIC_RELAXED)) {
+        pool_drain_stock(pool, 0);
+        if (release_one(pool, &pool->zones[POOL_HUGE], BLOCK_ORDER))
+            return true;
+    }
+    return release_part(pool);
+}
+
+static int charge(struct pool *pool, uint32_t nr, bool for_store)
 {
     while (!try_charge(pool, nr))
-        if (!release_some(pool))
+        if (!release_some(pool, for_store))
             return -ENOMEM;
     return 0;
+}
+
+int pool_charge(struct pool *pool, uint32_t nr)
+{
+    return charge(pool, nr, false);
 }
 
 void pool_uncharge(struct pool *pool, uint32_t nr)
@@ -166,7 +182,8 @@ int pool_alloc_filled(struct pool *pool, unsigned order, enum migratetype type, 
     if (type == MIGRATE_MOVABLE && !zone_alloc(huge, order, PLANE_FILLED, out))
         return 0;
     /* free pages there may be, but no run of them, or in zone Huge only: as many are given up for one */
-    if (may_populate && !pool_charge(pool, 1u << order) && !populate_charged(pool, normal, order, type, out))
+    if (may_populate && !charge(pool, 1u << order, type != MIGRATE_MOVABLE) &&
+        !populate_charged(pool, normal, order, type, out))
         return 0;
     return zone_alloc(huge, order, PLANE_FILLED, out);
 }

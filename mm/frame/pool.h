@@ -71,7 +71,8 @@ void pool_uncharge(struct pool *pool, uint32_t nr);
 /*
  * pool_alloc_filled - a run of 2^order filled pages of any content, for pages of @type. Order <= 3 can be had while so many pages are free,
  * neighbours or not, and the kernel plays along. Only what is MOVABLE is put in zone Huge: for all else free pages there
- * are given up for pages in zone Normal, unless the kernel refuses these (docs/decisions/007).
+ * are given up for pages in zone Normal, unless the kernel refuses these (docs/decisions/007); the stock of zeroed frames
+ * last of all.
  * Without @may_populate only what is filled already is looked at, zone Huge last, and no host_ops is called: for callers
  * with locks.
  */

@@ -242,7 +242,6 @@ static void note_cost(uint32_t *mean_ns, uint64_t ns)
 void access_pay_fault(struct mm_host *host, enum access_kind kind, uint64_t ns)
 {
     struct access *access = host->access;
-    ns = fault_cost_ns(host, kind == ACCESS_HUGE, ns);
     note_cost(&access->cost[kind].fault_ns, ns);
     __atomic_sub_fetch(&access->purse_ns, (int64_t)ns, __ATOMIC_RELAXED);
     counter_add(&access->sample_ns, (int64_t)ns);

@@ -88,7 +88,7 @@ uint64_t access_sampled_ns(const struct block *block, unsigned index, const stru
 void access_rebuilt(struct block *block);
 /* What is kept of the block agrees with its entries. No lock needed: no other thread is in mm. */
 bool access_check(const struct block *block, const char **why);
-/* The fault that gave a sampled page or frame back took @ns in mm/. No lock held. */
+/* The fault that gave a sampled page or frame back took @ns of CPU time. No lock held. */
 void access_pay_fault(struct mm_host *host, enum access_kind kind, uint64_t ns);
 
 #endif

@@ -29,13 +29,20 @@ struct scan {
     struct mm_host *host;
     struct access *access;
     uint64_t begin_ns;
-    uint64_t arm_ns; /* for samples, in this round */
+    uint64_t begin_cpu_ns; /* of the round, as the next two: CPU time of this thread */
+    uint64_t look_cpu_ns;  /* when it was asked last whether a look can be paid */
+    uint64_t arm_ns;       /* for samples, in this round */
     unsigned nr_looks;
 };
 
 static uint64_t clock_ns(const struct scan *scan)
 {
     return scan->host->ops->clock_ns(scan->host->ops_ctx);
+}
+
+static uint64_t cpu_ns(const struct scan *scan)
+{
+    return scan->host->ops->cpu_ns(scan->host->ops_ctx);
 }
 
 static uint32_t random_below(struct access *access, uint32_t below)
@@ -77,19 +84,22 @@ static void fill_purse(struct access *access, uint64_t now_ns)
  * Whether @nr more of @kind may be armed, if each of them is touched. The round so far is not paid for yet. A full purse
  * is enough for whatever they were thought to cost: or one bad measurement would be the last one.
  */
-static bool can_pay(const struct scan *scan, enum access_kind kind, unsigned nr)
+static bool can_pay(struct scan *scan, enum access_kind kind, unsigned nr)
 {
     const struct access_cost *cost = &scan->access->cost[kind];
     int64_t one = (int64_t)__atomic_load_n(&cost->arm_ns, __ATOMIC_RELAXED) +
                   (int64_t)__atomic_load_n(&cost->fault_ns, __ATOMIC_RELAXED);
     int64_t purse = __atomic_load_n(&scan->access->purse_ns, __ATOMIC_RELAXED);
-    purse -= (int64_t)(clock_ns(scan) - scan->begin_ns);
+    scan->look_cpu_ns = cpu_ns(scan);
+    purse -= (int64_t)(scan->look_cpu_ns - scan->begin_cpu_ns);
     return purse >= MIN_OF(one * (int64_t)nr, purse_most(scan->access) / 8 * 7);
 }
 
-static void note_arming(struct scan *scan, enum access_kind kind, unsigned nr, uint64_t ns)
+/* @nr were armed since can_pay. */
+static void note_arming(struct scan *scan, enum access_kind kind, unsigned nr)
 {
     uint32_t *mean_ns = &scan->access->cost[kind].arm_ns;
+    uint64_t ns = cpu_ns(scan) - scan->look_cpu_ns;
     scan->arm_ns += ns;
     int64_t mean = *mean_ns, one = (int64_t)(ns / nr);
     __atomic_store_n(mean_ns, (uint32_t)(mean + (one - mean) / 8), __ATOMIC_RELAXED);
@@ -128,7 +138,7 @@ static bool look_huge(struct scan *scan, struct block *block)
         return true;
     access_arm(&block->access.whole, now_ns, true);
     prepay(scan, ACCESS_HUGE, &block->access.whole);
-    note_arming(scan, ACCESS_HUGE, 1, clock_ns(scan) - now_ns);
+    note_arming(scan, ACCESS_HUGE, 1);
     return true;
 }
 
@@ -240,7 +250,7 @@ static bool look_panel(struct scan *scan, struct block *block)
         access_arm(watch, now_ns, true);
         prepay(scan, ACCESS_PAGE, watch);
     }
-    note_arming(scan, ACCESS_PAGE, taken, clock_ns(scan) - now_ns);
+    note_arming(scan, ACCESS_PAGE, taken);
     return true;
 }
 
@@ -425,15 +435,16 @@ static uint64_t wait_ns(const struct access *access, uint64_t ns)
 static void do_round(struct scan *scan, const struct access_source *source)
 {
     struct access *access = scan->access;
+    scan->begin_cpu_ns = cpu_ns(scan);
     fill_purse(access, scan->begin_ns);
     if (source)
         ask_source(scan, source);
     else if (!evict_nr_thrashing(scan->host) && __atomic_load_n(&access->quota_mpct, __ATOMIC_RELAXED))
         scan_blocks(scan);
-    uint64_t end_ns = clock_ns(scan), spent_ns = end_ns - scan->begin_ns;
+    uint64_t spent_ns = cpu_ns(scan) - scan->begin_cpu_ns;
     __atomic_sub_fetch(&access->purse_ns, (int64_t)spent_ns, __ATOMIC_RELAXED);
     counter_add(&access->sample_ns, (int64_t)spent_ns);
-    note_stretch(access, end_ns);
+    note_stretch(access, clock_ns(scan));
     access->wait_ns = wait_ns(access, spent_ns - scan->arm_ns);
 }
 

@@ -17,9 +17,11 @@
  */
 #define QUOTA_PCT 3
 #define FAULT_WEIGHT 16u /* of the mean cost of a fault the last one is so small a part; chosen, unmeasured */
-/* A fault that takes so many times as long as others has waited for something, at nobody's cost. */
+/* A fault that costs so many times as much as others did something else as well, as reclaim: that is not the scan's cost. */
 #define FAULT_MOST 16u
 #define FAULT_MEAN_MIN_NS 1000u
+/* So many blocks with nothing to arm are paid for together: to ask for the CPU time is a system call. */
+#define PAID_BLOCKS 64u
 #define PASS_MIN_MS 1000u
 #define PASS_MAX_MS 16000u
 #define PASS_MAX_TIERS_MS (NUMA_HOT_S * 1000 / 2) /* two touches within NUMA_HOT_S are to be seen */
@@ -249,16 +251,26 @@ static void spend(struct numa_scan *numa, uint64_t ns)
 struct armed {
     uint32_t pages;
     uint32_t faults; /* that are to come of them: one for a 2 MiB frame */
+    uint32_t unpaid; /* blocks that were looked at since cpu_ns; one that was armed is paid for at once */
+    uint64_t cpu_ns; /* the round is paid for up to here, in the thread's CPU time */
 };
+
+static void pay_round(struct mm_host *host, struct armed *armed)
+{
+    uint64_t cpu_ns = host->ops->cpu_ns(host->ops_ctx);
+    spend(host->numa, cpu_ns - armed->cpu_ns);
+    armed->cpu_ns = cpu_ns;
+    armed->unpaid = 0;
+}
 
 static void arm(struct mm_thread *thread, struct block *block, struct armed *armed)
 {
     const struct numa_scan *numa = thread->host->numa;
     nodemask_t nodes = numa->balancing ? (nodemask_t)~0u : numa->slow;
     struct mm_host *host = thread->host;
-    uint64_t start_ns = host->ops->clock_ns(host->ops_ctx);
     nodemask_t allowed = place_allowed(block->vm, block->start);
     uint32_t taken = 0;
+    armed->unpaid++;
     if (!(allowed & (allowed - 1)))
         return; /* they can go nowhere else, whoever touches them */
     lock_acquire(&block->lock);
@@ -270,7 +282,8 @@ static void arm(struct mm_thread *thread, struct block *block, struct armed *arm
         lru_del_block(host, block);
     lock_release(&block->lock);
     event_add(host, EV_numa_pte_updates, taken);
-    spend(host->numa, host->ops->clock_ns(host->ops_ctx) - start_ns);
+    if (taken)
+        armed->unpaid = PAID_BLOCKS;
 }
 
 /* The cursor stands before the first block of VM @id. */
@@ -397,7 +410,8 @@ unsigned numa_scan(struct mm_thread *thread)
             return ROUND_MS;
         go_to(numa, 1);
     }
-    for (struct armed armed = {0}; armed.pages < ROUND_PAGES && has_credit(numa, armed.faults);) {
+    struct armed armed = {.cpu_ns = host->ops->cpu_ns(host->ops_ctx)};
+    while (armed.pages < ROUND_PAGES && has_credit(numa, armed.faults)) {
         struct mm_vm *vm = scanned_vm(host, numa);
         if (!vm) {
             end_pass(host, numa, now_ns);
@@ -409,6 +423,9 @@ unsigned numa_scan(struct mm_thread *thread)
         else
             go_to(numa, numa->id + 1u);
         vm_put(vm);
+        if (armed.unpaid >= PAID_BLOCKS)
+            pay_round(host, &armed);
     }
+    pay_round(host, &armed);
     return ROUND_MS;
 }

@@ -42,7 +42,7 @@ bool numa_is_slow(const struct mm_host *host, unsigned node);
 must_check bool numa_allow(struct mm_host *host, unsigned from, unsigned to, uint32_t pages);
 /* numa_moved - @pages of @block came from node @from to @to; 0: they could not. Caller holds block.lock, but for 0. */
 void numa_moved(struct mm_host *host, struct block *block, unsigned from, unsigned to, uint32_t pages);
-/* numa_pay - the fault of an armed page cost CPUs @ns: of the scan's quota. */
+/* numa_pay - the fault of an armed page took @ns of CPU time: of the scan's quota. */
 void numa_pay(struct mm_host *host, uint64_t ns);
 /* One round of the scan; as mm_scan. */
 unsigned numa_scan(struct mm_thread *thread);

@@ -184,6 +184,7 @@ unsigned collapse_scan(struct mm_thread *thread)
     if (start_ns < at->due_ns)
         return ms_until(start_ns, at->due_ns);
     bool more = true;
+    uint64_t cpu_ns = host->ops->cpu_ns(host->ops_ctx);
     for (unsigned i = 0; more && i < ROUND_MAX_BLOCKS && now_ns - start_ns < ROUND_NS; i++) {
         more = scan_one(thread);
         now_ns = host->ops->clock_ns(host->ops_ctx);
@@ -194,7 +195,8 @@ unsigned collapse_scan(struct mm_thread *thread)
         event_add(host, EV_khugepaged_full_scans, 1);
     }
     uint32_t tried = ROUND_TRIALS - __atomic_exchange_n(&at->trials_left, ROUND_TRIALS, __ATOMIC_RELAXED);
-    event_add(host, EV_thp_collapse_busy_ns, now_ns - start_ns);
-    at->due_ns = now_ns + wait_ns(host, now_ns - start_ns + tried * TRIAL_NS, !more);
+    cpu_ns = host->ops->cpu_ns(host->ops_ctx) - cpu_ns;
+    event_add(host, EV_thp_collapse_busy_ns, cpu_ns);
+    at->due_ns = now_ns + wait_ns(host, cpu_ns + tried * TRIAL_NS, !more);
     return ms_until(now_ns, at->due_ns);
 }

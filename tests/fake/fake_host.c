@@ -35,7 +35,7 @@ struct pages {
 
 struct fake_host {
     struct host_ops ops;
-    atomic_uint_fast64_t now_ns;
+    atomic_uint_fast64_t now_ns, cpu_ns;
     atomic_uint_fast64_t kicks[MM_MAX_WORKERS];
     struct mm_lock lock;
     unsigned nr_nodes; /* constant, as the next */
@@ -399,6 +399,13 @@ static uint64_t fake_clock_ns(void *ctx)
     return atomic_fetch_add_explicit(&fh->now_ns, 1, memory_order_relaxed);
 }
 
+/* One for all threads: each that asks has done what any of them did. */
+static uint64_t fake_cpu_ns(void *ctx)
+{
+    struct fake_host *fh = ctx;
+    return atomic_fetch_add_explicit(&fh->cpu_ns, 1, memory_order_relaxed);
+}
+
 /* Takes no lock: callable under any but a zone lock. */
 static void fake_kick(void *ctx, enum mm_worker worker)
 {
@@ -418,9 +425,11 @@ struct fake_host *fake_host_create(uint32_t nr_slots)
         .drop = fake_drop,
         .wake = fake_wake,
         .clock_ns = fake_clock_ns,
+        .cpu_ns = fake_cpu_ns,
         .kick = fake_kick,
     };
     atomic_init(&fh->now_ns, 1);
+    atomic_init(&fh->cpu_ns, 1);
     lock_init(&fh->lock, LOCK_LRU);
     fh->failure.nth = -1;
     fh->nr_nodes = 1;
@@ -614,6 +623,12 @@ bool fake_host_is_filled(struct fake_host *fh, fn_t fn)
 void fake_host_advance_ns(struct fake_host *fh, uint64_t ns)
 {
     atomic_fetch_add_explicit(&fh->now_ns, ns, memory_order_relaxed);
+}
+
+void fake_host_work_ns(struct fake_host *fh, uint64_t ns)
+{
+    fake_host_advance_ns(fh, ns);
+    atomic_fetch_add_explicit(&fh->cpu_ns, ns, memory_order_relaxed);
 }
 
 void fake_host_stat(struct fake_host *fh, struct fake_host_stat *out)

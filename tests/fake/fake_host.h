@@ -80,8 +80,12 @@ unsigned fake_host_page_node(struct fake_host *fh, vmid_t vm, gfn_t gfn);
 /* Pages of @vm that are present, by node. */
 void fake_host_count_nodes(struct fake_host *fh, vmid_t vm, uint64_t pages[MM_MAX_NODES]);
 
-/* The clock moves 1 ns at every reading, and by this. */
+/*
+ * Both clocks move 1 ns at every reading of their own. fake_host_advance_ns: time passes, in which nobody asks for a CPU.
+ * fake_host_work_ns: the caller works so long, and its CPU time grows as well.
+ */
 void fake_host_advance_ns(struct fake_host *fh, uint64_t ns);
+void fake_host_work_ns(struct fake_host *fh, uint64_t ns);
 
 struct fake_host_stat {
     uint64_t filled_pages, present_pages, physical_pages, peak_pages;

@@ -188,26 +188,26 @@ START_TEST(test_access_working_set_under_reclaim_stays_below_what_is_resident)
 }
 END_TEST
 
-/* ---- the quota; the fake clock stands in for the time that moves take ---- */
+/* ---- the quota; the fake CPU time stands in for what moves take ---- */
 
 static struct host_ops real;
 static uint64_t take_ns, place_ns;
 
 static int slow_take(void *ctx, vmid_t vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done)
 {
-    fake_host_advance_ns(ctx, take_ns);
+    fake_host_work_ns(ctx, take_ns);
     return real.take(ctx, vm, gfn, fn, nr, done);
 }
 
 static int slow_place(void *ctx, vmid_t vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done)
 {
-    fake_host_advance_ns(ctx, place_ns);
+    fake_host_work_ns(ctx, place_ns);
     return real.place(ctx, vm, gfn, fn, nr, done);
 }
 
 static int slow_place_copy(void *ctx, vmid_t vm, gfn_t gfn, const void *src, uint32_t nr, unsigned node, uint32_t *done)
 {
-    fake_host_advance_ns(ctx, place_ns);
+    fake_host_work_ns(ctx, place_ns);
     return real.place_copy(ctx, vm, gfn, src, nr, node, done);
 }
 
@@ -232,6 +232,46 @@ static const struct {
     {&small, 500, 500, 1000, true},   {&small, 100000, 1000000, 1000, false}, {&huge, 20000, 400000, 5000, true},
     {&small, 2000, 8000, 100, false},
 };
+
+static int held_up_take(void *ctx, vmid_t vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done)
+{
+    fake_host_advance_ns(ctx, 50 * MS);
+    return real.take(ctx, vm, gfn, fn, nr, done);
+}
+
+static int held_up_place(void *ctx, vmid_t vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done)
+{
+    fake_host_advance_ns(ctx, 50 * MS);
+    return real.place(ctx, vm, gfn, fn, nr, done);
+}
+
+/* Time in which others had the CPU was taken for the samples': the quota of 1% was enough for a few of them. */
+START_TEST(test_access_samples_do_not_pay_for_other_work_on_their_cpus)
+{
+    uint64_t nr_samples[2];
+    for (unsigned busy = 0; busy < 2; busy++) {
+        struct access_rig *a = access_rig_create(&huge, 8 * MIB);
+        struct access_stat stat;
+        a->unchecked = true;
+        access_touch_pages(a, 0, a->rig->nr_pages);
+        make_slow(a, 2000, 8000);
+        if (busy) {
+            fake_host_ops(a->rig->fh)->take = held_up_take;
+            fake_host_ops(a->rig->fh)->place = held_up_place;
+        }
+        for (unsigned t = 0; t < 300; t++) {
+            access_pass(a, 100 * MS);
+            access_touch_pages(a, 0, a->rig->nr_pages);
+        }
+        access_stat(a->rig->host, &stat);
+        nr_samples[busy] = stat.nr_samples;
+        ck_assert_uint_gt(stat.nr_hits, 0);
+        access_rig_destroy(a);
+    }
+    ck_assert_uint_ge(nr_samples[0], 100);
+    ck_assert_uint_ge(nr_samples[1], nr_samples[0]);
+}
+END_TEST
 
 START_TEST(test_access_samples_stay_within_their_quota)
 {
@@ -268,7 +308,7 @@ END_TEST
 
 static uint64_t slow_clock(void *ctx)
 {
-    fake_host_advance_ns(ctx, 700);
+    fake_host_work_ns(ctx, 700);
     return real.clock_ns(ctx);
 }
 
@@ -394,6 +434,7 @@ int main(void)
     tcase_add_test(tc, test_access_working_set_of_a_stream_is_within_a_tenth);
     tcase_add_test(tc, test_access_working_set_under_reclaim_stays_below_what_is_resident);
     tcase_add_loop_test(tc, test_access_samples_stay_within_their_quota, 0, (int)ARRAY_LEN(costs));
+    tcase_add_test(tc, test_access_samples_do_not_pay_for_other_work_on_their_cpus);
     tcase_add_test(tc, test_access_samples_pay_back_what_waking_memory_cost);
     tcase_add_loop_test(tc, test_access_quota_of_a_few_us_a_second_is_not_used_up_by_rounds_without_samples, 0, 4);
     tcase_add_test(tc, test_access_quota_of_nothing_takes_nothing);

@@ -477,6 +477,60 @@ START_TEST(test_access_page_idle_pages_of_small_folios_are_as_idle_as_their_head
 }
 END_TEST
 
+/* The second block in two folios of 256 whose pages take turns, but for one of the first folio in place of a huge page. */
+static void put_folios_in_turns(void)
+{
+    uint64_t map[1024] = {0}, flags[512] = {0};
+    put_page_idle();
+    map[7] = PRESENT | (2048 + 255);
+    for (unsigned i = 0; i < 512; i++)
+        map[512 + i] = PRESENT | (2048 + i % 2 * 256 + i / 2);
+    put_folio(flags, 0, 256);
+    put_folio(flags, 256, 256);
+    put_words("pagemap", 1024, map, 1024);
+    put_words("kpageflags", 2048, flags, 512);
+}
+
+/* The bit that was set for a page of one folio was taken, behind a page of the other one, for that of an idle folio. */
+START_TEST(test_access_page_idle_pages_of_two_folios_that_take_turns_are_as_idle_as_their_heads)
+{
+    struct diag diag = {0};
+    struct access_page_idle *idle;
+    static struct heard heard;
+    put_folios_in_turns();
+    ck_assert_int_eq(access_page_idle_open(&paths, &small_range, 1, &idle, &diag), 0);
+    const struct access_source *source = access_page_idle_source(idle);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    for (unsigned touched = 0; touched < 2; touched++) {
+        uint64_t word = 0;
+        heard.nr = 0;
+        put_words("bitmap", (2048 + touched * 256) / 64, &word, 1);
+        ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+        ck_assert_uint_eq(heard.nr, 1 + 512);
+        check_row(&heard, 3, 512 + 7, 1, touched == 0);
+        for (unsigned i = 0; i < 512; i++)
+            check_row(&heard, 3, 1024 + i, 1, touched == i % 2);
+    }
+    access_page_idle_close(idle);
+}
+END_TEST
+
+START_TEST(test_access_page_idle_without_memory_is_an_error)
+{
+    struct diag diag = {0};
+    struct access_page_idle *idle;
+    static struct heard heard;
+    put_folios_in_turns();
+    ck_assert_int_eq(access_page_idle_open(&paths, &small_range, 1, &idle, &diag), 0);
+    const struct access_source *source = access_page_idle_source(idle);
+    fail_alloc_at(1);
+    int err = source->poll(source->ctx, hear, &heard);
+    fail_alloc_at(-1);
+    ck_assert_int_eq(err, -ENOMEM);
+    access_page_idle_close(idle);
+}
+END_TEST
+
 START_TEST(test_access_page_idle_without_frame_numbers_is_an_error)
 {
     struct diag diag = {0};
@@ -672,6 +726,8 @@ int main(void)
     tcase_add_test(tc, test_access_page_idle_tells_touched_from_idle_pages);
     tcase_add_test(tc, test_access_page_idle_page_that_is_new_is_left_out);
     tcase_add_test(tc, test_access_page_idle_pages_of_small_folios_are_as_idle_as_their_head);
+    tcase_add_test(tc, test_access_page_idle_pages_of_two_folios_that_take_turns_are_as_idle_as_their_heads);
+    tcase_add_test(tc, test_access_page_idle_without_memory_is_an_error);
     tcase_add_test(tc, test_access_page_idle_without_frame_numbers_is_an_error);
     tcase_add_loop_test(tc, test_access_page_idle_missing_is_said, 0, 3);
     tcase_add_test(tc, test_access_auto_takes_the_first_that_there_is);

@@ -209,6 +209,47 @@ START_TEST(test_mm_heat_hot_pages_that_nobody_touches_any_more_are_demoted)
 }
 END_TEST
 
+/* All of node @node is standby, as hot as can be: pages from @start on. Returns the end of them. */
+static gfn_t fill_with_hot_standby(struct mm_rig *rig, gfn_t start, unsigned node)
+{
+    const struct mm_policy there = {.mode = MM_POLICY_BIND, .nodes = (nodemask_t)(1u << node)};
+    const struct pool *pool = &rig->host->node[node].pool;
+    gfn_t end = start;
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(start), NODE_BYTES, &there), 0);
+    while (pool_nr_free(pool) >= pool->wmark[WMARK_LOW])
+        fill_from(rig, end, end + 1, 0), end++;
+    const struct mm_policy any = {.mode = MM_POLICY_PREFERRED, .nodes = there.nodes};
+    ck_assert_int_eq(mm_vm_place(rig->vm, gpa_of(start), NODE_BYTES, &any), 0);
+    ck_assert_uint_ge(mm_reclaim(rig->thread[0], rig->vm, end - start, false), end - start);
+    for (gfn_t gfn = start; gfn < end; gfn++) {
+        struct block *block = vm_block(rig->vm, gfn);
+        struct s2_entry old = pte_read(block, gfn % BLOCK_PAGES), new = old;
+        ck_assert_int_eq(old.state, S2_STANDBY);
+        new.payload = standby_payload((fn_t)old.payload, false, (struct page_note){.heat = NOTE_HEAT_MAX});
+        pte_write(block, gfn % BLOCK_PAGES, &old, &new);
+    }
+    return end;
+}
+
+/* Cold pages of the fast tier go past the middle one then, which keeps what is hot. */
+START_TEST(test_mm_heat_where_all_of_the_middle_tier_is_hot_nothing_of_the_fast_one_is_stored)
+{
+    struct mm_config config = config_of(3, false);
+    for (unsigned n = 0; n < 3; n++)
+        config.nodes[n].rank = (uint8_t)n;
+    config.zram.limit_bytes = 8 * MIB;
+    struct mm_rig *rig = rig_create(&config);
+    gfn_t end = fill_with_hot_standby(rig, 0, 1);
+    fill_fast(rig, 2 * NODE_PAGES, 3 * NODE_PAGES + 50);
+    ck_assert_uint_gt(event(rig, EV_pgdemote_kswapd), 256);
+    ck_assert_uint_eq(event(rig, EV_zswpout), 0);
+    for (gfn_t gfn = 0; gfn < end; gfn++)
+        ck_assert_uint_eq(standby_node(rig, gfn), 1);
+    mm_rig_check(rig);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 /* The touch waited while reclaim took the block's pages, and seemed to have come eight seconds later. */
 START_TEST(test_mm_heat_a_page_touched_while_reclaim_takes_it_is_hot)
 {
@@ -305,6 +346,7 @@ int main(void)
     tcase_add_test(cases, test_mm_heat_sampled_page_that_is_touched_at_once_is_hot);
     tcase_add_test(cases, test_mm_heat_hot_pages_of_the_fast_node_are_not_demoted);
     tcase_add_loop_test(cases, test_mm_heat_hot_pages_that_nobody_touches_any_more_are_demoted, 0, 2);
+    tcase_add_test(cases, test_mm_heat_where_all_of_the_middle_tier_is_hot_nothing_of_the_fast_one_is_stored);
     tcase_add_test(cases, test_mm_heat_a_page_touched_while_reclaim_takes_it_is_hot);
     tcase_add_test(cases, test_mm_heat_pages_given_up_with_their_block_on_the_way_to_demotion_are_freed);
     tcase_add_loop_test(cases, test_mm_heat_other_pages_of_a_block_that_are_taken_do_not_make_a_page_hot, 0, 2);

@@ -243,6 +243,48 @@ START_TEST(test_mm_numa_scan_pays_for_what_faults_cost_their_threads)
 }
 END_TEST
 
+static struct host_ops real;
+
+static int held_up_take(void *ctx, vmid_t vm, gfn_t gfn, fn_t fn, uint32_t nr, uint32_t *done)
+{
+    fake_host_advance_ns(ctx, 50 * MS);
+    return real.take(ctx, vm, gfn, fn, nr, done);
+}
+
+static int held_up_place_copy(void *ctx, vmid_t vm, gfn_t gfn, const void *src, uint32_t nr, unsigned node,
+                              uint32_t *done)
+{
+    fake_host_advance_ns(ctx, 50 * MS);
+    return real.place_copy(ctx, vm, gfn, src, nr, node, done);
+}
+
+/* Time in which others had the CPU was taken for the scan's and the faults': the quota of 3% was gone, for nothing. */
+START_TEST(test_mm_numa_scan_does_not_pay_for_other_work_on_the_cpus)
+{
+    const struct mm_config config = balancing(false);
+    uint64_t armed[2];
+    for (unsigned busy = 0; busy < 2; busy++) {
+        struct mm_rig *rig = rig_create(&config);
+        struct host_ops *ops = fake_host_ops(rig->fh);
+        fill_from(rig, 0, SET_PAGES, 0);
+        real = *ops;
+        if (busy) {
+            ops->take = held_up_take;
+            ops->place_copy = held_up_place_copy;
+        }
+        for (unsigned round = 0; round < 300; round++) {
+            fake_host_advance_ns(rig->fh, 100 * MS);
+            mm_scan(rig->thread[0]);
+            touch(rig, 0, SET_PAGES, 0);
+        }
+        armed[busy] = event(rig, EV_numa_pte_updates);
+        mm_rig_destroy(rig);
+    }
+    ck_assert_uint_ge(armed[0], 4 * SET_PAGES);
+    ck_assert_uint_ge(armed[1], armed[0]);
+}
+END_TEST
+
 /* The scan paid for all of the time that a fault had waited for others, and stood still for fifty times as long. */
 START_TEST(test_mm_numa_fault_that_was_held_up_does_not_stop_the_scan)
 {
@@ -562,6 +604,7 @@ int main(void)
     tcase_add_test(cases, test_mm_numa_a_refused_migration_leaves_the_page_where_it_was);
     tcase_add_test(cases, test_mm_numa_scan_keeps_to_its_share_of_a_cpu);
     tcase_add_loop_test(cases, test_mm_numa_scan_pays_for_what_faults_cost_their_threads, 0, 2);
+    tcase_add_test(cases, test_mm_numa_scan_does_not_pay_for_other_work_on_the_cpus);
     tcase_add_test(cases, test_mm_numa_fault_that_was_held_up_does_not_stop_the_scan);
     tcase_add_loop_test(cases, test_mm_numa_pages_of_a_node_that_is_short_do_not_leave_when_their_user_touches_them, 0,
                         4);

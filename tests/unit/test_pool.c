@@ -399,6 +399,27 @@ START_TEST(test_pool_page_that_cannot_be_moved_stays_out_of_zone_huge)
 }
 END_TEST
 
+/* The first page of a store for which there was no room took all zeroed frames, beside parts of broken ones that were free. */
+START_TEST(test_pool_page_that_cannot_be_moved_takes_parts_of_broken_frames_before_the_stock)
+{
+    struct rig *rig = rig_create();
+    ck_assert_int_eq(alloc_block(rig, true), 0);
+    give_back(rig, true, 0, 100);
+    ck_assert_int_eq(pool_stock_one(&rig->pool), 0);
+    ck_assert_int_eq(pool_stock_one(&rig->pool), 0);
+    ck_assert_int_eq(charge(rig, BUDGET - 3 * BLOCK_PAGES), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        ck_assert_int_eq(alloc_type(rig, 0, MIGRATE_RECLAIMABLE, true), 0);
+        ck_assert(!last_is_in_huge(rig));
+        ck_assert_uint_eq(rig->pool.nr_stock, 2);
+    }
+    ck_assert_int_eq(alloc_type(rig, 0, MIGRATE_RECLAIMABLE, true), 0);
+    ck_assert(!last_is_in_huge(rig));
+    ck_assert_uint_lt(rig->pool.nr_stock, 2);
+    rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_pool_page_that_cannot_be_moved_is_in_zone_huge_rather_than_nowhere)
 {
     struct rig *rig = rig_of_huge_pages();
@@ -668,6 +689,7 @@ int main(void)
     tcase_add_test(cases, test_pool_types_do_not_share_pageblocks);
     tcase_add_test(cases, test_pool_page_that_cannot_be_moved_stays_out_of_zone_huge);
     tcase_add_test(cases, test_pool_page_that_cannot_be_moved_is_in_zone_huge_rather_than_nowhere);
+    tcase_add_test(cases, test_pool_page_that_cannot_be_moved_takes_parts_of_broken_frames_before_the_stock);
     tcase_add_test(cases, test_pool_prefill_makes_pages_ready);
     tcase_add_test(cases, test_pool_prefill_to_the_last_page_and_no_more);
     tcase_add_test(cases, test_pool_prefill_from_the_stock_when_nothing_else_is_free);
