@@ -11,7 +11,7 @@ for vm in 0 1 2 3; do
     make_disk $work/disk$vm.img 64
 done
 # Of memtester's tests the first two: all of them take hours on a software CPU.
-start_linux "boot;disk-sum,vda;memtester,130,1,0x3;disk-sum,vda;meminfo" \
+start_linux "boot;disk-sum,vda;memtester,160,1,0x3;disk-sum,vda;meminfo" \
     --vms 4 --memory 256M --budget 384M --zram 192M --swap $work/swap,size=1G --disk $work/disk%d.img --json $work/out.json
 most=0 seen=0
 while kill -0 $ebb_pid 2>/dev/null; do
