@@ -176,6 +176,7 @@ int fault_page(struct mm_thread *thread, struct block *block, gfn_t gfn, unsigne
             err = fault_locked(&f, flags);
         lock_release(&block->lock);
     } while (f.again);
+    thread_keep_share(thread);
     if (there)
         return 0;
     event_add(host, EV_pgfault, 1);

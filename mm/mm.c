@@ -276,6 +276,7 @@ int mm_thread_create(struct mm_host *host, struct mm_thread **out)
         return err;
     }
     __atomic_add_fetch(&host->nr_threads, 1, __ATOMIC_RELAXED);
+    host_share_kept(host);
     *out = thread;
     return 0;
 }
@@ -284,6 +285,7 @@ void mm_thread_destroy(struct mm_thread *thread)
 {
     struct mm_host *host = thread->host;
     __atomic_sub_fetch(&host->nr_threads, 1, __ATOMIC_RELAXED);
+    host_share_kept(host);
     for (unsigned n = 0; n < host->nr_nodes; n++) {
         pcp_drain(&thread->pcp[n]);
         pool_uncharge(&host->node[n].pool, thread->charged[n]);

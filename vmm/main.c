@@ -64,6 +64,7 @@ int main(int argc, char *argv[])
     struct diag diag = {0};
 
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that `ulimit -f` forbids is an error like any other */
     open_standard_streams();
     int error = dispatch(argc, argv, &diag);
     if (!error && output_is_lost())

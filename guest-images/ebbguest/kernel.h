@@ -54,8 +54,13 @@ static inline uint64_t *page_address(uint32_t gfn)
 
 /* memory.c */
 
-/* Zones, frames, slots and page tables for the memory that the host gave. vCPU 0, before the others start. */
-void memory_init(struct kernel *k);
+/*
+ * memory_map - page tables for the memory that the host gave; returns where they end. memory_init - zones, frames and
+ * slots, from @at on, which of the largest guests are more than the first tables have: k->page_tables is in use. vCPU 0,
+ * before the others start.
+ */
+uint64_t memory_map(struct kernel *k);
+void memory_init(struct kernel *k, uint64_t at);
 /* The node of vCPU @number. */
 uint32_t memory_node_of(const struct kernel *k, uint32_t number);
 /*

@@ -60,12 +60,14 @@ void kernel_main(uint32_t number)
 
     if (number == 0) {
         say_hello();
-        memory_init(k);
+        uint64_t at = memory_map(k);
+        gate(GATE_CR3, 0, k->page_tables);
+        memory_init(k, at);
         cpu.shared->slots_gpa = (uintptr_t)k->slots;
     } else {
         gate(GATE_OUT, EBB_PORT_BARRIER, number); /* k is not there yet */
+        gate(GATE_CR3, 0, k->page_tables);
     }
-    gate(GATE_CR3, 0, k->page_tables);
     cpu.node = memory_node_of(k, number);
     if (number == 0) {
         print_nodes(&cpu, host->nodes);

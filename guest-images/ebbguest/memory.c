@@ -116,17 +116,22 @@ static void add_node(struct kernel *k, struct node *node, const struct ebb_node 
     }
 }
 
-void memory_init(struct kernel *k)
+uint64_t memory_map(struct kernel *k)
+{
+    const struct ebb_shared *host = host_page();
+
+    return make_page_tables(k, EBB_META_GPA + EBB_META_FIXED_BYTES, host->low_bytes, host->high_bytes);
+}
+
+void memory_init(struct kernel *k, uint64_t at)
 {
     const struct ebb_shared *host = host_page();
     uint64_t low = host->low_bytes, high = host->high_bytes;
-    uint64_t at = EBB_META_GPA + EBB_META_FIXED_BYTES;
     uint64_t dma32 = EBB_META_GPA + ebb_meta_bytes(low, high);
 
     k->nr_cpus = host->nr_cpus;
     k->seed = host->seed;
     k->nr_slots = (uint32_t)ebb_usable_pages(low, high);
-    at = make_page_tables(k, at, low, high);
     k->types = (uint8_t *)(uintptr_t)at;
     at += ((ebb_memory_end(low, high) >> BLOCK_SHIFT) + 7) & ~UINT64_C(7);
     k->frames = (struct frame *)(uintptr_t)at;

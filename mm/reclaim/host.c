@@ -167,6 +167,27 @@ void block_merge(struct block *block, const struct s2_entry *leaf)
     counter_add(&vm->nr_huge_blocks, 1);
 }
 
+void host_share_kept(struct mm_host *host)
+{
+    uint32_t nr_threads = MAX_OF(__atomic_load_n(&host->nr_threads, __ATOMIC_RELAXED), 1u);
+    for (unsigned n = 0; n < host->nr_nodes; n++) {
+        uint32_t share = host->node[n].pool.budget_pages / MM_KEPT_SHARE / nr_threads;
+        __atomic_store_n(&host->node[n].kept, MIN_OF(share, 2 * host->thread_batch), __ATOMIC_RELAXED);
+    }
+}
+
+void thread_keep_share(struct mm_thread *thread)
+{
+    for (unsigned n = 0; n < thread->host->nr_nodes; n++) {
+        struct mm_node *node = &thread->host->node[n];
+        uint32_t kept = __atomic_load_n(&node->kept, __ATOMIC_RELAXED);
+        if (thread->charged[n] <= kept)
+            continue;
+        pool_uncharge(&node->pool, thread->charged[n] - kept);
+        thread->charged[n] = kept;
+    }
+}
+
 void thread_free_page(struct mm_thread *thread, fn_t fn)
 {
     unsigned node = node_of(thread->host, fn);
@@ -174,6 +195,8 @@ void thread_free_page(struct mm_thread *thread, fn_t fn)
     if (fn >= pcp->zone->start_fn) {
         event_add(thread->host, EV_pgfree, 1);
         pcp_free(pcp, fn, true);
+        if (pcp->list.nr > __atomic_load_n(&thread->host->node[node].kept, __ATOMIC_RELAXED))
+            pcp_drain(pcp);
     } else {
         pool_free_filled(&thread->host->node[node].pool, fn, 1);
     }

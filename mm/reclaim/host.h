@@ -29,6 +29,11 @@
 /* Charges a thread takes from the pool at once, and pages it keeps to itself: at most so many, and 1/256 of the budget. */
 #define MM_BATCH_MIN 8u
 #define MM_BATCH_MAX 32u
+/*
+ * Between faults all threads together keep at most so small a part of a node's budget as charges, and as much as pages: of
+ * hundreds of VMs most are idle, and what their threads keep nobody else can have. Chosen, unmeasured.
+ */
+#define MM_KEPT_SHARE 32u
 
 /* lru_mark: a page that was not touched since the oldest mark was out of the guest for so many passes over all blocks. */
 #define NR_STANDBY_MARKS 4u
@@ -162,6 +167,7 @@ struct mm_node {
     struct pool pool;
     uint8_t nearest[MM_MAX_NODES]; /* all nodes by distance, itself first */
     uint64_t nr_resident;          /* pages in guests; atomic */
+    uint32_t kept;                 /* charges that a thread keeps between faults at most, and pages; atomic */
     struct numa_counts numa;
     /* guarded by lru.lock */
     struct block *hand;              /* block of the active ring that is scanned next for pages of this node */
@@ -344,6 +350,10 @@ must_check int block_prepare_table(struct block *block);
 
 /* A single filled page is no longer used by this thread. */
 void thread_free_page(struct mm_thread *thread, fn_t fn);
+/* Threads came or went: what each keeps is shared out anew. */
+void host_share_kept(struct mm_host *host);
+/* The fault is over: of what was charged for it the thread keeps no more than its share. */
+void thread_keep_share(struct mm_thread *thread);
 /* What an entry names, other than a page in the guest, is given up. Caller holds block.lock and writes the entry. */
 void thread_forget_entry(struct mm_thread *thread, const struct s2_entry *entry);
 /* A set of nodes, bit i for node i. */

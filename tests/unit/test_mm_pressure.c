@@ -232,6 +232,35 @@ START_TEST(test_mm_many_threads_hide_no_memory)
 }
 END_TEST
 
+/* As many as 256 VMs with two vCPUs have, most of them idle. */
+#define NR_IDLE 512u
+
+START_TEST(test_mm_idle_threads_of_hundreds_of_vms_hide_no_memory)
+{
+    const struct mm_config config = {.budget_bytes = 16 * MIB, .fault_around_pages = 1};
+    struct mm_rig *rig = mm_rig_create(&config, 32 * MIB, 1);
+    struct mm_thread *idle[NR_IDLE];
+    gfn_t gfn;
+    for (unsigned i = 0; i < NR_IDLE; i++)
+        ck_assert_int_eq(mm_thread_create(rig->host, &idle[i]), 0);
+    for (unsigned i = 0; i < NR_IDLE; i++)
+        ck_assert_int_eq(mm_fault(idle[i], rig->vm, gpa_of(i), MM_FAULT_WRITE), 0);
+    /* and what comes back from home */
+    for (unsigned round = 0; round < 8; round++) {
+        mm_reclaim(rig->thread[0], rig->vm, NR_IDLE, false);
+        for (unsigned i = 0; i < NR_IDLE; i++)
+            ck_assert_int_eq(mm_fault(idle[i], rig->vm, gpa_of(i), MM_FAULT_WRITE), 0);
+    }
+    mm_rig_check(rig);
+    for (gfn = 0; gfn < rig->nr_pages && mm_rig_touch(rig, 0, gfn) == 0;)
+        gfn++;
+    ck_assert_uint_gt(gfn, 16 * MIB / PAGE_BYTES / 8 * 7);
+    for (unsigned i = 0; i < NR_IDLE; i++)
+        mm_thread_destroy(idle[i]);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 START_TEST(test_mm_store_larger_than_the_budget_ends_in_refusal)
 {
     struct mm_config config = zram_only;
@@ -368,6 +397,7 @@ int main(void)
     tcase_add_test(cases, test_mm_sequence_in_long_windows_wakes_kswapd_at_the_low_watermark);
     tcase_add_test(cases, test_mm_first_touch_in_small_budget_leaves_the_reserve);
     tcase_add_test(cases, test_mm_many_threads_hide_no_memory);
+    tcase_add_test(cases, test_mm_idle_threads_of_hundreds_of_vms_hide_no_memory);
     tcase_add_test(cases, test_mm_store_larger_than_the_budget_ends_in_refusal);
     tcase_add_test(cases, test_mm_swapoff_leaves_the_reserve);
     tcase_add_test(cases, test_mm_thrashing_in_long_epochs_is_over_when_mistakes_end);

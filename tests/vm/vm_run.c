@@ -162,6 +162,41 @@ START_TEST(test_run_of_more_vms_than_the_soft_limit_of_descriptors_works)
 }
 END_TEST
 
+/* Its metadata, 24 bytes a page, is more than the 1 GiB that is mapped when it begins. */
+START_TEST(test_run_largest_embedded_guest_starts_and_verifies)
+{
+    struct program p;
+    if (!program_has_kvm("the largest guest"))
+        return;
+    program_init(&p);
+    program_run(&p, "run --memory 256G --budget 128M --zram 32M --workload 'fill:4M;verify'");
+    ck_assert_msg(p.code == 0, "exit code %d: %s", p.code, p.err_text);
+    program_fini(&p, NULL);
+}
+END_TEST
+
+/* Room for the closing table and not for the results. */
+static bool small_files(void)
+{
+    const struct rlimit limit = {3072, 3072};
+
+    return signal(SIGXFSZ, SIG_DFL) != SIG_ERR && setrlimit(RLIMIT_FSIZE, &limit) == 0;
+}
+
+START_TEST(test_run_results_larger_than_ulimit_f_are_told_and_nothing_is_left)
+{
+    struct program p;
+    if (!program_has_kvm("the limit of files"))
+        return;
+    program_init(&p);
+    p.prepare = small_files;
+    program_run(&p, "run --memory 32M --vms 2 --api a.sock --json a.json --quiet --workload fill:4M");
+    ck_assert_int_eq(p.code, 1);
+    ck_assert_ptr_nonnull(strstr(p.err_text, "the results could not be written to"));
+    program_fini(&p, NULL);
+}
+END_TEST
+
 /* --- swap that fails ----------------------------------------------------------------------------------------- */
 
 #define SWAP_BYTES (128 * RUN_MIB)
@@ -569,6 +604,8 @@ int main(void)
     tcase_add_test(runs, test_run_out_of_memory_stops_the_vm_and_says_what_is_full);
     tcase_add_test(runs, test_run_without_standard_streams_writes_only_results_into_the_results);
     tcase_add_test(runs, test_run_of_more_vms_than_the_soft_limit_of_descriptors_works);
+    tcase_add_test(runs, test_run_largest_embedded_guest_starts_and_verifies);
+    tcase_add_test(runs, test_run_results_larger_than_ulimit_f_are_told_and_nothing_is_left);
     tcase_add_test(runs, test_run_page_that_cannot_be_read_back_stops_only_the_vm_that_needs_it);
     tcase_add_test(runs, test_run_pages_that_a_full_disk_refuses_stay_in_memory);
     tcase_add_test(runs, test_run_out_of_memory_by_a_full_disk_says_so);
