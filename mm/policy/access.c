@@ -187,11 +187,19 @@ bool access_came_huge(struct block *block, const struct s2_entry *old, uint64_t 
 void access_rebuilt(struct block *block)
 {
     struct access_watch *whole = &block->access.whole;
-    for (unsigned i = 0; i < access_panel_size(&block->access); i++)
-        if (block->access.panel[i].used)
-            access_strike(block, &block->access.panel[i]);
+    struct access_watch all = {.last_ns = whole->last_ns};
+    for (unsigned i = 0; i < access_panel_size(&block->access); i++) {
+        struct access_watch *watch = &block->access.panel[i];
+        if (!watch->used)
+            continue;
+        all.last_ns = MAX_OF(all.last_ns, watch->last_ns);
+        /* of those that are in the guest, the one that is touched most often */
+        if (!watch->armed_ns && watch->wait_ns && (!all.wait_ns || watch->wait_ns < all.wait_ns))
+            all.wait_ns = watch->wait_ns;
+        access_strike(block, watch);
+    }
     refund(block->vm->host->access, whole);
-    *whole = (struct access_watch){.last_ns = whole->last_ns};
+    *whole = all;
 }
 
 static bool check_watch(const struct access_watch *watch, const char **why)

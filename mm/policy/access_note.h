@@ -83,7 +83,7 @@ bool access_came_huge(struct block *block, const struct s2_entry *old, uint64_t 
 uint64_t access_sampled_ns(const struct block *block, unsigned index, const struct s2_entry *entry);
 /*
  * access_rebuilt - pages of the block come home to make one 2 MiB frame of it, whatever comes of it: single pages are not
- * watched any more. When it was touched last stays.
+ * watched any more. When it was touched last stays; it is taken to be touched as often as the most used page of its panel.
  */
 void access_rebuilt(struct block *block);
 /* What is kept of the block agrees with its entries. No lock needed: no other thread is in mm. */

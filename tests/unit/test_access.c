@@ -3,6 +3,7 @@
 #include "mm/reclaim/evict.h"
 #include "tests/fake/fail_alloc.h"
 #include "tests/unit/access_rig.h"
+#include "tests/unit/page_size_rig.h"
 
 #include <errno.h>
 
@@ -409,6 +410,33 @@ START_TEST(test_access_map_tells_hot_from_cold_from_never)
 }
 END_TEST
 
+/* In use all the time, in single pages and then as one frame: it was drawn as cold from then on until the next look. */
+START_TEST(test_access_block_in_use_that_becomes_one_frame_is_not_cold_in_the_map)
+{
+    static const struct mm_config config = {.budget_bytes = 64 * MIB, .thp = true, .collapse_pct = 1};
+    static struct access_map map;
+    struct access_rig *a = access_rig_create(&config, 16 * MIB);
+    bool huge_now = false, idle_then = false;
+    make_single(a->rig, 0, TEXT);
+    for (unsigned t = 0; t < 150; t++) {
+        access_pass(a, 100 * MS);
+        access_touch_pages(a, 0, BLOCK_PAGES);
+        if (t >= 40 && !huge_now) {
+            ck_assert_uint_gt(collapse_scan(a->rig->thread[1]), 0);
+            huge_now = is_huge(a->rig, 0);
+            idle_then = huge_now && access_look(a).unwatched_bytes > 0;
+        }
+    }
+    ck_assert(huge_now);
+    ck_assert_msg(!idle_then, "a frame whose pages were watched counts as never looked at");
+    access_map(a->rig->vm, &map);
+    ck_assert_uint_ge(map.nr_columns, 50);
+    for (unsigned column = 8; column < map.nr_columns; column++)
+        ck_assert_msg(map.cell[0][column] > 0, "cold in column %u", column);
+    access_rig_destroy(a);
+}
+END_TEST
+
 /* A guest that fills 100 MiB before the scanner comes to look: it was drawn as memory that nobody touched. */
 START_TEST(test_access_map_has_what_was_touched_before_the_first_look)
 {
@@ -563,6 +591,7 @@ int main(void)
     tcase_add_loop_test(tc, test_access_vm_goes_while_its_memory_is_out, 0, 2);
     tcase_add_test(tc, test_access_without_memory_for_a_map_goes_on_without);
     tcase_add_loop_test(tc, test_access_map_tells_hot_from_cold_from_never, 0, 2);
+    tcase_add_test(tc, test_access_block_in_use_that_becomes_one_frame_is_not_cold_in_the_map);
     tcase_add_loop_test(tc, test_access_map_has_what_was_touched_before_the_first_look, 0, 2);
     tcase_add_test(tc, test_access_map_of_a_long_run_halves_its_resolution);
     tcase_add_test(tc, test_access_map_of_much_memory_has_rows_of_several_blocks);
