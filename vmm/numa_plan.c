@@ -255,10 +255,11 @@ static int spread(struct plan *p)
     for (unsigned level = 0; level < p->nr_levels; level++)
         fill_level(p, level);
     if (p->rest >= BLOCK_BYTES)
-        return diag_set(p->diag, EXIT_USAGE,
-                        "a budget of %s is to be on %s %s, where %s are free; give a --budget below",
-                        size_text(rest, wanted), set & (set - 1) ? "nodes" : "node", numa_set_text(nodes, set),
-                        size_text(room, room_bytes));
+        return diag_set(
+            p->diag, EXIT_USAGE,
+            "%s of the budget are to be on %s %s, where there is room for %s; give a smaller --budget or more nodes",
+            size_text(rest, wanted), set & (set - 1) ? "nodes" : "node", numa_set_text(nodes, set),
+            size_text(room, room_bytes));
     give_remainder(p);
     return 0;
 }
