@@ -144,10 +144,15 @@ static void touch_and_look(struct rig *rig, uint64_t nr, unsigned (*index_of)(ui
     }
 }
 
-/* Pages of the VM by node, as mm/ counts them. */
+/*
+ * Pages of the VM by node, as mm/ counts them. The last one that was touched is counted after the guest has it: to ask for it
+ * waits for that.
+ */
 static void expect_nodes(struct rig *rig, uint64_t first, uint64_t second)
 {
     uint64_t pages[MM_MAX_NODES];
+    struct mm_page_info info;
+    ck_assert_int_eq(mm_page_info(memhost_vm_mm(rig->vm), gpa_of((gfn_t)(first + second - 1)), &info), 0);
     mm_vm_nodes(memhost_vm_mm(rig->vm), pages);
     ck_assert_uint_eq(pages[0], first);
     ck_assert_uint_eq(pages[1], second);
