@@ -358,14 +358,16 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("guest_pages");
-    TCase *tests = tcase_create("guest_pages");
+    TCase *tests = tcase_create("guest_pages"), *compaction = tcase_create("compaction");
 
     if (!program_has_kvm("the embedded guest on /dev/kvm"))
         return EXIT_SUCCESS;
     tcase_set_timeout(tests, 300);
-    tcase_add_test(tests, test_guest_pages_checkerboard_is_compacted_to_the_theoretical_number_of_blocks);
+    tcase_set_timeout(compaction, 300);
+    tcase_add_test(compaction, test_guest_pages_checkerboard_is_compacted_to_the_theoretical_number_of_blocks);
     tcase_add_test(tests, test_guest_pages_cold_halves_leave_and_hot_ones_stay_then_all_is_huge_again);
     tcase_add_test(tests, test_guest_pages_hot_blocks_are_huge_again_after_reclaim_broke_all_frames);
+    suite_add_tcase(suite, compaction);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
