@@ -8,11 +8,13 @@
 
 /* ---- to JSON and back ---- */
 
-static int percent(uint8_t cell)
+static json_t *cell_json(uint8_t cell)
 {
+    if (cell == ACCESS_CELL_UNSEEN)
+        return json_null();
     if (cell == ACCESS_CELL_NEVER)
-        return HEATMAP_NEVER;
-    return cell == 0 ? 0 : (int)MAX_OF(cell * 100u / ACCESS_CELL_FULL, 1u);
+        return json_integer(HEATMAP_NEVER);
+    return json_integer(cell == 0 ? 0 : MAX_OF(cell * 100u / ACCESS_CELL_FULL, 1u));
 }
 
 json_t *heatmap_json(const char *vm, const struct access_map *map)
@@ -22,7 +24,7 @@ json_t *heatmap_json(const char *vm, const struct access_map *map)
     for (unsigned row = 0; row < map->nr_rows; row++) {
         json_t *cells = json_array();
         for (unsigned column = 0; column < map->nr_columns; column++)
-            json_array_append_new(cells, json_integer(percent(map->cell[row][column])));
+            json_array_append_new(cells, cell_json(map->cell[row][column]));
         json_array_append_new(rows, json_pack("{s:o, s:I, s:o}", "start",
                                               json_sprintf("0x%llx", (unsigned long long)map->row_start[row].v),
                                               "bytes", (json_int_t)map->row_bytes[row], "touched_pct", cells));
@@ -46,10 +48,11 @@ static int parse_row(struct heatmap *map, unsigned row, const json_t *json)
     map->rows[row].start = strtoull(start, NULL, 16);
     map->rows[row].bytes = (uint64_t)json_integer_value(json_object_get(json, "bytes"));
     for (unsigned column = 0; column < map->nr_columns; column++) {
-        json_int_t value = json_integer_value(json_array_get(cells, column));
-        if (value < HEATMAP_NEVER || value > 100)
+        const json_t *cell = json_array_get(cells, column);
+        json_int_t value = json_integer_value(cell);
+        if (!json_is_null(cell) && (!json_is_integer(cell) || value < HEATMAP_NEVER || value > 100))
             return -1;
-        map->cells[(size_t)row * map->nr_columns + column] = (int8_t)value;
+        map->cells[(size_t)row * map->nr_columns + column] = (int8_t)(json_is_null(cell) ? HEATMAP_UNSEEN : value);
     }
     return map->rows[row].bytes ? 0 : -1;
 }
@@ -98,23 +101,37 @@ void heatmap_fini(struct heatmap *map)
 #define TEXT_COLUMNS 64u
 #define TEXT_ROWS 24u
 
-/* The mean of cells [row, row_end) x [column, column_end), or HEATMAP_NEVER. */
+/*
+ * The mean of cells [row, row_end) x [column, column_end) of which something is known; HEATMAP_UNSEEN where these are few
+ * and nothing was touched in them, HEATMAP_NEVER.
+ */
 static int mean(const struct heatmap *map, unsigned row, unsigned row_end, unsigned column, unsigned column_end)
 {
-    int sum = 0, nr = 0;
+    int sum = 0, nr = 0, nr_unseen = 0;
 
     for (unsigned r = row; r < row_end; r++)
         for (unsigned c = column; c < column_end; c++) {
             int cell = map->cells[(size_t)r * map->nr_columns + c];
             sum += MAX_OF(cell, 0);
-            nr += cell != HEATMAP_NEVER;
+            nr += cell >= 0;
+            nr_unseen += cell == HEATMAP_UNSEEN;
         }
+    if (sum == 0 && nr_unseen > nr)
+        return HEATMAP_UNSEEN;
     return nr ? (sum + nr - 1) / nr : HEATMAP_NEVER;
+}
+
+static char letter_of(int cell)
+{
+    static const char shades[] = ".:-=+*#%@";
+
+    if (cell < 0)
+        return cell == HEATMAP_UNSEEN ? '?' : ' ';
+    return shades[((unsigned)cell * (sizeof(shades) - 2) + 99) / 100];
 }
 
 void heatmap_print(const struct heatmap *map, FILE *out)
 {
-    static const char shades[] = ".:-=+*#%@";
     unsigned rows = MIN_OF(map->nr_rows, TEXT_ROWS), columns = MIN_OF(map->nr_columns, TEXT_COLUMNS);
     char size[SIZE_TEXT];
 
@@ -124,10 +141,10 @@ void heatmap_print(const struct heatmap *map, FILE *out)
         fprintf(out, "%10s |", size_text(size, map->rows[row].start));
         for (unsigned c = 0; c < columns; c++) {
             int cell = mean(map, row, row_end, c * map->nr_columns / columns, (c + 1) * map->nr_columns / columns);
-            fputc(cell == HEATMAP_NEVER ? ' ' : shades[((unsigned)cell * (sizeof(shades) - 2) + 99) / 100], out);
+            fputc(letter_of(cell), out);
         }
         fputs("|\n", out);
     }
-    fprintf(out,
-            "touched in that time: . nothing, @ all of it; blank: never touched. `ebb heatmap --png FILE` draws it\n");
+    fprintf(out, "touched in that time: . nothing, @ all of it; ?: not looked at yet; blank: never touched.\n"
+                 "`ebb heatmap --png FILE` draws it\n");
 }

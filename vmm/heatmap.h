@@ -3,8 +3,8 @@
  * heatmap: how much of a VM's memory was touched, address over time, as JSON, as a picture, as text.
  *
  * JSON: vm, column_seconds, age_seconds (from the first column's begin until now), rows[], each with start (hexadecimal
- * text), bytes and touched_pct[]: a number a column, 0 to 100, -1 where none of it had ever been touched. Rows rise by
- * address; a row ends where a region of memory does.
+ * text), bytes and touched_pct[]: a number a column, 0 to 100, -1 where none of it had ever been touched, null where most
+ * of it was not looked at yet and nobody knows. Rows rise by address; a row ends where a region of memory does.
  */
 #ifndef VMM_HEATMAP_H
 #define VMM_HEATMAP_H
@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #define HEATMAP_NEVER (-1)
+#define HEATMAP_UNSEEN (-2) /* null in the JSON */
 
 struct heatmap_row {
     uint64_t start, bytes;
@@ -27,7 +28,7 @@ struct heatmap {
     double column_s;
     unsigned nr_rows, nr_columns;
     struct heatmap_row *rows;
-    int8_t *cells; /* percent or HEATMAP_NEVER; row after row */
+    int8_t *cells; /* percent, HEATMAP_NEVER or HEATMAP_UNSEEN; row after row */
 };
 
 /* A new object, NULL when memory ran out. */

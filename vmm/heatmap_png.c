@@ -29,12 +29,14 @@ const struct heatmap_box heatmap_plot = {.x = 110, .y = 90, .width = 940, .heigh
 #define BAR_X 1085.0
 #define BAR_WIDTH 22.0
 #define TEXT_PIXELS 15.0
-#define NEVER_GREY 0.90
 #define MAX_TICKS 9u
 
 struct colour {
     double red, green, blue;
 };
+
+/* Of no hue, and of one that is none of those of a share. */
+static const struct colour never_grey = {0.90, 0.90, 0.90}, unseen_blue = {0.55, 0.76, 0.90};
 
 static struct colour colour_of(double pct)
 {
@@ -54,10 +56,8 @@ static struct colour colour_of(double pct)
 
 static uint32_t pixel_of(int cell)
 {
-    struct colour c = {NEVER_GREY, NEVER_GREY, NEVER_GREY};
+    struct colour c = cell == HEATMAP_NEVER ? never_grey : cell == HEATMAP_UNSEEN ? unseen_blue : colour_of(cell);
 
-    if (cell != HEATMAP_NEVER)
-        c = colour_of(cell);
     return (uint32_t)lround(c.red * 255) << 16 | (uint32_t)lround(c.green * 255) << 8 | (uint32_t)lround(c.blue * 255);
 }
 
@@ -291,6 +291,16 @@ static void draw_axes(const struct pen *p, const struct heatmap *map)
 
 /* ---- legend and title ---- */
 
+/* @y: its middle. */
+static void draw_key(const struct pen *p, double y, struct colour c)
+{
+    p->cairo.set_source_rgb(p->cr, c.red, c.green, c.blue);
+    p->cairo.rectangle(p->cr, BAR_X, y - BAR_WIDTH / 2, BAR_WIDTH, BAR_WIDTH);
+    p->cairo.fill_preserve(p->cr);
+    p->cairo.set_source_rgb(p->cr, 0.15, 0.15, 0.15);
+    p->cairo.stroke(p->cr);
+}
+
 static void draw_legend(const struct pen *p)
 {
     static const int ticks[] = {0, 1, 10, 25, 50, 75, 100};
@@ -312,12 +322,11 @@ static void draw_legend(const struct pen *p)
         put_text(p, BAR_X + BAR_WIDTH + 10, y, LEFT, TEXT_PIXELS, text);
     }
     put_text(p, BAR_X, heatmap_plot.y + 8, LEFT, TEXT_PIXELS, "touched");
-    p->cairo.set_source_rgb(p->cr, NEVER_GREY, NEVER_GREY, NEVER_GREY);
-    p->cairo.rectangle(p->cr, BAR_X, top + height + 40, BAR_WIDTH, BAR_WIDTH);
-    p->cairo.fill_preserve(p->cr);
-    p->cairo.set_source_rgb(p->cr, 0.15, 0.15, 0.15);
-    p->cairo.stroke(p->cr);
-    put_text(p, BAR_X + BAR_WIDTH + 10, top + height + 40 + BAR_WIDTH / 2, LEFT, TEXT_PIXELS, "never");
+    draw_key(p, top + height + 46, never_grey);
+    put_text(p, BAR_X + BAR_WIDTH + 10, top + height + 46, LEFT, TEXT_PIXELS, "never");
+    draw_key(p, top + height + 84, unseen_blue);
+    put_text(p, BAR_X + BAR_WIDTH + 10, top + height + 84 - 9, LEFT, TEXT_PIXELS, "not looked");
+    put_text(p, BAR_X + BAR_WIDTH + 10, top + height + 84 + 9, LEFT, TEXT_PIXELS, "at yet");
 }
 
 static void draw_title(const struct pen *p, const struct heatmap *map)

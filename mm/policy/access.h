@@ -87,7 +87,9 @@ uint64_t access_error_bytes(double variance);
 
 #define ACCESS_MAP_ROWS 512u
 #define ACCESS_MAP_COLUMNS 512u
-#define ACCESS_CELL_FULL 250u  /* all of the row was touched in the column's time */
+#define ACCESS_CELL_FULL 250u /* all of the row was touched in the column's time */
+#define ACCESS_CELL_UNSEEN                                                                                             \
+    254u /* of what is in the guest most was never looked at, and nothing is known to be touched */
 #define ACCESS_CELL_NEVER 255u /* none of it ever was */
 
 /* The heat map: when its columns are used up, pairs of them become one, and each takes twice as long. */
@@ -97,7 +99,7 @@ struct access_map {
     uint64_t age_ns; /* from the begin of the first column until now */
     gpa_t row_start[ACCESS_MAP_ROWS];
     uint64_t row_bytes[ACCESS_MAP_ROWS];
-    uint8_t cell[ACCESS_MAP_ROWS][ACCESS_MAP_COLUMNS]; /* 0..ACCESS_CELL_FULL, or ACCESS_CELL_NEVER */
+    uint8_t cell[ACCESS_MAP_ROWS][ACCESS_MAP_COLUMNS]; /* 0..ACCESS_CELL_FULL, _UNSEEN, _NEVER */
 };
 /* access_map - *out is filled; no columns before the scanner has run for the time of one. The caller keeps the VM. */
 void access_map(struct mm_vm *vm, struct access_map *out);

@@ -66,46 +66,64 @@ static struct access_history *history_create(const struct mm_vm *vm, uint64_t no
 
 /* ---- what was touched since the column began ---- */
 
-static double panel_pages(struct block *block, uint64_t since_ns, uint64_t now_ns)
+/* Of a row, in the column's time. */
+struct row_tally {
+    uint64_t since_ns, now_ns;
+    unsigned nr_blocks;           /* in which anything was ever touched */
+    double touched, idle, unseen; /* pages in the guest: known to be touched, not to be, and nobody has looked */
+};
+
+/* @pages in the guest that stand for @watch. */
+static void add_watched(struct row_tally *tally, double pages, const struct access_watch *watch)
 {
-    unsigned out, nr = access_check_panel(block, &out), hits = 0;
-    for (unsigned i = 0; i < access_panel_size(&block->access); i++) {
-        const struct access_watch *watch = &block->access.panel[i];
-        hits += watch->used && access_last(watch, now_ns) >= since_ns;
-    }
-    return nr ? (double)(block->nr_resident + out) * hits / nr : 0;
+    if (access_last(watch, tally->now_ns) >= tally->since_ns)
+        tally->touched += pages;
+    else if (access_is_unseen(watch))
+        tally->unseen += pages;
+    else
+        tally->idle += pages;
 }
 
-/* Pages of the block that were touched; -1: none ever was. */
-static double touched_pages(struct block *block, uint64_t since_ns, uint64_t now_ns)
+static void add_table(struct row_tally *tally, struct block *block)
 {
-    double pages = -1;
+    unsigned out, nr = access_check_panel(block, &out);
+    double came = tally->touched + block->access.nr_came;
+    for (unsigned i = 0; i < access_panel_size(&block->access); i++) {
+        const struct access_watch *watch = &block->access.panel[i];
+        if (watch->used)
+            add_watched(tally, (double)(block->nr_resident + out) / nr, watch);
+    }
+    if (nr == 0)
+        tally->unseen += block->nr_resident;
+    tally->touched = MAX_OF(tally->touched, came);
+}
+
+static void add_block(struct row_tally *tally, struct block *block)
+{
     lock_acquire(&block->lock);
     uint8_t state = pmd_read(block).state;
+    tally->nr_blocks += state == S2_RESIDENT || state == S2_STANDBY || state == S2_TABLE;
     if (state == S2_RESIDENT || state == S2_STANDBY)
-        pages = access_last(&block->access.whole, now_ns) >= since_ns ? BLOCK_PAGES : 0;
+        add_watched(tally, BLOCK_PAGES, &block->access.whole);
     else if (state == S2_TABLE)
-        pages = MAX_OF(panel_pages(block, since_ns, now_ns), (double)block->access.nr_came);
+        add_table(tally, block);
     block->access.nr_came = 0;
     lock_release(&block->lock);
-    return pages;
 }
 
 /* One row's part of the column: of what was ever touched there, in blocks. */
 static uint8_t make_cell(struct block *blocks, uint64_t nr, uint64_t since_ns, uint64_t now_ns)
 {
-    double touched = 0;
-    unsigned nr_known = 0;
-    for (uint64_t i = 0; i < nr; i++) {
-        double pages = touched_pages(&blocks[i], since_ns, now_ns);
-        nr_known += pages >= 0;
-        touched += MAX_OF(pages, 0.0);
-    }
-    if (nr_known == 0)
+    struct row_tally tally = {.since_ns = since_ns, .now_ns = now_ns};
+    for (uint64_t i = 0; i < nr; i++)
+        add_block(&tally, &blocks[i]);
+    if (tally.nr_blocks == 0)
         return ACCESS_CELL_NEVER;
-    double cell = ACCESS_CELL_FULL * touched / (nr_known * (double)BLOCK_PAGES);
     /* a little is not nothing */
-    return (uint8_t)MIN_OF(touched > 0 ? MAX_OF(cell, 1.0) : 0, (double)ACCESS_CELL_FULL);
+    if (tally.touched > 0)
+        return (uint8_t)MIN_OF(MAX_OF(ACCESS_CELL_FULL * tally.touched / (tally.nr_blocks * (double)BLOCK_PAGES), 1.0),
+                               (double)ACCESS_CELL_FULL);
+    return tally.unseen > tally.idle ? ACCESS_CELL_UNSEEN : 0;
 }
 
 static void make_column(const struct mm_vm *vm, uint64_t since_ns, uint64_t now_ns, uint8_t column[ACCESS_MAP_ROWS])
@@ -121,9 +139,11 @@ static void make_column(const struct mm_vm *vm, uint64_t since_ns, uint64_t now_
 
 /* ---- cells; access.lock is held ---- */
 
+/* What is known stands for what is not. */
 static uint8_t join(uint8_t a, uint8_t b)
 {
-    if (a == ACCESS_CELL_NEVER || b == ACCESS_CELL_NEVER)
+    _Static_assert(ACCESS_CELL_FULL < ACCESS_CELL_UNSEEN && ACCESS_CELL_UNSEEN < ACCESS_CELL_NEVER, "known first");
+    if (MAX_OF(a, b) > ACCESS_CELL_FULL)
         return MIN_OF(a, b);
     return (uint8_t)((a + b + 1) / 2);
 }

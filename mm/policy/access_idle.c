@@ -34,13 +34,10 @@ static void add_idle(struct tally *tally, double bytes, uint64_t last_ns)
     tally->idle[MIN_OF(step, ACCESS_IDLE_STEPS)] += bytes;
 }
 
-/*
- * Bytes in the guest that stand for @watch. Before the first look at them all that is known is that they came in: they may
- * have been used ever since, or not.
- */
+/* Bytes in the guest that stand for @watch. */
 static void add_watched(struct tally *tally, double bytes, const struct access_watch *watch)
 {
-    if (!watch->armed_ns && !watch->wait_ns)
+    if (access_is_unseen(watch))
         tally->unwatched += bytes;
     else
         add_idle(tally, bytes, access_last(watch, tally->now_ns));

@@ -68,6 +68,15 @@ unsigned access_check_panel(struct block *block, unsigned *nr_out);
 /* Strikes off as access_check_panel, now and then changes a page for another, and draws what is missing. Scanner only. */
 void access_renew_panel(struct access *access, struct block *block);
 
+/*
+ * Of what is in the guest: before the first look all that is known is that it came in. It may have been used ever since,
+ * or not.
+ */
+static inline bool access_is_unseen(const struct access_watch *watch)
+{
+    return !watch->armed_ns && !watch->wait_ns;
+}
+
 /* It was touched. */
 void access_touch(struct access_watch *watch, uint64_t now_ns);
 

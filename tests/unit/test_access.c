@@ -453,6 +453,62 @@ START_TEST(test_access_map_has_what_was_touched_before_the_first_look)
 }
 END_TEST
 
+static void check_columns(const struct access_map *map, unsigned row, unsigned from, unsigned end, unsigned cell)
+{
+    for (unsigned column = from; column < end; column++)
+        ck_assert_msg(map->cell[row][column] == cell, "row %u column %u is %u", row, column, map->cell[row][column]);
+}
+
+/* Filled, and one block in use ever since, while nothing is sampled: all was drawn as cold. */
+START_TEST(test_access_map_of_memory_that_nobody_has_looked_at_is_not_cold)
+{
+    static struct access_map map;
+    struct access_rig *a = access_rig_create(_i ? &huge : &small, 16 * MIB);
+    access_configure(a->rig->host, 0, NULL);
+    mm_rig_fill(a->rig, 0, 2 * BLOCK_PAGES, TEXT);
+    for (unsigned t = 0; t < 120; t++) {
+        if (t == 60)
+            access_configure(a->rig->host, ACCESS_QUOTA_MAX_MPCT, NULL);
+        access_pass(a, 100 * MS);
+        access_touch_pages(a, 0, BLOCK_PAGES);
+    }
+    access_map(a->rig->vm, &map);
+    ck_assert_uint_ge(map.nr_columns, 44);
+    for (unsigned row = 0; row < 2; row++) {
+        ck_assert_uint_eq(map.cell[row][0], ACCESS_CELL_FULL);
+        check_columns(&map, row, 2, 20, ACCESS_CELL_UNSEEN);
+    }
+    for (unsigned column = 32; column < map.nr_columns; column++)
+        ck_assert(map.cell[0][column] > 0 && map.cell[0][column] <= ACCESS_CELL_FULL);
+    check_columns(&map, 1, 32, map.nr_columns, 0);
+    check_columns(&map, 2, 0, map.nr_columns, ACCESS_CELL_NEVER);
+    access_rig_destroy(a);
+}
+END_TEST
+
+/* Nothing is sampled for 1,250 s, then for as long again: neither what was not known nor what was is lost in wide columns. */
+START_TEST(test_access_map_of_a_long_run_keeps_what_nobody_has_looked_at)
+{
+    static struct access_map map;
+    struct access_rig *a = access_rig_create(_i ? &huge : &small, 8 * MIB);
+    access_configure(a->rig->host, 0, NULL);
+    mm_rig_fill(a->rig, 0, BLOCK_PAGES, TEXT);
+    access_pass(a, 100 * MS);
+    for (unsigned t = 0; t < 2500; t++) {
+        if (t == 1250)
+            access_configure(a->rig->host, ACCESS_QUOTA_MAX_MPCT, NULL);
+        access_pass(a, SECOND);
+    }
+    access_map(a->rig->vm, &map);
+    ck_assert_uint_eq(map.column_ns, 32 * 250 * MS);
+    ck_assert_uint_gt(map.nr_columns, 2450 / 8);
+    ck_assert_uint_eq(map.cell[0][0], ACCESS_CELL_FULL);
+    check_columns(&map, 0, 1, 1240 / 8, ACCESS_CELL_UNSEEN);
+    check_columns(&map, 0, 1280 / 8, map.nr_columns, 0);
+    access_rig_destroy(a);
+}
+END_TEST
+
 /* 5,000 columns' worth of time: it stays within its bounds, and the first second is still the first column. */
 START_TEST(test_access_map_of_a_long_run_halves_its_resolution)
 {
@@ -593,6 +649,8 @@ int main(void)
     tcase_add_loop_test(tc, test_access_map_tells_hot_from_cold_from_never, 0, 2);
     tcase_add_test(tc, test_access_block_in_use_that_becomes_one_frame_is_not_cold_in_the_map);
     tcase_add_loop_test(tc, test_access_map_has_what_was_touched_before_the_first_look, 0, 2);
+    tcase_add_loop_test(tc, test_access_map_of_memory_that_nobody_has_looked_at_is_not_cold, 0, 2);
+    tcase_add_loop_test(tc, test_access_map_of_a_long_run_keeps_what_nobody_has_looked_at, 0, 2);
     tcase_add_test(tc, test_access_map_of_a_long_run_halves_its_resolution);
     tcase_add_test(tc, test_access_map_of_much_memory_has_rows_of_several_blocks);
     tcase_add_loop_test(tc, test_access_source_is_believed_and_nothing_is_taken, 0, 2);

@@ -39,6 +39,14 @@ static void make_cells(void)
     }
 }
 
+/* As make_cells, and nobody has looked at rows 16-31 in columns 50-99. */
+static void make_unseen_cells(void)
+{
+    make_cells();
+    for (unsigned row = 16; row < 32; row++)
+        memset(&cells.cell[row][50], ACCESS_CELL_UNSEEN, 50);
+}
+
 static void parse_cells(struct heatmap *map)
 {
     struct diag diag = {0};
@@ -69,6 +77,23 @@ START_TEST(test_heatmap_json_holds_every_cell)
 }
 END_TEST
 
+START_TEST(test_heatmap_json_of_memory_that_nobody_has_looked_at_is_null)
+{
+    struct heatmap map;
+    make_unseen_cells();
+    json_t *json = heatmap_json("vm0", &cells);
+    const json_t *touched = json_object_get(json_array_get(json_object_get(json, "rows"), 16), "touched_pct");
+    ck_assert_int_eq(json_integer_value(json_array_get(touched, 49)), 0);
+    ck_assert(json_is_integer(json_array_get(touched, 49)));
+    ck_assert(json_is_null(json_array_get(touched, 50)));
+    json_decref(json);
+    parse_cells(&map);
+    ck_assert_int_eq(map.cells[16 * 100 + 49], 0);
+    ck_assert_int_eq(map.cells[16 * 100 + 50], HEATMAP_UNSEEN);
+    heatmap_fini(&map);
+}
+END_TEST
+
 static const char *const bad[] = {
     "{}",
     "[]",
@@ -81,6 +106,8 @@ static const char *const bad[] = {
     "[101]}]}",
     "{\"vm\": \"vm0\", \"column_seconds\": 1, \"rows\": [{\"start\": \"0x0\", \"bytes\": 4096, \"touched_pct\": "
     "[-2]}]}",
+    "{\"vm\": \"vm0\", \"column_seconds\": 1, \"rows\": [{\"start\": \"0x0\", \"bytes\": 4096, \"touched_pct\": "
+    "[\"7\"]}]}",
     "{\"vm\": \"vm0\", \"column_seconds\": 1, \"rows\": [{\"start\": \"0x0\", \"bytes\": 0, \"touched_pct\": [1]}]}",
     "{\"vm\": \"vm0\", \"column_seconds\": 1, \"rows\": [{\"bytes\": 4096, \"touched_pct\": [1]}]}",
     "{\"vm\": \"vm0\", \"column_seconds\": 1, \"rows\": [{\"start\": \"0x0\", \"bytes\": 4096, \"touched_pct\": [1, "
@@ -182,6 +209,37 @@ START_TEST(test_heatmap_picture_shows_hot_cold_and_never_apart)
 }
 END_TEST
 
+static unsigned count_pixels(cairo_surface_t *surface, double x0, double x1, uint32_t value)
+{
+    unsigned nr = 0;
+    for (double y = 0; y < HEATMAP_HEIGHT; y++)
+        for (double x = x0; x < x1; x++)
+            nr += pixel(surface, x, y) == value;
+    return nr;
+}
+
+/* It was as dark as what is known to be cold. */
+START_TEST(test_heatmap_picture_of_memory_that_nobody_has_looked_at_has_its_own_colour)
+{
+    struct heatmap map;
+    make_unseen_cells();
+    parse_cells(&map);
+    cairo_surface_t *surface = draw(&map);
+    uint32_t unseen = cell_pixel(surface, &map, 24, 70);
+    ck_assert_uint_ne(unseen, cell_pixel(surface, &map, 24, 30)); /* cold */
+    ck_assert_uint_ne(unseen, cell_pixel(surface, &map, 56, 70)); /* never touched */
+    ck_assert(!is_grey(unseen));
+    /* bluer than red, and light: no share has such a colour */
+    ck_assert_uint_gt(unseen & 255, (unseen >> 16) + 40);
+    ck_assert_double_gt(lightness(unseen), 150);
+    /* and the legend has it */
+    double right = heatmap_plot.x + heatmap_plot.width;
+    ck_assert_uint_gt(count_pixels(surface, right + 2, HEATMAP_WIDTH, unseen), 200);
+    cairo_surface_destroy(surface);
+    heatmap_fini(&map);
+}
+END_TEST
+
 /* Whether anything dark is drawn in a box. */
 static bool has_ink(cairo_surface_t *surface, double x0, double y0, double x1, double y1)
 {
@@ -264,6 +322,31 @@ START_TEST(test_heatmap_in_letters_shows_hot_cold_and_never_apart)
 }
 END_TEST
 
+/* 64 rows of 100 columns as 24 of 64: a letter is what most of its cells are, and what is touched is not lost. */
+START_TEST(test_heatmap_in_letters_of_memory_that_nobody_has_looked_at_has_its_own_letter)
+{
+    struct heatmap map;
+    char *text = NULL;
+    size_t nr;
+    unsigned unseen = 0, touched = 0;
+    make_unseen_cells();
+    cells.cell[20][99] = 1;
+    parse_cells(&map);
+    FILE *out = open_memstream(&text, &nr);
+    heatmap_print(&map, out);
+    fclose(out);
+    ck_assert_ptr_nonnull(strstr(text, "?: not looked at yet"));
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        unseen += strstr(line, "|................................??????????????????????????????") != NULL;
+        touched += strstr(line, "???:|") != NULL;
+    }
+    ck_assert_uint_eq(unseen, 6);
+    ck_assert_uint_eq(touched, 1);
+    free(text);
+    heatmap_fini(&map);
+}
+END_TEST
+
 START_TEST(test_heatmap_out_of_memory_is_said)
 {
     struct heatmap map;
@@ -294,11 +377,14 @@ int main(void)
     Suite *suite = suite_create("heatmap");
     TCase *tc = tcase_create("heatmap");
     tcase_add_test(tc, test_heatmap_json_holds_every_cell);
+    tcase_add_test(tc, test_heatmap_json_of_memory_that_nobody_has_looked_at_is_null);
     tcase_add_loop_test(tc, test_heatmap_answer_that_is_none_is_refused_in_words, 0, (int)ARRAY_LEN(bad));
     tcase_add_test(tc, test_heatmap_picture_shows_hot_cold_and_never_apart);
+    tcase_add_test(tc, test_heatmap_picture_of_memory_that_nobody_has_looked_at_has_its_own_colour);
     tcase_add_test(tc, test_heatmap_picture_has_title_axes_and_legend);
     tcase_add_loop_test(tc, test_heatmap_picture_of_any_size_is_drawn, 0, 4);
     tcase_add_test(tc, test_heatmap_in_letters_shows_hot_cold_and_never_apart);
+    tcase_add_test(tc, test_heatmap_in_letters_of_memory_that_nobody_has_looked_at_has_its_own_letter);
     tcase_add_test(tc, test_heatmap_out_of_memory_is_said);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
