@@ -87,10 +87,9 @@ uint64_t access_error_bytes(double variance);
 
 #define ACCESS_MAP_ROWS 512u
 #define ACCESS_MAP_COLUMNS 512u
-#define ACCESS_CELL_FULL 250u /* all of the row was touched in the column's time */
-#define ACCESS_CELL_UNSEEN                                                                                             \
-    254u /* of what is in the guest most was never looked at, and nothing is known to be touched */
-#define ACCESS_CELL_NEVER 255u /* none of it ever was */
+#define ACCESS_CELL_FULL 250u   /* all of the row was touched in the column's time */
+#define ACCESS_CELL_UNSEEN 254u /* most of it was never looked at, and none is known to be touched */
+#define ACCESS_CELL_NEVER 255u  /* none of it ever was */
 
 /* The heat map: when its columns are used up, pairs of them become one, and each takes twice as long. */
 struct access_map {
