@@ -373,11 +373,12 @@ void hostmem_destroy(struct hostmem *hm)
  * Whether the kernel may try huge pages in guest memory. Yes: the first fault of an empty block zeroes 2 MiB, then asks
  * userfaultfd, and throws them away (mm/huge_memory.c, __do_huge_pmd_anonymous_page): 40 us and more in the vCPU. No:
  * the fault makes a page table first, over which a huge page cannot be moved: hostmem_block_clear mends that where it
- * can. Copying places no huge pages.
+ * can. Copying places no huge pages, and where pages are scattered mm/ places none.
  */
 static void advise_guest(const struct hostmem_vm *vm)
 {
-    bool huge = vm->hm->config.move && !vm->hm->frees_tables;
+    const struct hostmem *hm = vm->hm;
+    bool huge = hm->config.move && !hm->frees_tables && !hm->config.scattered;
     madvise(vm->range.base, vm->range.bytes + vm->range.tail_bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 

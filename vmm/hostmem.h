@@ -39,6 +39,8 @@ struct hostmem_node {
 struct hostmem_config {
     uint32_t nr_slots; /* of the arena; rounded up to whole blocks */
     bool move;         /* UFFDIO_MOVE; otherwise copy */
+    /* Guest pages that follow each other are on different nodes: khugepaged would make one page of them, on one node. */
+    bool scattered;
     unsigned nr_nodes; /* 0: one, MM_NODE_ANY */
     struct hostmem_node nodes[MM_MAX_NODES];
     /* What host_ops.kick does; may be NULL. */

@@ -114,6 +114,7 @@ static int create_ebb(struct memhost *mh, const struct memhost_config *config, s
         return diag_set(diag, EXIT_HOST, "out of memory");
     struct hostmem_config mem = {
         .move = mh->move,
+        .scattered = config->policy.nodes && config->policy.mode == MM_POLICY_INTERLEAVE_PAGES,
         .kick = kick,
         .kick_ctx = mh,
     };
