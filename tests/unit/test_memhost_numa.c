@@ -5,10 +5,13 @@
  */
 #include <check.h>
 #include <dirent.h>
+#include <errno.h>
+#include <linux/mman.h>
 #include <numaif.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "mm/policy/access.h"
@@ -200,6 +203,19 @@ START_TEST(test_memhost_numa_interleave_puts_equal_parts_on_both)
 }
 END_TEST
 
+/* MADV_COLLAPSE does at once what khugepaged does some time. */
+START_TEST(test_memhost_numa_pages_in_turn_are_not_made_one_huge_page_on_one_node)
+{
+    struct rig rig;
+    rig_open(&rig, transports[_i], (struct mm_policy){MM_POLICY_INTERLEAVE_PAGES, 3});
+    touch_and_look(&rig, VM_PAGES, by_page);
+    ck_assert_int_eq(madvise(page_at(&rig, 0), VM_BYTES, MADV_COLLAPSE), -1);
+    ck_assert_int_eq(errno, EINVAL);
+    touch_and_look(&rig, VM_PAGES, by_page);
+    rig_close(&rig);
+}
+END_TEST
+
 START_TEST(test_memhost_numa_policy_of_a_node_that_is_not_there_is_refused)
 {
     const struct memhost_config config = {.mm = {.budget_bytes = 64 * MIB}, .policy = {MM_POLICY_BIND, 2}};
@@ -270,6 +286,8 @@ int main(void)
     } else {
         tcase_add_loop_test(tc, test_memhost_numa_bind_puts_every_page_on_the_node, 0, ARRAY_LEN(transports));
         tcase_add_loop_test(tc, test_memhost_numa_interleave_puts_equal_parts_on_both, 0, ARRAY_LEN(transports));
+        tcase_add_loop_test(tc, test_memhost_numa_pages_in_turn_are_not_made_one_huge_page_on_one_node, 0,
+                            ARRAY_LEN(transports));
         tcase_add_test(tc, test_memhost_numa_each_node_has_a_kswapd_on_its_cpus);
     }
     suite_add_tcase(suite, tc);
