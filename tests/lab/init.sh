@@ -8,6 +8,7 @@
 #   LAB: step NAME begin
 #   LAB: step NAME ok|skipped|FAILED SECONDS
 #   LAB: done
+#   LAB: alive
 export PATH=/bin HOME=/ EBB=/bin/ebb CK_DEFAULT_TIMEOUT=120
 /bin/busybox --install -s /bin
 
@@ -35,12 +36,12 @@ echo 512M >/sys/block/zram0/disksize
 mkswap /dev/zram0 >/dev/null && swapon /dev/zram0 || die "no swap"
 echo 1 >/sys/kernel/mm/ksm/run
 
-: >/keepvm.log
-keepvm >/keepvm.log 2>&1 &
+: >/keeper.log
+keeper >/keeper.log &
 tries=0
-until grep -q ready /keepvm.log; do
+until grep -q ready /keeper.log; do
     tries=$((tries + 1))
-    [ $tries -lt 100 ] || die "no VM: $(cat /keepvm.log)"
+    [ $tries -lt 100 ] || die "no keeper"
     sleep 0.1
 done
 

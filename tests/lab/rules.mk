@@ -13,7 +13,7 @@ LAB_PROGRAMS := build/ebb $(patsubst tests/vm/%.c,build/release/tests/vm/%,$(VM_
 LAB_LIBRARIES = $(foreach name,libmicrohttpd.so.12 libcairo.so.2,$(shell gcc -print-file-name=$(name))) \
 	$(filter /%,$(shell gcc -print-file-name=libcapstone.so.4))
 
-build/lab/keepvm: $(LAB_DIR)/keepvm.c | build/.libraries
+build/lab/keeper: $(LAB_DIR)/keeper.c | build/.libraries
 	@mkdir -p $(@D)
 	gcc -std=c11 -D_GNU_SOURCE -O2 -static $(WARNINGS) -o $@ $<
 
@@ -40,7 +40,7 @@ build/lab/bench-disk.stamp: build/lab/lab.cpio build/lab/beside $(LAB_DIR)/rules
 	@cp -L $(LAB_QEMU_FILES) build/lab/bench-disk/qemu/share/
 	@touch $@
 
-build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keepvm build/lab/corepages build/lab/peer $(LAB_PROGRAMS) \
+build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keeper build/lab/corepages build/lab/peer $(LAB_PROGRAMS) \
 		$(wildcard $(LAB_DIR)/*.sh $(LAB_DIR)/steps/*.sh $(LAB_DIR)/bench/*.sh) $(LINUX_DIR)/modules.sh $(LINUX_DIR)/initramfs.sh
 	@rm -rf build/lab/root build/lab/disk
 	@mkdir -p build/lab/root/dev build/lab/root/lab build/lab/disk/guest
@@ -48,4 +48,4 @@ build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keepvm 
 	@cp -r $(LAB_DIR)/steps $(LAB_DIR)/bench build/lab/root/lab/
 	@cp $(LAB_DIR)/init.sh build/lab/root/init
 	@$(LINUX_DIR)/modules.sh build/linux/modules build/lab/root/modules $(LAB_MODULES)
-	@$(LINUX_DIR)/initramfs.sh build/lab/root $@ busybox build/lab/keepvm build/lab/corepages build/lab/peer $(LAB_PROGRAMS) $(LAB_LIBRARIES)
+	@$(LINUX_DIR)/initramfs.sh build/lab/root $@ busybox build/lab/keeper build/lab/corepages build/lab/peer $(LAB_PROGRAMS) $(LAB_LIBRARIES)

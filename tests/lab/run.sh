@@ -20,6 +20,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 
 boot_seconds=120  # until the lab is ready
+silent_seconds=90 # without "LAB: alive", which comes each 20 s: the machine hangs
 grace_seconds=30  # that a step may take beyond its limit, when the lab should have killed it
 out=build/lab
 passed=0 failed=0 skipped=0
@@ -81,6 +82,7 @@ lab_command() {
         -numa "node,nodeid=2,memdev=m2"
         -numa "dist,src=0,dst=1,val=20" -numa "dist,src=0,dst=2,val=40" -numa "dist,src=1,dst=2,val=40"
         -nodefaults -no-user-config -nographic -no-reboot
+        -chardev "pipe,id=monitor,path=$out/monitor" -mon "chardev=monitor"
         -drive "if=none,id=scratch,file=$out/scratch.img,format=raw,cache=unsafe,discard=unmap"
         -device "virtio-blk-pci,drive=scratch" -kernel build/linux/vmlinuz -initrd $out/lab.cpio
         -append "console=ttyS0 panic=-1 quiet tsc=reliable numa_balancing=disable mitigations=off idle=$idle lab.folder=$folder ${LAB_WORDS-} $1")
@@ -114,21 +116,25 @@ finish() {
 }
 
 # Takes the serial line apart. Leaves the steps that have no result yet in steps, the one that was running in step, and
-# returns 0 after "LAB: done", 1 when the machine ended before, 2 when it hung.
+# when it last said that it is alive in heard. Returns 0 after "LAB: done", 1 when the machine ended before, 2 when it
+# hung or the step did, beyond its limit.
 follow() {
     local line part="" deadline=$((SECONDS + boot_seconds)) status name word seconds
-    step="" since=$SECONDS
-    while :; do
-        read -r -t $((deadline > SECONDS ? deadline - SECONDS : 1)) -u 3 line
+    step="" since=$SECONDS heard=$SECONDS
+    while [ $SECONDS -lt $deadline ] && [ $((SECONDS - heard)) -lt $silent_seconds ]; do
+        read -r -t 5 -u 3 line
         status=$?
         if [ $status != 0 ]; then
             # Above 128: out of time, with the part of a line that has come.
             [ $status -gt 128 ] || return 1
             part+=$line
-            [ $SECONDS -lt $deadline ] || return 2
             continue
         fi
         line=${part}${line%$'\r'} part=""
+        if [[ $line == *"LAB: alive" ]]; then
+            part=${line%LAB: alive} heard=$SECONDS
+            continue
+        fi
         echo "$line" >>$log
         case $line in
         *"LAB: step "*" begin"*)
@@ -146,19 +152,34 @@ follow() {
         *"LAB: done"*) return 0 ;;
         *) [ -z "$step" ] || echo "$line" >>"$out/$step.log" ;;
         esac
-        [ $SECONDS -lt $deadline ] || return 2
     done
+    return 2
+}
+
+# What can still be learnt of a machine that hangs: the registers of its CPUs at two times, and what an NMI makes its
+# kernel say.
+autopsy() {
+    local word
+    for word in 'info registers -a' 'info lapic 0' 'info lapic 1' 'info registers -a' nmi 'info registers -a'; do
+        echo "$word" >&4
+        sleep 1
+    done
+    timeout 2 cat <&5
+    timeout 2 cat <&3
 }
 
 run_lab() {
     local status
     fresh_disk || exit 1
+    rm -f $out/monitor.{in,out}
+    mkfifo $out/monitor.{in,out} && exec 4<>$out/monitor.in 5<>$out/monitor.out
     : >$log
     lab_command "lab.steps=$(IFS=,; echo "${steps[*]}")"
     exec 3< <(exec "${qemu[@]}" -serial stdio </dev/null 2>&1 9>&-)
     machine=$!
     follow
     status=$?
+    [ $status != 2 ] || autopsy >"${log%.log}.hung.log"
     # All that matters has been said, and the disk is thrown away.
     kill -9 "$machine" 2>/dev/null
     wait "$machine" 2>/dev/null
@@ -167,37 +188,46 @@ run_lab() {
     return $status
 }
 
-# Runs all of steps in a machine with $cpus CPUs.
+# The machine itself broke, not a step in it. As far as is known it is the software CPU (docs/lab.md).
+machine_broke() { # machine_broke STATUS
+    case $1 in
+    1) grep -q 'Kernel panic' $log && grep -q int3 $log && grep -q __schedule $log ;;
+    2) [ $((SECONDS - heard)) -ge $((silent_seconds / 2)) ] ;;
+    *) false ;;
+    esac
+}
+
+# Runs all of steps in a machine with $cpus CPUs; those after one that broke the machine in another one. One retry.
 run_steps() {
-    local attempt status why
+    local status why may_retry=yes
     log=$out/serial.log
     [ "$cpus" = 2 ] || log=$out/serial-${cpus}cpus.log
-    for attempt in 1 2; do
+    while [ ${#steps[@]} != 0 ]; do
         run_lab
         status=$?
-        [ $status != 0 ] || break
-        # KVM patches the kernel's code; under the software CPU this can go wrong, see tests/lab/keepvm.c.
-        if [ $attempt = 1 ] && [ $status = 1 ] && grep -q 'Kernel panic' $log &&
-            grep -q int3 $log && grep -q __schedule $log; then
+        why="the lab ended"
+        case $status in
+        0) return ;;
+        2) why="the lab hung, see ${log%.log}.hung.log" ;;
+        esac
+        if [ $may_retry = yes ] && machine_broke $status; then
+            may_retry=no
             cp $log "${log%.log}.1.log"
-            printf '\n\n*** THE LAB KERNEL PANICKED, in the way that is known (docs/lab.md). ONE RETRY. See %s ***\n\n' \
-                "${log%.log}.1.log"
+            printf '\n\n*** THE LAB BROKE, in a way that is known (docs/lab.md): %s. ONE RETRY. See %s ***\n\n' \
+                "$why" "${log%.log}.1.log"
             continue
         fi
-        why="the lab ended"
-        [ $status != 2 ] || why="the lab hung"
-        if [ -n "$step" ]; then
-            finish "$step" FAILED $((SECONDS - since)) "$why"
-            steps=("${steps[@]:1}")
-        else
+        if [ -z "$step" ]; then
             tail -n 40 $log | sed 's/^/    /'
             echo "    $why before the first step or between two"
+            break
         fi
-        for step in "${steps[@]}"; do
-            echo "lab/$step was not reached: FAILED"
-            failed=$((failed + 1))
-        done
-        break
+        finish "$step" FAILED $((SECONDS - since)) "$why"
+        steps=("${steps[@]:1}")
+    done
+    for step in "${steps[@]}"; do
+        echo "lab/$step was not reached: FAILED"
+        failed=$((failed + 1))
     done
 }
 

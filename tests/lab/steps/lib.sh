@@ -74,6 +74,13 @@ start_ebb() {
     exec 9>"$work/ebb.in"
 }
 
+# threads_of PID: what each does, when something does not come.
+threads_of() {
+    for task in /proc/"$1"/task/*; do
+        echo "$(cat "$task/comm"): $(awk '/^State|ctxt/ { printf "%s ", $2 }' "$task/status") $(cat "$task/wchan")"
+    done
+}
+
 # wait_line PATTERN SECONDS [FILE]: until a line of ebb's output matches; fails the step with the output's end.
 wait_line() {
     file=${3:-$work/ebb.log}
@@ -82,6 +89,7 @@ wait_line() {
         until_tenths=$((until_tenths - 1))
         if [ $until_tenths -le 0 ]; then
             tail -n 40 "$file"
+            [ "$file" != "$work/ebb.log" ] || threads_of "$ebb_pid"
             fail "no line '$1' within $2 s"
         fi
         if [ "$file" = "$work/ebb.log" ] && ! kill -0 "$ebb_pid" 2>/dev/null && ! grep -qE "$1" "$file"; then
@@ -99,6 +107,7 @@ wait_ebb() {
         left=$((left - 1))
         if [ $left -le 0 ]; then
             tail -n 40 "$work/ebb.log"
+            threads_of "$ebb_pid"
             fail "ebb has not ended within $1 s"
         fi
         sleep 0.1
