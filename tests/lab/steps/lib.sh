@@ -69,6 +69,7 @@ json() {
 start_ebb() {
     rm -f "$work/ebb.in"
     mkfifo "$work/ebb.in"
+    : >"$work/ebb.log" # the child empties it later than we may look for a line, which the last ebb may have said, too
     ebb run --api "$work/ebb.sock" "$@" <"$work/ebb.in" >"$work/ebb.log" 2>&1 &
     ebb_pid=$!
     exec 9>"$work/ebb.in"
