@@ -43,8 +43,9 @@ ifneq ($(wildcard /usr/include/capstone/capstone.h),)
 EBB_CFLAGS += -DEBB_CAPSTONE
 endif
 CHECK_LIBS := -lcheck -lsubunit -lrt -lm
-# tests/fake/fail_alloc.c stands between the code under test and the heap.
+# tests/fake/fail_alloc.c stands between the code under test and the heap, fail_uring.c before io_uring.
 WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=posix_memalign
+WRAP += -Wl,--wrap=io_uring_submit_and_wait
 
 compile = $(CC) $(EBB_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 link = $(CC) $(EBB_CFLAGS) $(CFLAGS) $(LDFLAGS) -Wl,--as-needed -o $@

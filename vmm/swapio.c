@@ -20,6 +20,9 @@
 /* Rounds in which nothing moved for want of something that will come (EAGAIN), each after a pause of 1 ms; chosen. */
 #define MAX_IDLE_ROUNDS 1000u
 
+/* A request's result before it has one. */
+#define NOT_RUN ((ssize_t)INT64_MIN)
+
 struct swapio {
     int fd;
     struct swapio_config config;
@@ -99,9 +102,12 @@ static off_t request_offset(const struct batch *b, const struct request *r)
     return (off_t)(b->io[r->first].slot * PAGE_BYTES + r->done_bytes);
 }
 
+/* What no ring has run. */
 static void run_plain(struct swapio *s, struct batch *b)
 {
     for (unsigned i = 0; i < b->nr_requests; i++) {
+        if (b->result[i] != NOT_RUN)
+            continue;
         const struct request *r = &b->request[i];
         int nr = (int)request_vector(b, r);
         const struct iovec *iov = &b->iov[r->first];
@@ -130,39 +136,43 @@ static void ring_prepare(struct swapio *s, struct io_uring *ring, struct batch *
     io_uring_sqe_set_data64(sqe, i);
 }
 
-/* False: the ring was refused before anything was sent, and must not be used again. */
+static bool is_passing(int rc)
+{
+    return rc == -EINTR || rc == -EAGAIN || rc == -EBUSY;
+}
+
+/*
+ * False: the ring is broken, and its queue may hold requests that must not be sent any more. What was sent has its
+ * result all the same: until then the kernel may use the pages.
+ */
 static bool run_ring(struct swapio *s, struct io_uring *ring, struct batch *b)
 {
     unsigned nr_sent = 0, nr_back = 0;
+    bool works = true;
     for (unsigned i = 0; i < b->nr_requests; i++)
         ring_prepare(s, ring, b, i);
-    while (nr_back < b->nr_requests) {
-        int rc = io_uring_submit_and_wait(ring, b->nr_requests - nr_back);
-        bool passing = rc == -EINTR || rc == -EAGAIN || rc == -EBUSY;
-        if (rc < 0 && !passing && nr_sent == 0)
-            return false;
-        nr_sent += rc > 0 ? (unsigned)rc : 0;
+    while (nr_back < (works ? b->nr_requests : nr_sent)) {
         struct io_uring_cqe *cqe;
+        int rc = works ? io_uring_submit_and_wait(ring, b->nr_requests - nr_back) : io_uring_wait_cqe(ring, &cqe);
+        nr_sent += works && rc > 0 ? (unsigned)rc : 0;
+        works &= rc >= 0 || is_passing(rc);
         while (io_uring_peek_cqe(ring, &cqe) == 0) {
             b->result[io_uring_cqe_get_data64(cqe)] = cqe->res;
             io_uring_cqe_seen(ring, cqe);
             nr_back++;
         }
     }
-    return true;
+    return works;
 }
 
 static void run(struct swapio *s, struct batch *b)
 {
     int number = ring_take(s);
-    if (number < 0) {
-        run_plain(s, b);
-    } else if (run_ring(s, &s->ring[number], b)) {
-        ring_give(s, number);
-    } else {
-        /* Its queue holds requests that must not be sent any more: the ring stays taken. */
-        run_plain(s, b);
-    }
+    for (unsigned i = 0; i < b->nr_requests; i++)
+        b->result[i] = NOT_RUN;
+    if (number >= 0 && run_ring(s, &s->ring[number], b))
+        ring_give(s, number); /* a broken one stays taken */
+    run_plain(s, b);
 }
 
 /* --- settling --------------------------------------------------------------------------------- */

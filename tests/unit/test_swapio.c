@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Transfers: scattered slots, errors page by page, several threads, a block device that fails. */
+#include "tests/fake/fail_uring.h"
 #include "vmm/swapfile.h"
 #include "vmm/swapio.h"
 
@@ -146,6 +147,36 @@ START_TEST(test_swapio_pages_beyond_the_end_fail_alone)
     ck_assert_ptr_null(swapio_backend(s)->discard);
     swapio_destroy(s);
     swapio_destroy(NULL);
+    free(pages);
+}
+END_TEST
+
+/* Every second slot, so that each page is a request of its own. */
+START_TEST(test_swapio_ring_that_breaks_after_a_part_was_sent_loses_and_repeats_nothing)
+{
+    struct swap_io io[8];
+    uint64_t *pages = pages_alloc(8);
+    file_make(NR_SLOTS);
+    struct swapio *s = io_open(O_RDWR, true);
+    const struct swap_backend *backend = swapio_backend(s);
+    for (unsigned ring = 0; ring <= SWAPIO_RINGS; ring++) { /* at the end there is none */
+        for (unsigned i = 0; i < 8; i++) {
+            io[i] = (struct swap_io){.slot = 5 + 2 * i, .page = pages + i * WORDS, .error = -1};
+            stamp(io[i].page, 100 * ring + i);
+        }
+        fail_uring_after(_i);
+        int err = backend->transfer(s, true, io, 8);
+        int nr_failed = fail_uring_count();
+        fail_uring_after(-1);
+        ck_assert_int_eq(err, 0);
+        ck_assert_int_le(nr_failed, 1);
+        ck_assert(_i == 8 || nr_failed == (ring < SWAPIO_RINGS));
+        memset(pages, 0, 8 * PAGE_BYTES);
+        ck_assert_int_eq(backend->transfer(s, false, io, 8), 0);
+        for (unsigned i = 0; i < 8; i++)
+            ck_assert(io[i].error == 0 && stamped(io[i].page, 100 * ring + i));
+    }
+    swapio_destroy(s);
     free(pages);
 }
 END_TEST
@@ -316,6 +347,7 @@ int main(void)
     tcase_add_loop_test(one, test_swapio_scattered_slots_go_where_they_belong, 0, (int)ARRAY_LEN(uring));
     tcase_add_loop_test(one, test_swapio_refused_writes_are_reported_for_each_page, 0, (int)ARRAY_LEN(uring));
     tcase_add_loop_test(one, test_swapio_pages_beyond_the_end_fail_alone, 0, (int)ARRAY_LEN(uring));
+    tcase_add_loop_test(one, test_swapio_ring_that_breaks_after_a_part_was_sent_loses_and_repeats_nothing, 0, 9);
     tcase_add_test(one, test_swapio_device_that_fails_reports_its_pages);
     suite_add_tcase(suite, one);
 
