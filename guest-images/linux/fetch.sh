@@ -1,20 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# fetch.sh [OUTDIR]
+# fetch.sh [OUTDIR [PACKAGE]]
 #
-# Gets Debian's kernel for clouds and unpacks it, installing nothing; nothing to do when it is there already:
+# Gets a kernel of Debian's and unpacks it, installing nothing; nothing to do when it is there already:
 #
 #   OUTDIR/vmlinuz    the bzImage, as it comes
 #   OUTDIR/vmlinux    the ELF image inside it, which boots faster by PVH
 #   OUTDIR/modules/   lib/modules/VERSION of the package
 #   OUTDIR/version    what `uname -r` will say; written last
 #
-# OUTDIR is build/linux by default. The meta package names the version; remove OUTDIR to follow a newer one.
+# OUTDIR is build/linux by default, PACKAGE the meta package of the kernel for clouds. It names the version; remove
+# OUTDIR to follow a newer one.
 set -eu
 
 out=${1:-build/linux}
-meta=linux-image-6.12-cloud-amd64
+meta=${2:-linux-image-6.12-cloud-amd64}
 [ ! -e "$out/version" ] || exit 0
 
 fail() {

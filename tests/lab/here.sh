@@ -17,7 +17,7 @@ if [ "${1-}" = --bench ]; then
     folder=bench more=build/lab/bench-disk.stamp
 fi
 mkdir -p $out
-env -u MAKEFLAGS make -s -j"${JOBS:-1}" build/ebb build/linux/guest.cpio build/lab/corepages build/lab/peer $more || exit 1
+env -u MAKEFLAGS make -s -j"${JOBS:-1}" build/ebb build/linux/guest.cpio build/linux-generic/guest.cpio build/lab/corepages build/lab/peer $more || exit 1
 
 finish() {
     echo "$passed passed, $failed failed, $skipped skipped"

@@ -40,11 +40,12 @@ build/lab/bench-disk.stamp: build/lab/lab.cpio build/lab/beside $(LAB_DIR)/rules
 	@cp -L $(LAB_QEMU_FILES) build/lab/bench-disk/qemu/share/
 	@touch $@
 
-build/lab/lab.cpio: build/linux/version build/linux/guest.cpio build/lab/keeper build/lab/corepages build/lab/peer $(LAB_PROGRAMS) \
+build/lab/lab.cpio: $(addsuffix /version,$(LINUX_KERNELS)) $(addsuffix /guest.cpio,$(LINUX_KERNELS)) build/lab/keeper build/lab/corepages build/lab/peer $(LAB_PROGRAMS) \
 		$(wildcard $(LAB_DIR)/*.sh $(LAB_DIR)/steps/*.sh $(LAB_DIR)/bench/*.sh) $(LINUX_DIR)/modules.sh $(LINUX_DIR)/initramfs.sh
 	@rm -rf build/lab/root build/lab/disk
-	@mkdir -p build/lab/root/dev build/lab/root/lab build/lab/disk/guest
+	@mkdir -p build/lab/root/dev build/lab/root/lab build/lab/disk/guest build/lab/disk/guest-generic
 	@cp build/linux/vmlinuz build/linux/vmlinux build/linux/guest.cpio build/lab/disk/guest/
+	@cp build/linux-generic/vmlinux build/linux-generic/guest.cpio build/lab/disk/guest-generic/
 	@cp -r $(LAB_DIR)/steps $(LAB_DIR)/bench build/lab/root/lab/
 	@cp $(LAB_DIR)/init.sh build/lab/root/init
 	@$(LINUX_DIR)/modules.sh build/linux/modules build/lab/root/modules $(LAB_MODULES)
