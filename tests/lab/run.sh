@@ -19,9 +19,9 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
-boot_seconds=120  # until the lab is ready
-silent_seconds=90 # without "LAB: alive", which comes each 20 s: the machine hangs
-grace_seconds=30  # that a step may take beyond its limit, when the lab should have killed it
+boot_seconds=120   # until the lab is ready
+silent_seconds=120 # without "LAB: alive", which comes each 20 s: the machine hangs
+grace_seconds=30   # that a step may take beyond its limit, when the lab should have killed it
 out=build/lab
 passed=0 failed=0 skipped=0
 
@@ -82,7 +82,6 @@ lab_command() {
         -numa "node,nodeid=2,memdev=m2"
         -numa "dist,src=0,dst=1,val=20" -numa "dist,src=0,dst=2,val=40" -numa "dist,src=1,dst=2,val=40"
         -nodefaults -no-user-config -nographic -no-reboot
-        -chardev "pipe,id=monitor,path=$out/monitor" -mon "chardev=monitor"
         -drive "if=none,id=scratch,file=$out/scratch.img,format=raw,cache=unsafe,discard=unmap"
         -device "virtio-blk-pci,drive=scratch" -kernel build/linux/vmlinuz -initrd $out/lab.cpio
         -append "console=ttyS0 panic=-1 quiet tsc=reliable numa_balancing=disable mitigations=off idle=$idle lab.folder=$folder ${LAB_WORDS-} $1")
@@ -175,7 +174,8 @@ run_lab() {
     mkfifo $out/monitor.{in,out} && exec 4<>$out/monitor.in 5<>$out/monitor.out
     : >$log
     lab_command "lab.steps=$(IFS=,; echo "${steps[*]}")"
-    exec 3< <(exec "${qemu[@]}" -serial stdio </dev/null 2>&1 9>&-)
+    exec 3< <(exec "${qemu[@]}" -serial stdio -chardev "pipe,id=monitor,path=$out/monitor" -mon chardev=monitor \
+        </dev/null 2>&1 4>&- 5>&- 9>&-)
     machine=$!
     follow
     status=$?
