@@ -263,18 +263,22 @@ static void pay_round(struct mm_host *host, struct armed *armed)
     armed->unpaid = 0;
 }
 
+/* Else its pages can go nowhere else, whoever touches them. A VM without pages may be getting its policies just now. */
+static bool has_choice(const struct block *block)
+{
+    nodemask_t allowed = place_allowed(block->vm, block->start);
+    return allowed & (allowed - 1);
+}
+
 static void arm(struct mm_thread *thread, struct block *block, struct armed *armed)
 {
     const struct numa_scan *numa = thread->host->numa;
     nodemask_t nodes = numa->balancing ? (nodemask_t)~0u : numa->slow;
     struct mm_host *host = thread->host;
-    nodemask_t allowed = place_allowed(block->vm, block->start);
     uint32_t taken = 0;
     armed->unpaid++;
-    if (!(allowed & (allowed - 1)))
-        return; /* they can go nowhere else, whoever touches them */
     lock_acquire(&block->lock);
-    if (block->nr_resident && !skip_block(block))
+    if (block->nr_resident && has_choice(block) && !skip_block(block))
         taken = lru_arm_block(thread, block, nodes);
     armed->pages += taken;
     armed->faults += taken && pmd_read(block).state == S2_STANDBY ? 1 : taken;
@@ -402,7 +406,9 @@ unsigned numa_scan(struct mm_thread *thread)
     struct numa_scan *numa = host->numa;
     if (!numa)
         return 0;
-    uint64_t now_ns = host->ops->clock_ns(host->ops_ctx);
+    uint64_t now_ns = host->ops->clock_ns(host->ops_ctx), since_ns = now_ns - numa->round_ns;
+    if (since_ns < ROUND_MS * NS_PER_MS)
+        return ROUND_MS - (unsigned)(since_ns / NS_PER_MS);
     earn(numa, now_ns);
     adapt_hot(host, numa, now_ns);
     if (numa->id == 0) {

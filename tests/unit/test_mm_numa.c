@@ -424,6 +424,24 @@ START_TEST(test_mm_numa_a_round_of_the_scan_is_bounded)
 }
 END_TEST
 
+/* Other work of the scanner wants it sooner: each call was a whole round, ten times the pages in the same time. */
+START_TEST(test_mm_numa_a_scan_that_is_called_more_often_arms_no_more)
+{
+    const struct mm_config config = balancing(true);
+    struct mm_rig *rig = rig_create(&config);
+    uint64_t armed[1000] = {0};
+    fill_from(rig, 0, 5 * NODE_PAGES / 2, 0);
+    for (unsigned call = 10; call < ARRAY_LEN(armed); call++) {
+        fake_host_advance_ns(rig->fh, 10 * MS);
+        numa_scan(rig->thread[0]);
+        armed[call] = event(rig, EV_numa_pte_updates);
+        ck_assert_uint_le(armed[call] - armed[call - 9], 6400 + BLOCK_PAGES);
+    }
+    ck_assert_uint_eq(armed[ARRAY_LEN(armed) - 1], 5 * NODE_PAGES / 2);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 /* The guest would wait for them all at once, and the quota be overdrawn for long. */
 START_TEST(test_mm_numa_where_faults_are_dear_a_round_arms_few_pages)
 {
@@ -612,6 +630,7 @@ int main(void)
     tcase_add_loop_test(cases, test_mm_numa_a_broken_return_of_two_megabytes_loses_nothing, 0, 4);
     tcase_add_loop_test(cases, test_mm_numa_pages_bound_to_one_node_are_not_armed, 0, 2);
     tcase_add_loop_test(cases, test_mm_numa_a_round_of_the_scan_is_bounded, 0, 2);
+    tcase_add_test(cases, test_mm_numa_a_scan_that_is_called_more_often_arms_no_more);
     tcase_add_test(cases, test_mm_numa_where_faults_are_dear_a_round_arms_few_pages);
     tcase_add_test(cases, test_mm_numa_frames_of_2m_are_armed_together_for_each_is_one_fault);
     tcase_add_test(cases, test_mm_numa_on_a_host_that_is_up_for_long_the_first_pass_is_like_any);

@@ -74,6 +74,48 @@ START_TEST(test_mm_vms_come_and_go_beside_the_workers)
 }
 END_TEST
 
+static void *scanner_main(void *arg)
+{
+    struct churn *churn = arg;
+    while (!__atomic_load_n(&churn->stop, __ATOMIC_RELAXED)) {
+        fake_host_advance_ns(churn->rig->fh, UINT64_C(500000000));
+        mm_scan(churn->rig->thread[1]);
+    }
+    return NULL;
+}
+
+/* The scan read policies while they were written: half of one, an empty set of nodes, and it looked beyond the last. */
+START_TEST(test_mm_vms_get_their_policies_beside_the_scan)
+{
+    struct mm_config config = {.budget_bytes = 16 * MIB, .numa_balancing = true, .nr_nodes = 2};
+    const struct mm_region region = {.start = {0}, .bytes = 16 * MIB};
+    for (unsigned n = 0; n < 2; n++)
+        config.nodes[n] = (struct mm_node_config){.id = (int)n, .budget_bytes = 8 * MIB, .distance = {20, 20}};
+    for (unsigned n = 0; n < 2; n++)
+        config.nodes[n].distance[n] = 10;
+    struct mm_rig *rig = mm_rig_create(&config, 8 * MIB, 2);
+    struct churn churn = {.rig = rig};
+    pthread_t scanner;
+    ck_assert_int_eq(pthread_create(&scanner, NULL, scanner_main, &churn), 0);
+    for (unsigned round = 0; round < 300; round++) {
+        struct mm_vm *vm;
+        ck_assert_int_eq(mm_vm_create(rig->host, &region, 1, &vm), 0);
+        vmid_t id = mm_vm_id(vm);
+        fake_host_add_vm(rig->fh, id, (uint32_t)(region.bytes / PAGE_BYTES));
+        for (unsigned half = 0; half < 2; half++) {
+            const struct mm_policy policy = {.mode = half ? MM_POLICY_INTERLEAVE : MM_POLICY_BIND, .nodes = 3};
+            ck_assert_int_eq(mm_vm_place(vm, (gpa_t){half * 8 * MIB}, 8 * MIB, &policy), 0);
+        }
+        ck_assert_int_eq(mm_fault(rig->thread[0], vm, (gpa_t){0}, MM_FAULT_WRITE), 0);
+        mm_vm_destroy(rig->thread[0], vm);
+        fake_host_remove_vm(rig->fh, id);
+    }
+    __atomic_store_n(&churn.stop, 1, __ATOMIC_RELAXED);
+    pthread_join(scanner, NULL);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 /* ---- */
 
 struct writer {
@@ -122,6 +164,7 @@ int main(void)
     TCase *cases = tcase_create("cases");
     tcase_set_timeout(cases, 240);
     tcase_add_loop_test(cases, test_mm_vms_come_and_go_beside_the_workers, 0, 2);
+    tcase_add_test(cases, test_mm_vms_get_their_policies_beside_the_scan);
     tcase_add_test(cases, test_mm_out_of_memory_is_told_to_every_thread);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
