@@ -84,7 +84,7 @@ void mm_host_stat(struct mm_host *host, struct mm_host_stat *out)
         .standby_bytes = host_nr_standby(host) * PAGE_BYTES,
         .metadata_frames_bytes = mm_arena_slots(&host->config) * sizeof(struct frame),
         .metadata_stage2_bytes = counter_read(&host->metadata_bytes),
-        .metadata_blocks_bytes = blocks_bytes(host) + counter_read(&host->panel_bytes),
+        .metadata_blocks_bytes = blocks_bytes(host) + counter_read(&host->access_bytes),
         .metadata_swap_bytes = swap_metadata_bytes(host->swap),
         .nr_active_blocks = counter_read(&host->lru.nr_active),
         .collapse_off = collapse_why_not(host),

@@ -22,10 +22,17 @@ struct access_history {
     uint8_t *cells; /* guarded by access.lock, as are start_ns, column_ns and nr_columns: row after row */
 };
 
+static int64_t cells_bytes(const struct access_history *history)
+{
+    return (int64_t)history->nr_rows * ACCESS_MAP_COLUMNS;
+}
+
 void access_history_free(struct mm_vm *vm)
 {
-    if (vm->history)
-        free(vm->history->cells);
+    if (!vm->history)
+        return;
+    counter_add(&vm->host->access_bytes, -cells_bytes(vm->history));
+    free(vm->history->cells);
     free(vm->history);
     vm->history = NULL;
 }
@@ -57,11 +64,13 @@ static struct access_history *history_create(const struct mm_vm *vm, uint64_t no
     history->column_ns = MAX_OF(COLUMN_NS, nr * COLUMN_NS_PER_BLOCK);
     /* what was touched before the first look, since the VM was made, is in the first column */
     history->start_ns = history->begin_ns = MAX_OF(vm->born_ns, now_ns - MIN_OF(now_ns, history->column_ns));
-    history->cells = malloc((size_t)history->nr_rows * ACCESS_MAP_COLUMNS);
-    if (history->cells)
-        return history;
-    free(history);
-    return NULL;
+    history->cells = malloc((size_t)cells_bytes(history));
+    if (!history->cells) {
+        free(history);
+        return NULL;
+    }
+    counter_add(&vm->host->access_bytes, cells_bytes(history));
+    return history;
 }
 
 /* ---- what was touched since the column began ---- */

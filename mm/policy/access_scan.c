@@ -194,7 +194,7 @@ static bool make_panel(struct block *block)
         return true;
     block->access.panel = calloc(ACCESS_PANEL, sizeof(*block->access.panel));
     if (block->access.panel)
-        counter_add(&block->vm->host->panel_bytes, ACCESS_PANEL * sizeof(*block->access.panel));
+        counter_add(&block->vm->host->access_bytes, ACCESS_PANEL * sizeof(*block->access.panel));
     return block->access.panel;
 }
 

@@ -118,7 +118,7 @@ int block_prepare_table(struct block *block)
 void block_forget_accesses(struct block *block)
 {
     if (block->access.panel)
-        counter_add(&block->vm->host->panel_bytes, -(int64_t)(ACCESS_PANEL * sizeof(*block->access.panel)));
+        counter_add(&block->vm->host->access_bytes, -(int64_t)(ACCESS_PANEL * sizeof(*block->access.panel)));
     free(block->access.panel);
     block->access = (struct access_block){0};
 }

@@ -227,7 +227,7 @@ struct mm_host {
     unsigned hot;                    /* heat from which on a page of a slow node is promoted; numa.c; atomic */
     struct numa_scan *numa;          /* mm/policy/numa.c; NULL: off */
     struct access *access;           /* mm/policy/access.c */
-    uint64_t panel_bytes;            /* of the blocks' panels; atomic */
+    uint64_t access_bytes;           /* of the blocks' panels and the VMs' heat maps; atomic */
     struct mm_compaction compaction; /* atomic, each of it */
     struct collapse_state collapse;
     uint32_t nr_swapoffs; /* under way; atomic */

@@ -410,6 +410,20 @@ START_TEST(test_access_map_tells_hot_from_cold_from_never)
 }
 END_TEST
 
+/* 256 KiB of a VM's heat map were in no figure. */
+START_TEST(test_access_heat_map_is_counted_as_metadata)
+{
+    struct access_rig *a = access_rig_create(&huge, 16 * MIB);
+    struct mm_host_stat stat[2];
+    mm_host_stat(a->rig->host, &stat[0]);
+    for (unsigned t = 0; t < 3; t++)
+        access_pass(a, 100 * MS);
+    mm_host_stat(a->rig->host, &stat[1]);
+    ck_assert_uint_eq(stat[1].metadata_blocks_bytes - stat[0].metadata_blocks_bytes, 8 * ACCESS_MAP_COLUMNS);
+    access_rig_destroy(a);
+}
+END_TEST
+
 /* In use all the time, in single pages and then as one frame: it was drawn as cold from then on until the next look. */
 START_TEST(test_access_block_in_use_that_becomes_one_frame_is_not_cold_in_the_map)
 {
@@ -647,6 +661,7 @@ int main(void)
     tcase_add_loop_test(tc, test_access_vm_goes_while_its_memory_is_out, 0, 2);
     tcase_add_test(tc, test_access_without_memory_for_a_map_goes_on_without);
     tcase_add_loop_test(tc, test_access_map_tells_hot_from_cold_from_never, 0, 2);
+    tcase_add_test(tc, test_access_heat_map_is_counted_as_metadata);
     tcase_add_test(tc, test_access_block_in_use_that_becomes_one_frame_is_not_cold_in_the_map);
     tcase_add_loop_test(tc, test_access_map_has_what_was_touched_before_the_first_look, 0, 2);
     tcase_add_loop_test(tc, test_access_map_of_memory_that_nobody_has_looked_at_is_not_cold, 0, 2);
