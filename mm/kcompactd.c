@@ -9,9 +9,9 @@
 /* Frames that a fault and a round of the housekeeper look at, at most. Chosen, unmeasured. */
 #define DIRECT_FRAMES (64 * BLOCK_PAGES)
 #define ROUND_FRAMES (64 * BLOCK_PAGES)
-/* After failures one in so many faults tries, and the background rests for so many rounds: Linux COMPACT_MAX_DEFER_SHIFT. */
-#define MAX_DEFER_SHIFT 6
-#define REST_ROUNDS (1u << MAX_DEFER_SHIFT)
+/* After failures one in so many faults tries, and the background rests for as many rounds of Linux's kcompactd, each 500 ms. */
+#define MAX_DEFER_SHIFT 6 /* COMPACT_MAX_DEFER_SHIFT */
+#define REST_NS ((UINT64_C(500000000)) << MAX_DEFER_SHIFT)
 /* Linux fragmentation_score_wmark: no score below this begins or goes on, and how far the two marks are apart. */
 #define MIN_SCORE 5u
 #define SCORE_GAP 10u
@@ -164,10 +164,8 @@ static bool has_reason(const struct mm_host *host, struct mm_node *node)
     struct compact_state *state = &node->compact;
     uint32_t proactiveness = __atomic_load_n(&host->compaction.proactiveness, __ATOMIC_RELAXED);
     uint32_t low = MAX_OF(100 - proactiveness, MIN_SCORE), high = MIN_OF(low + SCORE_GAP, 100u);
-    if (state->skip_rounds) {
-        state->skip_rounds--;
+    if (host->ops->clock_ns(host->ops_ctx) < state->rest_until_ns)
         return false;
-    }
     if (__atomic_load_n(&state->wanted, __ATOMIC_RELAXED)) {
         if (!block_is_there(&node->pool) && !use_filled_block(&node->pool))
             return true;
@@ -180,10 +178,10 @@ static bool has_reason(const struct mm_host *host, struct mm_node *node)
 }
 
 /* All zones are through: what was to be had is there, or is not to be had. */
-static void end_cycle(struct compact_state *state)
+static void end_cycle(const struct mm_host *host, struct compact_state *state)
 {
     if (!state->made) {
-        state->skip_rounds = REST_ROUNDS;
+        state->rest_until_ns = host->ops->clock_ns(host->ops_ctx) + REST_NS;
         state->proactive = false;
         __atomic_store_n(&state->wanted, false, __ATOMIC_RELAXED);
     }
@@ -205,7 +203,7 @@ static bool compact_node(struct mm_thread *thread, struct mm_node *node)
     state->made += c.made;
     if (!through || ++state->zone < POOL_NR_ZONES)
         return true;
-    end_cycle(state);
+    end_cycle(thread->host, state);
     return false;
 }
 

@@ -136,10 +136,10 @@ struct compact_cursor {
 struct compact_state {
     /* whose is busy */
     struct compact_cursor cursor[POOL_NR_ZONES];
-    unsigned zone;        /* that background compaction is at */
-    uint32_t made;        /* runs in this cycle over the zones */
-    bool proactive;       /* it began for the score, and goes on until that is low */
-    uint32_t skip_rounds; /* of the housekeeper, after a cycle that achieved nothing */
+    unsigned zone;          /* that background compaction is at */
+    uint32_t made;          /* runs in this cycle over the zones */
+    bool proactive;         /* it began for the score, and goes on until that is low */
+    uint64_t rest_until_ns; /* after a cycle that achieved nothing */
     /* atomic */
     bool busy;                        /* somebody compacts this node */
     bool wanted;                      /* a fault did not get its 2 MiB */
