@@ -90,11 +90,20 @@ static uint32_t fill_slots(struct compact *c, const fn_t slot[], uint32_t nr)
     return done;
 }
 
+/*
+ * The scanner does not come back to places that were found and given up. So a search that has some goes on beyond its
+ * round, which costs no pass more than one walk over the zone; but a fault does not wait for that.
+ */
+static bool looks_on(const struct compact *c, uint32_t got)
+{
+    return c->left || (got && c->want > 1);
+}
+
 /* Places for @nr pages; as many as there are, highest first. */
 static uint32_t take_places(struct compact *c, fn_t place[], uint32_t nr)
 {
     uint32_t got = 0;
-    while (got < nr && c->left) {
+    while (got < nr && looks_on(c, got)) {
         fn_t fn = c->cursor->free;
         if (is_place(c)) {
             got += zone_take_free(c->zone, fn, PLANE_FILLED, place + got, nr - got);

@@ -113,6 +113,45 @@ START_TEST(test_compact_checkerboard_reaches_the_theoretical_number_of_runs)
 }
 END_TEST
 
+/* The first @nr pages of the pageblock at @start come back into the guest. */
+static void take_out(struct mm_rig *rig, fn_t start, uint32_t nr)
+{
+    for (fn_t fn = start; fn < start + nr; fn++)
+        mm_rig_verify(rig, 0, rig->host->frames[fn].gfn);
+    pcp_drain(&rig->thread[0]->pcp[0]);
+}
+
+/* Room for the last pages of a pageblock, further apart than a round looks: what it found first was out of reach from then on. */
+START_TEST(test_compact_places_far_apart_are_not_lost_at_the_end_of_a_round)
+{
+    const struct mm_config config = {.budget_bytes = 192 * MIB, .readahead_pages = 1};
+    const uint32_t nr = 80 * BLOCK_PAGES;
+    struct mm_rig *rig = mm_rig_create(&config, 192 * MIB, 1);
+    struct zone *zone = zone_of_rig(rig, POOL_NORMAL);
+    fn_t full[80];
+    unsigned nr_full = 0;
+    uint64_t runs;
+    mm_rig_fill(rig, 0, nr, TEXT);
+    mm_reclaim(rig->thread[0], rig->vm, nr, false);
+    for (fn_t fn = zone->start_fn; fn < zone->start_fn + zone->nr_frames; fn += BLOCK_PAGES) {
+        struct pageblock_use use;
+        zone_pageblock_use(zone, fn, &use);
+        if (use.nr_movable == BLOCK_PAGES)
+            full[nr_full++] = fn;
+    }
+    ck_assert_uint_ge(nr_full, 75);
+    take_out(rig, full[0], 212);
+    take_out(rig, full[nr_full - 1], 150);
+    take_out(rig, full[nr_full - 71], 150);
+    uint32_t before = count_runs(zone), most = most_runs(zone);
+    ck_assert_uint_eq(most, before + 1);
+    ck_assert_int_eq(mm_compact(rig->thread[0], 0, &runs), 0);
+    ck_assert_uint_eq(count_runs(zone), most);
+    verify_all(rig, nr);
+    mm_rig_destroy(rig);
+}
+END_TEST
+
 /* Slots of three pageblocks have an owner who does not let go; two of them in the middle of the pages that move. */
 START_TEST(test_compact_with_pages_that_stay_reaches_the_theoretical_number)
 {
@@ -620,6 +659,7 @@ int main(void)
     tcase_set_timeout(tc, 120);
     tcase_add_loop_test(tc, test_compact_checkerboard_reaches_the_theoretical_number_of_runs, 0,
                         2 * (int)ARRAY_LEN(patterns));
+    tcase_add_test(tc, test_compact_places_far_apart_are_not_lost_at_the_end_of_a_round);
     tcase_add_test(tc, test_compact_with_pages_that_stay_reaches_the_theoretical_number);
     tcase_add_test(tc, test_compact_moves_nothing_into_reclaimable_pageblocks);
     tcase_add_test(tc, test_compact_of_one_node_leaves_the_other);
