@@ -125,9 +125,10 @@ follow() {
         status=$?
         if [ $status != 0 ]; then
             # Above 128: out of time, with the part of a line that has come.
-            [ $status -gt 128 ] || return 1
             part+=$line
-            continue
+            [ $status -gt 128 ] && continue
+            echo "$part" >>$log
+            return 1
         fi
         line=${part}${line%$'\r'} part=""
         if [[ $line == *"LAB: alive" ]]; then
@@ -252,7 +253,7 @@ if [ $shell = yes ]; then
 fi
 
 machine=""
-trap '[ -z "$machine" ] || kill -9 "$machine" 2>/dev/null; exit 130' INT TERM
+trap '[ -z "$machine" ] || kill -9 "$machine" 2>/dev/null; exit 130' INT TERM HUP
 asked=("${steps[@]}")
 for cpus in 2 3; do
     steps=()
