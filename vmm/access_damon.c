@@ -260,6 +260,13 @@ static int open_damon(struct access_damon *damon, struct diag *diag)
     return err ? diag_host(diag, -err, "DAMON cannot be set up") : 0;
 }
 
+static int range_by_start(const void *a, const void *b)
+{
+    const struct access_range *left = a, *right = b;
+
+    return left->start < right->start ? -1 : left->start > right->start;
+}
+
 int access_damon_open(const char *root, const struct access_range *ranges, unsigned nr, struct access_damon **out,
                       struct diag *diag)
 {
@@ -270,6 +277,8 @@ int access_damon_open(const char *root, const struct access_range *ranges, unsig
     snprintf(damon->root, sizeof(damon->root), "%s", root);
     damon->nr = nr;
     memcpy(damon->ranges, ranges, nr * sizeof(*ranges));
+    /* the kernel takes a target's regions in this order only (damon_sysfs_set_regions) */
+    qsort(damon->ranges, nr, sizeof(*ranges), range_by_start);
     damon->source =
         (struct access_source){.name = "damon", .period_ms = AGGREGATE_US / 1000, .poll = poll_regions, .ctx = damon};
     if (open_damon(damon, diag)) {

@@ -173,6 +173,30 @@ START_TEST(test_access_damon_watches_this_process_over_the_guests)
 }
 END_TEST
 
+/* The kernel takes a target's regions by rising address only; mmap goes down from one VM to the next. */
+START_TEST(test_access_damon_of_two_vms_was_refused_for_their_order)
+{
+    const struct access_range falling[] = {ranges[1], ranges[0]};
+    struct diag diag = {0};
+    struct access_damon *damon;
+    static struct heard heard;
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    ck_assert_int_eq(access_damon_open(root, falling, 2, &damon, &diag), 0);
+    check_file(CONTEXT "targets/0/regions/0/start", "139637976727552");
+    check_file(CONTEXT "targets/0/regions/0/end", "139638043836416");
+    check_file(CONTEXT "targets/0/regions/1/start", "139638245163008");
+    check_file(CONTEXT "targets/0/regions/1/end", "139638278717440");
+    const struct access_source *source = access_damon_source(damon);
+    put_region(0, ranges[0].start, ranges[0].start + MIB, 3);
+    put_region(1, ranges[1].start, ranges[1].start + 2 * MIB, 0);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    ck_assert_uint_eq(heard.nr, 2);
+    check_row(&heard, 1, 0, 256, true);
+    check_row(&heard, 2, 1u << 20, 2 * 256, false);
+    access_damon_close(damon);
+}
+END_TEST
+
 START_TEST(test_access_damon_regions_are_told_as_guest_pages)
 {
     struct diag diag = {0};
@@ -715,6 +739,7 @@ int main(void)
     TCase *tc = tcase_create("access_source");
     tcase_add_checked_fixture(tc, make_root, remove_root);
     tcase_add_loop_test(tc, test_access_damon_watches_this_process_over_the_guests, 0, 3);
+    tcase_add_test(tc, test_access_damon_of_two_vms_was_refused_for_their_order);
     tcase_add_test(tc, test_access_damon_regions_are_told_as_guest_pages);
     tcase_add_test(tc, test_access_damon_regions_side_by_side_that_are_the_same_are_told_as_one);
     tcase_add_test(tc, test_access_damon_without_memory_is_an_error);
