@@ -291,9 +291,11 @@ int access_damon_open(const char *root, const struct access_range *ranges, unsig
 
 void access_damon_close(struct access_damon *damon)
 {
-    /* what cannot be stopped is stopped by the kernel when this process ends */
-    if (damon->mine && (write_file(damon, "0/state", "off") || write_number(damon, "nr_kdamonds", 0)))
-        damon->mine = false;
+    if (damon->mine) {
+        /* "off" is refused when it never ran or has ended, the other one while it runs: then it ends with this process */
+        (void)write_file(damon, "0/state", "off");
+        (void)write_number(damon, "nr_kdamonds", 0);
+    }
     free(damon);
 }
 

@@ -335,6 +335,19 @@ START_TEST(test_access_damon_half_set_up_is_taken_down)
 }
 END_TEST
 
+/* "on" fails, and so does "off" then: the kernel has nothing to stop. */
+START_TEST(test_access_damon_that_never_ran_was_left_on_the_host)
+{
+    char path[300];
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    snprintf(path, sizeof(path), "%s/kdamonds/0/state", root);
+    unlink(path);
+    ck_assert_int_eq(symlink("/dev/full", path), 0);
+    refused("DAMON cannot be set up");
+    check_file("kdamonds/nr_kdamonds", "0");
+}
+END_TEST
+
 /* ---- page_idle ---- */
 
 #define PRESENT (UINT64_C(1) << 63)
@@ -748,6 +761,7 @@ int main(void)
     tcase_add_test(tc, test_access_damon_of_physical_addresses_alone_is_said_and_left_as_it_was);
     tcase_add_test(tc, test_access_damon_in_use_is_left_alone);
     tcase_add_loop_test(tc, test_access_damon_half_set_up_is_taken_down, 0, 4);
+    tcase_add_test(tc, test_access_damon_that_never_ran_was_left_on_the_host);
     tcase_add_test(tc, test_access_page_idle_tells_touched_from_idle_pages);
     tcase_add_test(tc, test_access_page_idle_page_that_is_new_is_left_out);
     tcase_add_test(tc, test_access_page_idle_pages_of_small_folios_are_as_idle_as_their_head);
