@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/sysfile.h"
@@ -24,6 +25,9 @@
 #define UPDATE_US 10000000u
 #define MIN_REGIONS 64u
 #define MAX_REGIONS 2000u
+/* A tenth of a second. Chosen, unmeasured. */
+#define BUSY_TRIES 50u
+#define BUSY_SLEEP_NS 2000000
 
 struct access_damon {
     char root[200];
@@ -33,9 +37,16 @@ struct access_damon {
     struct access_range ranges[];
 };
 
+/* EBUSY is also what the kernel says while another program is at any of these files: it does not wait for its lock. */
 static int write_file(const struct access_damon *damon, const char *name, const char *value)
 {
-    return sysfile_write(value, "%s/kdamonds/%s", damon->root, name);
+    int err = sysfile_write(value, "%s/kdamonds/%s", damon->root, name);
+
+    for (unsigned tries = 0; err == -EBUSY && tries < BUSY_TRIES; tries++) {
+        nanosleep(&(struct timespec){.tv_nsec = BUSY_SLEEP_NS}, NULL);
+        err = sysfile_write(value, "%s/kdamonds/%s", damon->root, name);
+    }
+    return err;
 }
 
 static int write_number(const struct access_damon *damon, const char *name, uint64_t value)

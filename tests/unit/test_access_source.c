@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "tests/fake/fail_alloc.h"
+#include "tests/fake/fail_write.h"
 #include "vmm/sysfile.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -280,6 +281,47 @@ START_TEST(test_access_damon_that_stops_answering_is_an_error)
     unlink(path);
     ck_assert_int_eq(source->poll(source->ctx, hear, &heard), -ENOENT);
     ck_assert_uint_eq(heard.nr, 0);
+    access_damon_close(damon);
+}
+END_TEST
+
+/* Somebody else at DAMON's files: the kernel does not wait for its lock, it says EBUSY. */
+START_TEST(test_access_damon_ended_when_its_lock_was_taken_once)
+{
+    struct diag diag = {0};
+    struct access_damon *damon;
+    static struct heard heard;
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    fail_write_next(3, EBUSY);
+    ck_assert_msg(access_damon_open(root, ranges, 2, &damon, &diag) == 0, "%s", diag.text);
+    ck_assert_int_eq(fail_write_left(), 0);
+    const struct access_source *source = access_damon_source(damon);
+    put_region(0, ranges[0].start, ranges[0].start + MIB, 3);
+    fail_write_next(3, EBUSY);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    ck_assert_int_eq(fail_write_left(), 0);
+    ck_assert_uint_eq(heard.nr, 1);
+    fail_write_next(3, EBUSY);
+    access_damon_close(damon);
+    ck_assert_int_eq(fail_write_left(), 0);
+    check_file("kdamonds/nr_kdamonds", "0");
+}
+END_TEST
+
+START_TEST(test_access_damon_whose_lock_stays_taken_is_an_error)
+{
+    struct diag diag = {0};
+    struct access_damon *damon;
+    static struct heard heard;
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    ck_assert_int_eq(access_damon_open(root, ranges, 2, &damon, &diag), 0);
+    const struct access_source *source = access_damon_source(damon);
+    fail_write_next(1000, EBUSY);
+    int err = source->poll(source->ctx, hear, &heard);
+    bool bounded = fail_write_left() > 0;
+    fail_write_next(0, 0);
+    ck_assert_int_eq(err, -EBUSY);
+    ck_assert(bounded);
     access_damon_close(damon);
 }
 END_TEST
@@ -757,6 +799,8 @@ int main(void)
     tcase_add_test(tc, test_access_damon_regions_side_by_side_that_are_the_same_are_told_as_one);
     tcase_add_test(tc, test_access_damon_without_memory_is_an_error);
     tcase_add_test(tc, test_access_damon_that_stops_answering_is_an_error);
+    tcase_add_test(tc, test_access_damon_ended_when_its_lock_was_taken_once);
+    tcase_add_test(tc, test_access_damon_whose_lock_stays_taken_is_an_error);
     tcase_add_test(tc, test_access_damon_missing_is_said);
     tcase_add_test(tc, test_access_damon_of_physical_addresses_alone_is_said_and_left_as_it_was);
     tcase_add_test(tc, test_access_damon_in_use_is_left_alone);
