@@ -214,8 +214,23 @@ static int poll_regions(void *ctx, access_report_fn *report, void *report_ctx)
 
 /* ---- whether it is there ---- */
 
-static int in_use(struct diag *diag)
+/* One kdamond, as Ebb makes it, and it does not run. */
+static bool left_behind(const struct access_damon *damon)
 {
+    char nr[16], state[16];
+
+    return !damon->mine && sysfile_read(nr, sizeof(nr), "%s/kdamonds/nr_kdamonds", damon->root) == 0 &&
+           strcmp(nr, "1") == 0 && sysfile_read(state, sizeof(state), "%s/kdamonds/0/state", damon->root) == 0 &&
+           strcmp(state, "off") == 0;
+}
+
+static int in_use(const struct access_damon *damon, struct diag *diag)
+{
+    if (left_behind(damon))
+        return diag_set(diag, EXIT_HOST,
+                        "DAMON is taken but does not run, as after a run that was killed; free it (echo 0 "
+                        ">%s/kdamonds/nr_kdamonds), or run with --access refault",
+                        damon->root);
     return diag_set(
         diag, EXIT_HOST,
         "DAMON is in use by another program (nr_kdamonds is not 0); end that one, or run with --access refault");
@@ -263,11 +278,11 @@ static int open_damon(struct access_damon *damon, struct diag *diag)
                         "--access refault",
                         available);
     if (busy)
-        return in_use(diag);
+        return in_use(damon, diag);
     if (!err)
         err = set_up(damon, operations);
     if (err == -EBUSY)
-        return in_use(diag);
+        return in_use(damon, diag);
     return err ? diag_host(diag, -err, "DAMON cannot be set up") : 0;
 }
 

@@ -362,6 +362,21 @@ START_TEST(test_access_damon_in_use_is_left_alone)
 }
 END_TEST
 
+/* The kernel stops a kdamond whose process is gone, and keeps its files. */
+START_TEST(test_access_damon_left_by_a_killed_run_was_said_to_be_in_use)
+{
+    char command[200];
+    put_damon("1\n", "vaddr\nfvaddr\n");
+    put_file("kdamonds/0/state", "off\n");
+    snprintf(command, sizeof(command), "echo 0 >%s/kdamonds/nr_kdamonds", root);
+    refused(command);
+    check_file("kdamonds/nr_kdamonds", "1");
+    check_file("kdamonds/0/state", "off");
+    put_file("kdamonds/nr_kdamonds", "2\n"); /* Ebb has one */
+    refused("in use");
+}
+END_TEST
+
 /* Any file that is missing: nothing is left on. */
 START_TEST(test_access_damon_half_set_up_is_taken_down)
 {
@@ -804,6 +819,7 @@ int main(void)
     tcase_add_test(tc, test_access_damon_missing_is_said);
     tcase_add_test(tc, test_access_damon_of_physical_addresses_alone_is_said_and_left_as_it_was);
     tcase_add_test(tc, test_access_damon_in_use_is_left_alone);
+    tcase_add_test(tc, test_access_damon_left_by_a_killed_run_was_said_to_be_in_use);
     tcase_add_loop_test(tc, test_access_damon_half_set_up_is_taken_down, 0, 4);
     tcase_add_test(tc, test_access_damon_that_never_ran_was_left_on_the_host);
     tcase_add_test(tc, test_access_page_idle_tells_touched_from_idle_pages);
