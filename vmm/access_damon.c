@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/sysfile.h"
@@ -24,6 +25,9 @@
 #define UPDATE_US 10000000u
 #define MIN_REGIONS 64u
 #define MAX_REGIONS 2000u
+/* A tenth of a second. Chosen, unmeasured. */
+#define BUSY_TRIES 50u
+#define BUSY_SLEEP_NS 2000000
 
 struct access_damon {
     char root[200];
@@ -33,9 +37,16 @@ struct access_damon {
     struct access_range ranges[];
 };
 
+/* EBUSY is also what the kernel says while another program is at any of these files: it does not wait for its lock. */
 static int write_file(const struct access_damon *damon, const char *name, const char *value)
 {
-    return sysfile_write(value, "%s/kdamonds/%s", damon->root, name);
+    int err = sysfile_write(value, "%s/kdamonds/%s", damon->root, name);
+
+    for (unsigned tries = 0; err == -EBUSY && tries < BUSY_TRIES; tries++) {
+        nanosleep(&(struct timespec){.tv_nsec = BUSY_SLEEP_NS}, NULL);
+        err = sysfile_write(value, "%s/kdamonds/%s", damon->root, name);
+    }
+    return err;
 }
 
 static int write_number(const struct access_damon *damon, const char *name, uint64_t value)
@@ -203,8 +214,23 @@ static int poll_regions(void *ctx, access_report_fn *report, void *report_ctx)
 
 /* ---- whether it is there ---- */
 
-static int in_use(struct diag *diag)
+/* One kdamond, as Ebb makes it, and it does not run. */
+static bool left_behind(const struct access_damon *damon)
 {
+    char nr[16], state[16];
+
+    return !damon->mine && sysfile_read(nr, sizeof(nr), "%s/kdamonds/nr_kdamonds", damon->root) == 0 &&
+           strcmp(nr, "1") == 0 && sysfile_read(state, sizeof(state), "%s/kdamonds/0/state", damon->root) == 0 &&
+           strcmp(state, "off") == 0;
+}
+
+static int in_use(const struct access_damon *damon, struct diag *diag)
+{
+    if (left_behind(damon))
+        return diag_set(diag, EXIT_HOST,
+                        "DAMON is taken but does not run, as after a run that was killed; free it (echo 0 "
+                        ">%s/kdamonds/nr_kdamonds), or run with --access refault",
+                        damon->root);
     return diag_set(
         diag, EXIT_HOST,
         "DAMON is in use by another program (nr_kdamonds is not 0); end that one, or run with --access refault");
@@ -252,12 +278,19 @@ static int open_damon(struct access_damon *damon, struct diag *diag)
                         "--access refault",
                         available);
     if (busy)
-        return in_use(diag);
+        return in_use(damon, diag);
     if (!err)
         err = set_up(damon, operations);
     if (err == -EBUSY)
-        return in_use(diag);
+        return in_use(damon, diag);
     return err ? diag_host(diag, -err, "DAMON cannot be set up") : 0;
+}
+
+static int range_by_start(const void *a, const void *b)
+{
+    const struct access_range *left = a, *right = b;
+
+    return left->start < right->start ? -1 : left->start > right->start;
 }
 
 int access_damon_open(const char *root, const struct access_range *ranges, unsigned nr, struct access_damon **out,
@@ -270,6 +303,8 @@ int access_damon_open(const char *root, const struct access_range *ranges, unsig
     snprintf(damon->root, sizeof(damon->root), "%s", root);
     damon->nr = nr;
     memcpy(damon->ranges, ranges, nr * sizeof(*ranges));
+    /* the kernel takes a target's regions in this order only (damon_sysfs_set_regions) */
+    qsort(damon->ranges, nr, sizeof(*ranges), range_by_start);
     damon->source =
         (struct access_source){.name = "damon", .period_ms = AGGREGATE_US / 1000, .poll = poll_regions, .ctx = damon};
     if (open_damon(damon, diag)) {
@@ -282,9 +317,11 @@ int access_damon_open(const char *root, const struct access_range *ranges, unsig
 
 void access_damon_close(struct access_damon *damon)
 {
-    /* what cannot be stopped is stopped by the kernel when this process ends */
-    if (damon->mine && (write_file(damon, "0/state", "off") || write_number(damon, "nr_kdamonds", 0)))
-        damon->mine = false;
+    if (damon->mine) {
+        /* "off" is refused when it never ran or has ended, the other one while it runs: then it ends with this process */
+        (void)write_file(damon, "0/state", "off");
+        (void)write_number(damon, "nr_kdamonds", 0);
+    }
     free(damon);
 }
 

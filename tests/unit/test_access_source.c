@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "tests/fake/fail_alloc.h"
+#include "tests/fake/fail_write.h"
 #include "vmm/sysfile.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -173,6 +174,30 @@ START_TEST(test_access_damon_watches_this_process_over_the_guests)
 }
 END_TEST
 
+/* The kernel takes a target's regions by rising address only; mmap goes down from one VM to the next. */
+START_TEST(test_access_damon_of_two_vms_was_refused_for_their_order)
+{
+    const struct access_range falling[] = {ranges[1], ranges[0]};
+    struct diag diag = {0};
+    struct access_damon *damon;
+    static struct heard heard;
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    ck_assert_int_eq(access_damon_open(root, falling, 2, &damon, &diag), 0);
+    check_file(CONTEXT "targets/0/regions/0/start", "139637976727552");
+    check_file(CONTEXT "targets/0/regions/0/end", "139638043836416");
+    check_file(CONTEXT "targets/0/regions/1/start", "139638245163008");
+    check_file(CONTEXT "targets/0/regions/1/end", "139638278717440");
+    const struct access_source *source = access_damon_source(damon);
+    put_region(0, ranges[0].start, ranges[0].start + MIB, 3);
+    put_region(1, ranges[1].start, ranges[1].start + 2 * MIB, 0);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    ck_assert_uint_eq(heard.nr, 2);
+    check_row(&heard, 1, 0, 256, true);
+    check_row(&heard, 2, 1u << 20, 2 * 256, false);
+    access_damon_close(damon);
+}
+END_TEST
+
 START_TEST(test_access_damon_regions_are_told_as_guest_pages)
 {
     struct diag diag = {0};
@@ -260,6 +285,47 @@ START_TEST(test_access_damon_that_stops_answering_is_an_error)
 }
 END_TEST
 
+/* Somebody else at DAMON's files: the kernel does not wait for its lock, it says EBUSY. */
+START_TEST(test_access_damon_ended_when_its_lock_was_taken_once)
+{
+    struct diag diag = {0};
+    struct access_damon *damon;
+    static struct heard heard;
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    fail_write_next(3, EBUSY);
+    ck_assert_msg(access_damon_open(root, ranges, 2, &damon, &diag) == 0, "%s", diag.text);
+    ck_assert_int_eq(fail_write_left(), 0);
+    const struct access_source *source = access_damon_source(damon);
+    put_region(0, ranges[0].start, ranges[0].start + MIB, 3);
+    fail_write_next(3, EBUSY);
+    ck_assert_int_eq(source->poll(source->ctx, hear, &heard), 0);
+    ck_assert_int_eq(fail_write_left(), 0);
+    ck_assert_uint_eq(heard.nr, 1);
+    fail_write_next(3, EBUSY);
+    access_damon_close(damon);
+    ck_assert_int_eq(fail_write_left(), 0);
+    check_file("kdamonds/nr_kdamonds", "0");
+}
+END_TEST
+
+START_TEST(test_access_damon_whose_lock_stays_taken_is_an_error)
+{
+    struct diag diag = {0};
+    struct access_damon *damon;
+    static struct heard heard;
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    ck_assert_int_eq(access_damon_open(root, ranges, 2, &damon, &diag), 0);
+    const struct access_source *source = access_damon_source(damon);
+    fail_write_next(1000, EBUSY);
+    int err = source->poll(source->ctx, hear, &heard);
+    bool bounded = fail_write_left() > 0;
+    fail_write_next(0, 0);
+    ck_assert_int_eq(err, -EBUSY);
+    ck_assert(bounded);
+    access_damon_close(damon);
+}
+END_TEST
+
 static void refused(const char *word)
 {
     struct diag diag = {0};
@@ -296,6 +362,21 @@ START_TEST(test_access_damon_in_use_is_left_alone)
 }
 END_TEST
 
+/* The kernel stops a kdamond whose process is gone, and keeps its files. */
+START_TEST(test_access_damon_left_by_a_killed_run_was_said_to_be_in_use)
+{
+    char command[200];
+    put_damon("1\n", "vaddr\nfvaddr\n");
+    put_file("kdamonds/0/state", "off\n");
+    snprintf(command, sizeof(command), "echo 0 >%s/kdamonds/nr_kdamonds", root);
+    refused(command);
+    check_file("kdamonds/nr_kdamonds", "1");
+    check_file("kdamonds/0/state", "off");
+    put_file("kdamonds/nr_kdamonds", "2\n"); /* Ebb has one */
+    refused("in use");
+}
+END_TEST
+
 /* Any file that is missing: nothing is left on. */
 START_TEST(test_access_damon_half_set_up_is_taken_down)
 {
@@ -308,6 +389,19 @@ START_TEST(test_access_damon_half_set_up_is_taken_down)
     refused("DAMON cannot be set up");
     check_file("kdamonds/nr_kdamonds", "0");
     check_file("kdamonds/0/state", "off");
+}
+END_TEST
+
+/* "on" fails, and so does "off" then: the kernel has nothing to stop. */
+START_TEST(test_access_damon_that_never_ran_was_left_on_the_host)
+{
+    char path[300];
+    put_damon("0\n", "vaddr\nfvaddr\n");
+    snprintf(path, sizeof(path), "%s/kdamonds/0/state", root);
+    unlink(path);
+    ck_assert_int_eq(symlink("/dev/full", path), 0);
+    refused("DAMON cannot be set up");
+    check_file("kdamonds/nr_kdamonds", "0");
 }
 END_TEST
 
@@ -715,14 +809,19 @@ int main(void)
     TCase *tc = tcase_create("access_source");
     tcase_add_checked_fixture(tc, make_root, remove_root);
     tcase_add_loop_test(tc, test_access_damon_watches_this_process_over_the_guests, 0, 3);
+    tcase_add_test(tc, test_access_damon_of_two_vms_was_refused_for_their_order);
     tcase_add_test(tc, test_access_damon_regions_are_told_as_guest_pages);
     tcase_add_test(tc, test_access_damon_regions_side_by_side_that_are_the_same_are_told_as_one);
     tcase_add_test(tc, test_access_damon_without_memory_is_an_error);
     tcase_add_test(tc, test_access_damon_that_stops_answering_is_an_error);
+    tcase_add_test(tc, test_access_damon_ended_when_its_lock_was_taken_once);
+    tcase_add_test(tc, test_access_damon_whose_lock_stays_taken_is_an_error);
     tcase_add_test(tc, test_access_damon_missing_is_said);
     tcase_add_test(tc, test_access_damon_of_physical_addresses_alone_is_said_and_left_as_it_was);
     tcase_add_test(tc, test_access_damon_in_use_is_left_alone);
+    tcase_add_test(tc, test_access_damon_left_by_a_killed_run_was_said_to_be_in_use);
     tcase_add_loop_test(tc, test_access_damon_half_set_up_is_taken_down, 0, 4);
+    tcase_add_test(tc, test_access_damon_that_never_ran_was_left_on_the_host);
     tcase_add_test(tc, test_access_page_idle_tells_touched_from_idle_pages);
     tcase_add_test(tc, test_access_page_idle_page_that_is_new_is_left_out);
     tcase_add_test(tc, test_access_page_idle_pages_of_small_folios_are_as_idle_as_their_head);
