@@ -32,3 +32,16 @@ kill $ebb_pid
 wait_ebb 20
 same "the exit code" $code 0
 same "kdamonds that are left" "$(cat $damon/nr_kdamonds)" 0
+
+# Two VMs, the second of which lies below the first in ebb's memory; killed, it leaves a DAMON that does not run.
+start_ebb --vms 2 --memory 64M --access damon --workload 'fill:48M;idle:60s'
+until [ "$(show free resident_bytes)" -ge $((90 << 20)) ]; do sleep 0.2; done
+ask show idle
+grep -q '^Accesses seen by damon' $work/answer || fail "who sees accesses of two VMs is not damon"
+kill -9 $ebb_pid
+wait_ebb 20
+same "kdamonds that are left" "$(cat $damon/nr_kdamonds)" 1
+! ebb run --memory 64M --access damon --workload fill:8M >$work/left 2>&1 || fail "ebb ran with DAMON of another"
+grep -q "echo 0 >$damon/nr_kdamonds" $work/left || fail "it did not say how to free it: $(cat $work/left)"
+echo 0 >$damon/nr_kdamonds
+same "kdamonds that are left" "$(cat $damon/nr_kdamonds)" 0
