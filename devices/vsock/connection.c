@@ -99,6 +99,8 @@ void vsock_hang_up(struct vsock_conn *conn)
     conn->hung_up = true;
     if (conn->state != CONN_OPEN || conn->host_shut == VSOCK_SHUT_BOTH)
         return;
+    if (conn->moved_ns == 0)
+        vsock_linger(conn);
     if (conn->host_shut & VIRTIO_VSOCK_SHUTDOWN_SEND || conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_RCV) {
         conn->host_shut = VSOCK_SHUT_BOTH;
         conn->say |= SAY_SHUTDOWN;
@@ -183,9 +185,24 @@ void vsock_linger(struct vsock_conn *conn)
 {
     struct vsock *vsock = conn->vsock;
 
-    conn->shut_ns = now_ns();
-    if (!vsock->late_armed)
+    if (!conn->hung_up)
+        return;
+    conn->moved_ns = now_ns();
+    conn->asked = false;
+    if (!vsock->late_armed) /* if it is, it fires early and is set again */
         arm_late(vsock, vsock->linger_ms * UINT64_C(1000000));
+}
+
+/* A guest need not say that it has read a little: Linux with 256 KiB of room says so after 192 KiB, or when asked. */
+static void end_or_ask(struct vsock_conn *conn, uint64_t now)
+{
+    if (conn->asked || conn->host_shut == VSOCK_SHUT_BOTH) {
+        vsock_kill(conn);
+        return;
+    }
+    conn->asked = true;
+    conn->say |= SAY_ASK;
+    conn->moved_ns = now;
 }
 
 void vsock_end_late(struct vsock *vsock)
@@ -195,12 +212,12 @@ void vsock_end_late(struct vsock *vsock)
     for (unsigned i = 0; i < VSOCK_MAX_CONNECTIONS; i++) {
         struct vsock_conn *conn = &vsock->conn[i];
 
-        if (conn->state != CONN_OPEN || conn->shut_ns == 0)
+        if (conn->state != CONN_OPEN || !conn->hung_up)
             continue;
-        if (now - conn->shut_ns >= linger_ns)
-            vsock_kill(conn);
-        else
-            next_ns = MIN_OF(next_ns, linger_ns - (now - conn->shut_ns));
+        if (now - conn->moved_ns >= linger_ns)
+            end_or_ask(conn, now);
+        if (conn->state == CONN_OPEN)
+            next_ns = MIN_OF(next_ns, linger_ns - (now - conn->moved_ns));
     }
     vsock->late_armed = false;
     if (next_ns != UINT64_MAX)

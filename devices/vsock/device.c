@@ -313,8 +313,8 @@ static const char *breach_of(const struct vsock_conn *conn)
         return "a dead connection has more to say than its end";
     if (conn->state != CONN_DEAD && conn->state != CONN_GONE && conn->peer.fd < 0)
         return "a connection has no program";
-    if (conn->shut_ns && conn->state == CONN_OPEN && (conn->host_shut != VSOCK_SHUT_BOTH || !conn->hung_up))
-        return "the end of a connection is waited for that goes on";
+    if (conn->state == CONN_OPEN && conn->hung_up != (conn->moved_ns > 0))
+        return "the end of a connection is waited for that goes on, or not waited for";
     if (conn->state == CONN_FLUSHING && conn->from_guest.nr == 0)
         return "a connection flushes nothing";
     return NULL;

@@ -79,6 +79,7 @@ static void emit_data(struct vsock_conn *conn)
     if (got > 0) {
         conn->sent_bytes += (uint32_t)got;
         vsock->stat.in_bytes += (uint64_t)got;
+        vsock_linger(conn);
         emit_of(conn, VIRTIO_VSOCK_OP_RW, 0, (uint32_t)got);
     } else if (got == -EAGAIN) {
         conn->readable = false;
@@ -103,11 +104,13 @@ static void emit_message(struct vsock_conn *conn)
         vsock_free(conn);
     } else if (conn->say & SAY_CREDIT) {
         emit_of(conn, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0, 0);
+    } else if (conn->say & SAY_ASK) {
+        conn->say &= (uint8_t)~SAY_ASK;
+        emit_of(conn, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0, 0);
     } else {
         conn->say &= (uint8_t)~SAY_SHUTDOWN;
         emit_of(conn, VIRTIO_VSOCK_OP_SHUTDOWN, conn->host_shut, 0);
-        if (conn->host_shut == VSOCK_SHUT_BOTH)
-            vsock_linger(conn);
+        vsock_linger(conn);
     }
 }
 

@@ -34,6 +34,8 @@ static int dial(const struct vsock *vsock, uint32_t port)
 
 static void hear_credit(struct vsock_conn *conn, const struct virtio_vsock_hdr *header)
 {
+    if (conn->guest_room_bytes != header->buf_alloc || conn->guest_passed_bytes != header->fwd_cnt)
+        vsock_linger(conn);
     conn->guest_room_bytes = header->buf_alloc;
     conn->guest_passed_bytes = header->fwd_cnt;
 }

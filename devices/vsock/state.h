@@ -14,7 +14,7 @@
  *        -> OPEN      (from FREE at once when the guest asks)
  *        -> FLUSHING  the guest is through with it; what it sent still goes to the host
  *        -> DEAD      the guest must hear of the end: a reset, then FREE
- *   OPEN -> DEAD      too: both ways were shut by the program, and the guest did not answer for VSOCK_LINGER_MS
+ *   OPEN -> DEAD      too: the program has hung up, and the guest neither ends it nor takes anything (VSOCK_LINGER_MS)
  *   GONE              the device was reset: the device thread closes it, then FREE
  */
 #ifndef DEVICES_VSOCK_STATE_H
@@ -35,8 +35,9 @@
 #define VSOCK_PIECE_BYTES (64u << 10) /* of one packet to the guest, at most */
 #define VSOCK_MAX_RESETS 64
 #define VSOCK_HELLO_BYTES 32 /* "CONNECT 4294967295\n" and some */
-/* Before a guest that was told that both ways are shut, and does not end the connection, hears its end. As Linux waits
- * (VSOCK_CLOSE_TIMEOUT in net/vmw_vsock/virtio_transport_common.c). */
+/* How long nothing may move where the program has hung up. Then a guest that was told so hears the end; one that was
+ * not, for want of room or buffers, is asked for its credit, and has the time once more. As Linux waits for the answer
+ * to a shutdown (VSOCK_CLOSE_TIMEOUT in net/vmw_vsock/virtio_transport_common.c). */
 #define VSOCK_LINGER_MS 8000
 #define VSOCK_SHUT_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 
@@ -45,7 +46,7 @@ _Static_assert(sizeof(struct virtio_vsock_hdr) == VSOCK_HEADER_BYTES, "header as
 enum conn_state { CONN_FREE, CONN_HELLO, CONN_ASKED, CONN_OPEN, CONN_FLUSHING, CONN_DEAD, CONN_GONE };
 
 /* Packets that the guest must still get, in the order in which they are sent; SHUTDOWN after all data. */
-enum { SAY_REQUEST = 1, SAY_RESPONSE = 2, SAY_RESET = 4, SAY_CREDIT = 8, SAY_SHUTDOWN = 16 };
+enum { SAY_REQUEST = 1, SAY_RESPONSE = 2, SAY_RESET = 4, SAY_CREDIT = 8, SAY_ASK = 16, SAY_SHUTDOWN = 32 };
 
 struct vsock_conn {
     struct vsock *vsock;
@@ -59,7 +60,9 @@ struct vsock_conn {
     /* To the guest. sent - passed = what the guest buffers <= room, all modulo 2^32 and as the guest says. */
     uint32_t sent_bytes, guest_room_bytes, guest_passed_bytes;
     uint32_t host_shut, guest_shut; /* VIRTIO_VSOCK_SHUTDOWN_*: what this side said or will say; what the guest said */
-    uint64_t shut_ns;               /* when the guest was told of both; 0: it was not. CLOCK_MONOTONIC */
+    /* Since hung_up: when something was last sent, or credit changed, or the guest was asked for it. CLOCK_MONOTONIC */
+    uint64_t moved_ns;
+    bool asked;
     /* From the guest. passed + in.nr = what the guest has sent. */
     uint32_t passed_bytes, told_passed_bytes;
     struct byte_ring from_guest;
@@ -114,9 +117,9 @@ void vsock_hang_up(struct vsock_conn *conn);
  * be less.
  */
 uint32_t vsock_granted(const struct vsock_conn *conn);
-/* The guest was told that both ways are shut: its answer is waited for no longer than linger_ms. */
+/* Something has moved: where the program has hung up, the guest has linger_ms from now. */
 void vsock_linger(struct vsock_conn *conn);
-/* Ends connections that have waited so long, and waits for the others. */
+/* Ends connections that have waited so long, or asks for credit first, and waits for the others. */
 void vsock_end_late(struct vsock *vsock);
 /* What the guest would still take, in bytes. */
 uint32_t vsock_credit(const struct vsock_conn *conn);

@@ -641,6 +641,154 @@ START_TEST(test_vsock_guest_that_never_answers_a_shutdown_keeps_its_place)
 }
 END_TEST
 
+/* The guest has room for 4 bytes on its port 99, and has read @nr_read. */
+static void guest_has_room_for_4(uint32_t host_port, uint32_t nr_read)
+{
+    struct virtio_vsock_hdr header = header_of(VIRTIO_VSOCK_OP_CREDIT_UPDATE, 99, host_port);
+
+    header.buf_alloc = 4;
+    header.fwd_cnt = nr_read;
+    guest_sends(header, NULL, 0);
+}
+
+/* The same with more left than the guest has room for: the end of it never came, and so no shutdown. */
+START_TEST(test_vsock_guest_that_leaves_more_than_its_credit_unread_keeps_its_place)
+{
+    uint32_t port;
+    char text[100];
+
+    start(_i ? ALL_RINGS : 0, 32);
+    vsock->linger_ms = 1;
+    int fd = open_from_host(&port);
+    guest_has_room_for_4(port, 0);
+    ck_assert_int_eq(unix_send(fd, "12345678", 8), 8);
+    close(fd);
+    for (unsigned i = 0; i < 1000 && stats().nr_open > 0; i++)
+        (void)loop_turn(loop, 10);
+    ck_assert_uint_eq(stats().nr_open, 0);
+    snprintf(text, sizeof(text), "data 99 %u 0 1234", port);
+    ck_assert_str_eq(heard(), text);
+    snprintf(text, sizeof(text), "ask 99 %u 0", port);
+    ck_assert_str_eq(heard(), text);
+    snprintf(text, sizeof(text), "reset 99 %u 0", port);
+    ck_assert_str_eq(heard(), text);
+    ck_assert_str_eq(heard(), "");
+}
+END_TEST
+
+START_TEST(test_vsock_guest_without_buffers_keeps_the_place_of_a_closed_connection)
+{
+    uint32_t port;
+    char text[100];
+
+    start(_i ? ALL_RINGS : 0, 1);
+    vsock->linger_ms = 1;
+    int fd = open_from_host(&port);
+    ck_assert_int_eq(unix_send(fd, "ping", 4), 4);
+    close(fd);
+    for (unsigned i = 0; i < 1000 && vsock->conn[0].state == CONN_OPEN; i++)
+        (void)loop_turn(loop, 10);
+    give_buffers(8, RX_BYTES);
+    snprintf(text, sizeof(text), "reset 99 %u 0", port);
+    ck_assert_str_eq(heard(), text);
+    ck_assert_str_eq(heard(), "");
+    ck_assert_uint_eq(stats().nr_open, 0);
+}
+END_TEST
+
+/* As if nothing had happened for VSOCK_LINGER_MS. */
+static void time_passes(void)
+{
+    pthread_mutex_lock(&vsock->device.lock);
+    ck_assert_uint_ne(vsock->conn[0].moved_ns, 0);
+    vsock->conn[0].moved_ns -= VSOCK_LINGER_MS * UINT64_C(1000000);
+    vsock_end_late(vsock);
+    pthread_mutex_unlock(&vsock->device.lock);
+    wake_up(&vsock->wake);
+    run();
+}
+
+/* Linux says what its program has read when that is much, or when it is asked. */
+START_TEST(test_vsock_guest_that_reads_slowly_gets_all_that_a_closed_program_left)
+{
+    static const char left[] = "123456789";
+    uint32_t port;
+    char text[100];
+
+    start(_i ? ALL_RINGS : 0, 32);
+    int fd = open_from_host(&port);
+    guest_has_room_for_4(port, 0);
+    ck_assert_int_eq(unix_send(fd, left, 9), 9);
+    close(fd);
+    run();
+    snprintf(text, sizeof(text), "data 99 %u 0 1234", port);
+    ck_assert_str_eq(heard(), text);
+    for (uint32_t nr_read = 1; nr_read <= 5; nr_read++) { /* a byte at a time */
+        time_passes();
+        snprintf(text, sizeof(text), "ask 99 %u 0", port);
+        ck_assert_str_eq(heard(), text);
+        guest_has_room_for_4(port, nr_read);
+        snprintf(text, sizeof(text), "data 99 %u 0 %c", port, left[nr_read + 3]);
+        ck_assert_str_eq(heard(), text);
+    }
+    ck_assert_str_eq(heard(), ""); /* no room to look whether there is more */
+    guest_has_room_for_4(port, 6);
+    snprintf(text, sizeof(text), "shutdown 99 %u 3", port);
+    ck_assert_str_eq(heard(), text);
+    vsock->conn[0].moved_ns = 1;
+    guest_has_room_for_4(port, 7); /* nothing more to send, and yet it goes on */
+    ck_assert_uint_gt(vsock->conn[0].moved_ns, 1);
+    guest_says(VIRTIO_VSOCK_OP_RST, 99, port);
+    ck_assert_str_eq(heard(), "");
+    ck_assert_uint_eq(stats().nr_open, 0);
+}
+END_TEST
+
+START_TEST(test_vsock_guest_that_gives_buffers_late_has_all_its_time_to_answer)
+{
+    uint32_t port;
+    char text[100];
+
+    start(_i ? ALL_RINGS : 0, 1);
+    int fd = open_from_host(&port);
+    ck_assert_int_eq(unix_send(fd, "ping", 4), 4);
+    close(fd);
+    run();
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_str_eq(heard(), "");
+        vsock->conn[0].moved_ns = 1;
+        give_buffers(1, RX_BYTES);
+        ck_assert_uint_gt(vsock->conn[0].moved_ns, 1);
+        snprintf(text, sizeof(text), i == 0 ? "data 99 %u 0 ping" : "shutdown 99 %u 3", port);
+        ck_assert_str_eq(heard(), text);
+    }
+}
+END_TEST
+
+START_TEST(test_vsock_guest_that_writes_and_does_not_read_keeps_its_place)
+{
+    uint32_t port;
+
+    start(_i ? ALL_RINGS : 0, 32);
+    int fd = open_from_host(&port);
+    guest_has_room_for_4(port, 0);
+    ck_assert_int_eq(unix_send(fd, "12345678", 8), 8);
+    close(fd);
+    run();
+    for (unsigned i = 0; i < 2; i++) {
+        struct virtio_vsock_hdr header = header_of(VIRTIO_VSOCK_OP_RW, 99, port);
+
+        header.buf_alloc = 4;
+        header.len = 5;
+        guest_sends(header, "hello", 5);
+        ck_assert_uint_eq(stats().nr_open, 1);
+        time_passes(); /* it is asked, then it ends */
+        guest_has_room_for_4(port, 0);
+    }
+    ck_assert_uint_eq(stats().nr_open, 0);
+}
+END_TEST
+
 START_TEST(test_vsock_program_ends_its_half_first)
 {
     start(0, 32);
@@ -1080,6 +1228,11 @@ static TCase *life_cases(void)
     tcase_add_test(tcase, test_vsock_full_table_refuses_the_guest_and_keeps_the_host_waiting);
     tcase_add_test(tcase, test_vsock_program_closes_and_the_guest_hears_it_after_the_data);
     tcase_add_loop_test(tcase, test_vsock_guest_that_never_answers_a_shutdown_keeps_its_place, 0, 2);
+    tcase_add_loop_test(tcase, test_vsock_guest_that_leaves_more_than_its_credit_unread_keeps_its_place, 0, 2);
+    tcase_add_loop_test(tcase, test_vsock_guest_without_buffers_keeps_the_place_of_a_closed_connection, 0, 2);
+    tcase_add_loop_test(tcase, test_vsock_guest_that_reads_slowly_gets_all_that_a_closed_program_left, 0, 2);
+    tcase_add_loop_test(tcase, test_vsock_guest_that_gives_buffers_late_has_all_its_time_to_answer, 0, 2);
+    tcase_add_loop_test(tcase, test_vsock_guest_that_writes_and_does_not_read_keeps_its_place, 0, 2);
     tcase_add_test(tcase, test_vsock_program_ends_its_half_first);
     tcase_add_test(tcase, test_vsock_guest_closes_and_the_program_gets_all);
     tcase_add_test(tcase, test_vsock_guest_that_does_not_wait_loses_nothing);
