@@ -717,6 +717,25 @@ START_TEST(test_api_that_cannot_start_closes_its_socket_once)
 }
 END_TEST
 
+/* It said to take a path in a directory that can be written, with the exit code for wrong usage. */
+START_TEST(test_socket_that_the_host_refuses_is_not_the_paths_fault)
+{
+    char path[64], directory[] = "/tmp/ebb-socket-XXXXXX";
+    struct diag nowhere = {0}, refused_diag = {0};
+
+    ck_assert_int_eq(socket_listen("/tmp/ebb-no-such-directory/api.sock", &nowhere), -1);
+    ck_assert_int_eq(nowhere.code, EXIT_USAGE);
+    ck_assert_ptr_nonnull(strstr(nowhere.text, "directory that can be written"));
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(path, sizeof(path), "%s/api.sock", directory);
+    ck_assert_int_eq(fail_syscall(SYS_listen, 0, ENOMEM), 0);
+    ck_assert_int_eq(socket_listen(path, &refused_diag), -1);
+    ck_assert_int_eq(refused_diag.code, EXIT_HOST);
+    ck_assert_msg(!strstr(refused_diag.text, "directory"), "%s", refused_diag.text);
+    ck_assert_int_eq(rmdir(directory), 0); /* nothing is left there */
+}
+END_TEST
+
 START_TEST(test_socket_in_use_is_refused_and_a_dead_one_replaced)
 {
     char path[64], directory[] = "/tmp/ebb-socket-XXXXXX";
@@ -796,6 +815,7 @@ int main(void)
     tcase_add_test(api, test_api_shows_the_vms_there_are_while_more_are_made);
     tcase_add_test(api, test_api_that_nobody_asked_ends);
     tcase_add_loop_test(api, test_api_that_cannot_start_closes_its_socket_once, 0, ARRAY_LEN(gives_up));
+    tcase_add_test(api, test_socket_that_the_host_refuses_is_not_the_paths_fault);
     tcase_add_test(api, test_socket_in_use_is_refused_and_a_dead_one_replaced);
     tcase_add_test(api, test_socket_path_of_108_bytes_is_too_long);
     suite_add_tcase(suite, views);
