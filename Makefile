@@ -44,9 +44,9 @@ EBB_CFLAGS += -DEBB_CAPSTONE
 endif
 CHECK_LIBS := -lcheck -lsubunit -lrt -lm
 # tests/fake/fail_alloc.c stands between the code under test and the heap, fail_uring.c before io_uring,
-# fail_write.c before write().
+# tests/fake/fail_*.c stand between the code under test and the heap, io_uring, write() and close().
 WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=posix_memalign
-WRAP += -Wl,--wrap=io_uring_submit_and_wait,--wrap=write
+WRAP += -Wl,--wrap=io_uring_submit_and_wait,--wrap=write,--wrap=close
 
 compile = $(CC) $(EBB_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 link = $(CC) $(EBB_CFLAGS) $(CFLAGS) $(LDFLAGS) -Wl,--as-needed -o $@

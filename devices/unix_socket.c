@@ -49,6 +49,23 @@ static void remove_stale(const char *path)
         close(fd);
 }
 
+bool unix_path_refused(int err)
+{
+    switch (err) {
+    case EACCES:
+    case EPERM:
+    case ENOENT:
+    case ENOTDIR:
+    case ELOOP:
+    case EROFS:
+    case ENOSPC:
+    case EDQUOT:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static int fail(char *why, size_t why_bytes, const char *path, int err)
 {
     if (err == -EADDRINUSE)
@@ -57,7 +74,8 @@ static int fail(char *why, size_t why_bytes, const char *path, int err)
         snprintf(why, why_bytes, "socket %s: the path is too long; take one of at most %zu characters", path,
                  sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
     else
-        snprintf(why, why_bytes, "socket %s: %s; take a path in a directory that can be written", path, strerror(-err));
+        snprintf(why, why_bytes, "socket %s: %s%s", path, strerror(-err),
+                 unix_path_refused(-err) ? "; take a path in a directory that can be written" : "");
     return err;
 }
 

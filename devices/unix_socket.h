@@ -11,6 +11,8 @@
 
 #define UNIX_PATH_BYTES sizeof(((struct sockaddr_un *)0)->sun_path) /* with its end */
 
+/* True for an errno (positive) of bind that another path may not meet, and false for a lack that all of them would. */
+bool unix_path_refused(int err);
 /*
  * unix_listen - listens at @path, for the user alone (mode 0600). A socket where nobody listens any more is replaced;
  * anything else that is there stays. Returns the descriptor, or -errno with one line in @why.

@@ -7,11 +7,13 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_CONNECTIONS 16u
@@ -248,20 +250,36 @@ static int load_mhd(struct api *api, struct diag *diag)
     return 0;
 }
 
-/* 0, or -1 with diag. The socket is the library's from here on. */
+static bool is_same_file(int a, int b)
+{
+    struct stat of_a, of_b;
+
+    return fstat(a, &of_a) == 0 && fstat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+}
+
+/*
+ * 0, or -1 with diag. The library gets a copy of the socket, for nothing says who closes it after an error: 0.9.75 does
+ * when there is no thread, and does not when there is no memory or no eventfd. A number that it has closed may be
+ * another thread's by now. Nobody else copies this socket: where the number still means it, it is this copy.
+ */
 static int start_daemon(struct api *api, struct diag *diag)
 {
     if (load_mhd(api, diag))
         return -1;
-    api->daemon = api->mhd.start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL,
-        on_request, api, MHD_OPTION_LISTEN_SOCKET, api->config.listen_fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-        NULL, MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, TIMEOUT_S, MHD_OPTION_THREAD_STACK_SIZE,
-        (size_t)THREAD_STACK_BYTES, MHD_OPTION_END);
-    if (!api->daemon)
-        return diag_set(diag, EXIT_HOST, "the API cannot start: no memory or no threads left; or run with --api none");
-    return 0;
+    int fd = fcntl(api->config.listen_fd, F_DUPFD_CLOEXEC, 0);
+    if (fd >= 0)
+        api->daemon = api->mhd.start_daemon(
+            MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL,
+            on_request, api, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+            MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
+            MHD_OPTION_CONNECTION_TIMEOUT, TIMEOUT_S, MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES,
+            MHD_OPTION_END);
+    if (api->daemon)
+        return 0;
+    if (fd >= 0 && is_same_file(fd, api->config.listen_fd))
+        close(fd);
+    return diag_set(diag, EXIT_HOST,
+                    "the API cannot start: no memory, descriptors or threads left; or run with --api none");
 }
 
 /* Until the first request, which waits until the library takes it, or the end. */
@@ -275,9 +293,9 @@ static void *doorkeeper_run(void *arg)
     do
         nr = poll(polls, ARRAY_LEN(polls), -1);
     while (nr < 0 && errno == EINTR);
-    if (nr > 0 && polls[0].revents && !polls[1].revents && start_daemon(api, &diag) == 0)
-        return NULL;
-    close(api->config.listen_fd);
+    if (nr > 0 && polls[0].revents && !polls[1].revents)
+        (void)start_daemon(api, &diag);
+    close(api->config.listen_fd); /* the library has a copy; without one, who waits there is refused */
     if (diag.text[0] && api->config.on_error)
         api->config.on_error(api->config.ctx, diag.text);
     return NULL;

@@ -226,17 +226,23 @@ static void fill_level(struct plan *p, unsigned level)
     }
 }
 
-/* Less than a block is left: to the first node that has a part of what was left over. */
-static void give_remainder(struct plan *p)
+static void give_rest(struct plan *p, bool used)
 {
     for (unsigned level = 0; level < p->nr_levels && p->rest; level++)
         for (unsigned i = 0; i < p->nr && p->rest; i++) {
             struct plan_node *node = &p->nodes[i];
-            if (node->fixed || node->level != level)
+            if (node->fixed || node->level != level || (used && !node->budget))
                 continue;
             node->budget += p->rest;
             p->rest = 0;
         }
+}
+
+/* Less than a block is left: to the first node that has a part already; where none has, check_parts names the node. */
+static void give_remainder(struct plan *p)
+{
+    give_rest(p, true);
+    give_rest(p, false);
 }
 
 static int spread(struct plan *p)

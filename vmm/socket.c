@@ -12,6 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "devices/unix_socket.h"
+
 #define BACKLOG 16
 
 static int fill_address(const char *path, struct sockaddr_un *address, struct diag *diag)
@@ -80,8 +82,12 @@ int socket_listen(const char *path, struct diag *diag)
     if (error == 0)
         return fd;
     close(fd);
-    return diag_set(diag, EXIT_USAGE, "API socket %s: %s; take a path in a directory that can be written", path,
-                    strerror(error));
+    if (unix_path_refused(error))
+        return diag_set(diag, EXIT_USAGE, "API socket %s: %s; take a path in a directory that can be written", path,
+                        strerror(error));
+    if (error == EADDRINUSE) /* since clear_way */
+        return diag_set(diag, EXIT_USAGE, "API socket %s is in use by another process; take another path", path);
+    return diag_host(diag, error, "API socket %s", path);
 }
 
 /* --- the default place --------------------------------------------------------------------------------- */

@@ -13,7 +13,8 @@
 
 /*
  * socket_listen - a listening socket at @path, mode 0600. A socket file that nobody listens at is replaced; any other
- * file stays. Returns the descriptor, or -1 with @diag (EXIT_USAGE) and nothing left.
+ * file stays. Returns the descriptor, or -1 with @diag (EXIT_USAGE; EXIT_HOST: no descriptors or memory) and nothing
+ * left.
  */
 int socket_listen(const char *path, struct diag *diag);
 

@@ -834,6 +834,23 @@ START_TEST(test_console_socket_is_private_and_replaces_only_a_dead_one)
 }
 END_TEST
 
+/* Every error was told as one of the path: take a path in a directory that can be written. */
+START_TEST(test_console_socket_without_descriptors_is_not_the_paths_fault)
+{
+    const struct console_port_config nowhere[] = {{"a", "/tmp/ebb-no-such-directory/a"}};
+    struct rlimit old;
+
+    ck_assert_int_eq(create(1, nowhere), -ENOENT);
+    ck_assert_ptr_nonnull(strstr(why, "directory that can be written"));
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, old.rlim_max}), 0);
+    int fd = unix_listen(path, 1, why, sizeof(why));
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+    ck_assert_int_eq(fd, -EMFILE);
+    ck_assert_msg(!strstr(why, "directory"), "%s", why);
+}
+END_TEST
+
 START_TEST(test_console_no_memory_leaves_nothing)
 {
     const struct console_port_config one[] = {{"a", path}};
@@ -889,6 +906,7 @@ int main(void)
     tcase_add_test(tcase, test_console_broken_queue_stops_all_until_reset);
     tcase_add_test(tcase, test_console_bad_configuration_is_refused);
     tcase_add_test(tcase, test_console_socket_is_private_and_replaces_only_a_dead_one);
+    tcase_add_test(tcase, test_console_socket_without_descriptors_is_not_the_paths_fault);
     tcase_add_test(tcase, test_console_no_memory_leaves_nothing);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -411,6 +411,17 @@ START_TEST(test_numa_plan_equal_parts_leave_out_who_has_no_room)
 }
 END_TEST
 
+/* It was given to the first node, one that had got nothing: 1 MiB there is too little, and the run was refused. */
+START_TEST(test_numa_plan_remainder_goes_to_a_node_that_has_a_part)
+{
+    struct numa_host *host = make_host(2, 1024);
+    struct planned p;
+    host->nodes[0].available_bytes = 0;
+    expect_plan(host, "--budget 65M --numa policy=local", "1=65", &p);
+    free(host);
+}
+END_TEST
+
 START_TEST(test_numa_plan_eight_nodes_of_many)
 {
     struct numa_host *host = make_host(9, 1024);
@@ -617,6 +628,7 @@ int main(void)
     tcase_add_loop_test(tc, test_numa_plan_divides_the_budget, 0, ARRAY_LEN(plans));
     tcase_add_test(tc, test_numa_plan_ranks_and_distances_are_the_hosts);
     tcase_add_test(tc, test_numa_plan_equal_parts_leave_out_who_has_no_room);
+    tcase_add_test(tc, test_numa_plan_remainder_goes_to_a_node_that_has_a_part);
     tcase_add_test(tc, test_numa_plan_eight_nodes_of_many);
     tcase_add_test(tc, test_numa_plan_balancing_needs_one_node_with_cpus);
     tcase_add_test(tc, test_numa_plan_one_node_serves_every_policy);

@@ -3,6 +3,7 @@
  * Views from the memory manager to the text: a small memory host over the fake one, asked for every view, directly and
  * through the API on a socket.
  */
+#include "tests/fake/fail_syscall.h"
 #include "tests/fake/fake_host.h"
 #include "vmm/api.h"
 #include "vmm/client.h"
@@ -12,9 +13,12 @@
 
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define MIB (UINT64_C(1) << 20)
@@ -671,6 +675,67 @@ START_TEST(test_api_a_request_that_is_too_long_is_refused_and_the_next_served)
 }
 END_TEST
 
+static void note_error(void *ctx, const char *text)
+{
+    struct diag *diag = ctx;
+    diag_set(diag, EXIT_HOST, "%s", text);
+}
+
+/* Where the library gives up: without a thread it closes the socket, without an eventfd it does not. */
+static const struct {
+    int nr;
+    uint32_t flags;
+    int err;
+} gives_up[] = {{SYS_clone, CLONE_THREAD, EAGAIN}, {SYS_eventfd2, 0, EMFILE}};
+
+/* Once it was closed, another thread could have opened a descriptor of that number, and lost it. */
+START_TEST(test_api_that_cannot_start_closes_its_socket_once)
+{
+    struct diag diag = {0}, told = {0}, refused_diag = {0};
+    char path[64], directory[] = "/tmp/ebb-api-XXXXXX";
+    const struct control control = {0};
+    struct api *api;
+    json_t *json = NULL;
+
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(path, sizeof(path), "%s/api.sock", directory);
+    struct api_config config = {.control = &control, .on_error = note_error, .ctx = &told};
+    config.listen_fd = socket_listen(path, &diag);
+    ck_assert_msg(config.listen_fd >= 0, "%s", diag.text);
+    ck_assert_msg(api_start(&config, &api, &diag) == 0, "%s", diag.text);
+    /* What clone3 is for cannot be seen: the C library takes clone instead. */
+    ck_assert_int_eq(fail_syscall(SYS_clone3, 0, ENOSYS), 0);
+    ck_assert_int_eq(fail_syscall(gives_up[_i].nr, gives_up[_i].flags, gives_up[_i].err), 0);
+    ck_assert_int_ne(client_request(path, "GET", "/memory/vmstat", NULL, &json, &refused_diag), 0);
+    api_stop(api);
+    ck_assert_msg(strstr(told.text, "threads"), "%s", told.text);
+    ck_assert_uint_eq(fail_syscall_bad_closes(), 0);
+    ck_assert_int_eq(fcntl(config.listen_fd, F_GETFD), -1);
+    ck_assert_int_eq(socket_connect(path, 1000, &diag), -1); /* nobody holds a copy of it either */
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(rmdir(directory), 0);
+}
+END_TEST
+
+/* It said to take a path in a directory that can be written, with the exit code for wrong usage. */
+START_TEST(test_socket_that_the_host_refuses_is_not_the_paths_fault)
+{
+    char path[64], directory[] = "/tmp/ebb-socket-XXXXXX";
+    struct diag nowhere = {0}, refused_diag = {0};
+
+    ck_assert_int_eq(socket_listen("/tmp/ebb-no-such-directory/api.sock", &nowhere), -1);
+    ck_assert_int_eq(nowhere.code, EXIT_USAGE);
+    ck_assert_ptr_nonnull(strstr(nowhere.text, "directory that can be written"));
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(path, sizeof(path), "%s/api.sock", directory);
+    ck_assert_int_eq(fail_syscall(SYS_listen, 0, ENOMEM), 0);
+    ck_assert_int_eq(socket_listen(path, &refused_diag), -1);
+    ck_assert_int_eq(refused_diag.code, EXIT_HOST);
+    ck_assert_msg(!strstr(refused_diag.text, "directory"), "%s", refused_diag.text);
+    ck_assert_int_eq(rmdir(directory), 0); /* nothing is left there */
+}
+END_TEST
+
 START_TEST(test_socket_in_use_is_refused_and_a_dead_one_replaced)
 {
     char path[64], directory[] = "/tmp/ebb-socket-XXXXXX";
@@ -749,6 +814,8 @@ int main(void)
     tcase_add_test(api, test_api_says_how_far_a_start_is_to_who_asks_for_what_is_not_there);
     tcase_add_test(api, test_api_shows_the_vms_there_are_while_more_are_made);
     tcase_add_test(api, test_api_that_nobody_asked_ends);
+    tcase_add_loop_test(api, test_api_that_cannot_start_closes_its_socket_once, 0, ARRAY_LEN(gives_up));
+    tcase_add_test(api, test_socket_that_the_host_refuses_is_not_the_paths_fault);
     tcase_add_test(api, test_socket_in_use_is_refused_and_a_dead_one_replaced);
     tcase_add_test(api, test_socket_path_of_108_bytes_is_too_long);
     suite_add_tcase(suite, views);
