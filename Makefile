@@ -43,7 +43,6 @@ ifneq ($(wildcard /usr/include/capstone/capstone.h),)
 EBB_CFLAGS += -DEBB_CAPSTONE
 endif
 CHECK_LIBS := -lcheck -lsubunit -lrt -lm
-# tests/fake/fail_alloc.c stands between the code under test and the heap, fail_uring.c before io_uring,
 # tests/fake/fail_*.c stand between the code under test and the heap, io_uring, write() and close().
 WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=posix_memalign
 WRAP += -Wl,--wrap=io_uring_submit_and_wait,--wrap=write,--wrap=close
