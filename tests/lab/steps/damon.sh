@@ -35,7 +35,7 @@ same "kdamonds that are left" "$(cat $damon/nr_kdamonds)" 0
 
 # Two VMs, the second of which lies below the first in ebb's memory; killed, it leaves a DAMON that does not run.
 start_ebb --vms 2 --memory 64M --access damon --workload 'fill:48M;idle:60s'
-until [ "$(show free resident_bytes)" -ge $((90 << 20)) ]; do sleep 0.2; done
+wait_line '^vm1: ebbguest' 30
 ask show idle
 grep -q '^Accesses seen by damon' $work/answer || fail "who sees accesses of two VMs is not damon"
 kill -9 $ebb_pid
